@@ -1,0 +1,201 @@
+//! The attestor: one configuration and one policy at a time, replaced by swapping one pointer. Calls in flight finish on what
+//! they started with; nothing waits for anything.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+
+use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings, Severity};
+use crate::capability::docker::Containers;
+use crate::capability::docker::client::Client;
+use crate::capability::process::Processes;
+use crate::capability::process::linux::{self, Linux};
+use crate::capability::{Asked, Machine, Warnings, Workload};
+use crate::config::{self, Configuration};
+use crate::engine::{self, Policy, Sandbox};
+pub use crate::error::Error;
+use crate::limits;
+use crate::telemetry::metrics::Metrics;
+
+/// Answers attestations. Shared by all requests.
+pub struct Attestor {
+    sandbox: Sandbox,
+    builtin: Arc<Policy>,
+    processes: Arc<dyn Processes>,
+    current: ArcSwapOption<Snapshot>,
+    metrics: Metrics,
+}
+
+/// What one attestation runs on.
+struct Snapshot {
+    policy: Arc<Policy>,
+    settings: Settings,
+    machine: Arc<Machine>,
+    configuration: Configuration,
+}
+
+/// What `Validate` answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validation {
+    /// Whether Configure would take it.
+    pub valid: bool,
+    /// Errors first, then what is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// An attestation with everything that led to it.
+pub struct Explanation {
+    /// The answer.
+    pub outcome: Result<Vec<String>, Error>,
+    /// Every question of the policy, in order.
+    pub asked: Vec<Asked>,
+    /// The digest of the policy that decided.
+    pub policy: String,
+    /// The whole time.
+    pub elapsed: Duration,
+}
+
+impl Attestor {
+    /// An attestor of this machine, not configured yet.
+    pub fn new(metrics: Metrics) -> wasmtime::Result<Attestor> {
+        Attestor::of(Arc::new(Linux::new()?), metrics)
+    }
+
+    /// An attestor of the machine that `processes` shows.
+    pub fn of(processes: Arc<dyn Processes>, metrics: Metrics) -> wasmtime::Result<Attestor> {
+        let (sandbox, builtin) = engine::with_builtin()?;
+        Ok(Attestor { sandbox, builtin, processes, current: ArcSwapOption::empty(), metrics })
+    }
+
+    /// Puts a configuration to use. On an error what runs goes on. Needs neither the engine nor the network.
+    pub async fn configure(&self, trust_domain: Option<&str>, hcl: &str) -> Result<(), Error> {
+        let configuration = config::load(trust_domain, hcl).map_err(|invalid| Error::Configuration(invalid.to_string()))?;
+        let current = self.current.load_full();
+        // The kept containers belong to their engine: they stay if it does.
+        let docker = match &current {
+            Some(current) if same_engine(&current.configuration, &configuration) => Arc::clone(&current.machine.docker),
+            _ => self.engine(&configuration),
+        };
+        let snapshot = self.snapshot(configuration, docker);
+        let notes = self.judge(&snapshot).await?;
+        for note in snapshot.configuration.notes.iter().chain(&notes) {
+            tracing::info!("{note}");
+        }
+        if !linux::may_read_namespaces() {
+            tracing::warn!(
+                "without CAP_SYS_PTRACE the pid namespaces of other users' processes cannot be read: that part of the proof \
+                 that a process is in its container is left out"
+            );
+        }
+        tracing::info!(policy = %snapshot.policy.digest, docker = %snapshot.configuration.docker, "configured");
+        self.current.store(Some(Arc::new(snapshot)));
+        Ok(())
+    }
+
+    /// Puts a configuration to use whose engine is `docker`: a recorded one, or one of a test.
+    pub async fn configure_with(&self, hcl: &str, docker: Containers) -> Result<(), Error> {
+        let configuration =
+            config::load(Some("example.org"), hcl).map_err(|invalid| Error::Configuration(invalid.to_string()))?;
+        let snapshot = self.snapshot(configuration, Arc::new(docker));
+        self.judge(&snapshot).await?;
+        self.current.store(Some(Arc::new(snapshot)));
+        Ok(())
+    }
+
+    /// Judges a configuration as [`Attestor::configure`] does, and changes nothing.
+    pub async fn validate(&self, trust_domain: Option<&str>, hcl: &str) -> Validation {
+        let configuration = match config::load(trust_domain, hcl) {
+            Ok(configuration) => configuration,
+            Err(invalid) => return Validation { valid: false, notes: invalid.notes },
+        };
+        let docker = self.engine(&configuration);
+        let snapshot = self.snapshot(configuration, docker);
+        match self.judge(&snapshot).await {
+            Ok(mut notes) => {
+                notes.extend(snapshot.configuration.notes);
+                Validation { valid: true, notes }
+            }
+            Err(error) => Validation { valid: false, notes: vec![error.to_string()] },
+        }
+    }
+
+    /// The selectors of a process, without the `docker:` prefix; none when it is not ours. Cancelled by dropping.
+    pub async fn attest(&self, pid: i32) -> Result<Vec<String>, Error> {
+        let (outcome, _) = self.run(pid).await?;
+        outcome
+    }
+
+    /// Attests, and tells how the answer came about.
+    pub async fn explain(&self, pid: i32) -> Result<Explanation, Error> {
+        let started = Instant::now();
+        let policy = self.current.load_full().ok_or(Error::NotConfigured)?.policy.digest.clone();
+        let (outcome, workload) = self.run(pid).await?;
+        let asked = workload.map_or_else(Vec::new, |workload| workload.asked().to_vec());
+        Ok(Explanation { outcome, asked, policy, elapsed: started.elapsed() })
+    }
+
+    async fn run(&self, pid: i32) -> Result<(Result<Vec<String>, Error>, Option<Workload>), Error> {
+        if pid <= 0 {
+            return Err(Error::InvalidPid(pid));
+        }
+        let current = self.current.load_full().ok_or(Error::NotConfigured)?;
+        let mut workload = Some(Workload::new(Arc::clone(&current.machine), pid));
+        let call = self.sandbox.attest(&current.policy, &current.settings, &mut workload);
+        let outcome = match tokio::time::timeout(limits::ATTESTATION, call).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Deadline(limits::ATTESTATION.as_secs())),
+        };
+        if let Err(error @ Error::Policy { .. }) = &outcome {
+            self.metrics.sandbox_trap();
+            tracing::error!(pid = %pid, "{error}");
+        }
+        Ok((outcome, workload))
+    }
+
+    fn engine(&self, configuration: &Configuration) -> Arc<Containers> {
+        let client = Client::new(
+            configuration.docker.clone(),
+            configuration.docker_version,
+            configuration.engine_shares_pid_namespace,
+            self.metrics.clone(),
+        );
+        Arc::new(Containers::new(Box::new(client), Arc::clone(&self.processes), linux::may_read_namespaces()))
+    }
+
+    fn snapshot(&self, configuration: Configuration, docker: Arc<Containers>) -> Snapshot {
+        let settings = Settings {
+            capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
+            use_new_container_locator: configuration.use_new_container_locator,
+            container_id_cgroup_matchers: configuration.container_id_cgroup_matchers.clone(),
+            extra: Vec::new(),
+        };
+        let machine = Machine {
+            processes: Arc::clone(&self.processes),
+            docker,
+            verbose: configuration.verbose_container_locator_logs,
+            warnings: Warnings::default(),
+        };
+        Snapshot { policy: Arc::clone(&self.builtin), settings, machine: Arc::new(machine), configuration }
+    }
+
+    /// The policy's own word on the settings: its errors refuse them, its warnings are notes.
+    async fn judge(&self, snapshot: &Snapshot) -> Result<Vec<String>, Error> {
+        let diagnostics = self.sandbox.validate(&snapshot.policy, &snapshot.settings).await?;
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            diagnostics.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
+        match errors.is_empty() {
+            true => Ok(warnings.into_iter().map(|diagnostic| diagnostic.message).collect()),
+            false => {
+                let messages: Vec<String> = errors.into_iter().map(|diagnostic| diagnostic.message).collect();
+                Err(Error::Configuration(messages.join("; ")))
+            }
+        }
+    }
+}
+
+fn same_engine(one: &Configuration, other: &Configuration) -> bool {
+    one.docker == other.docker
+        && one.docker_version == other.docker_version
+        && one.engine_shares_pid_namespace == other.engine_shares_pid_namespace
+}

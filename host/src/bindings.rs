@@ -1,0 +1,13 @@
+//! The contract of `wit/` as Rust types and traits: the only place where `bindgen!` is used.
+
+#![expect(missing_docs, reason = "the documentation is in wit/policy.wit")]
+#![expect(unreachable_pub, reason = "generated code")]
+#![deny(unsafe_code)]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "policy",
+    imports: { default: trappable },
+    exports: { default: async },
+    additional_derives: [PartialEq],
+});

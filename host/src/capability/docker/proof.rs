@@ -1,0 +1,302 @@
+//! The proof that a process is in a container. The policy claims, the host proves (decision 1 of the design).
+//!
+//! A container id that was read from a cgroup path, a matcher or mountinfo is a claim: the process may have chosen it.
+//! [`Proven`] can only be made by [`prove`], which holds the claim against what the engine says and what the kernel says of
+//! the container's init process and of the claimant. Every clause stands below as one function, in the order in which it is
+//! checked; a failed one says which it is and what to do.
+//!
+//! | clause | what holds | where |
+//! |---|---|---|
+//! | a | the claim is 64 lowercase hex digits, the engine answers with exactly that id and an init pid | [`ContainerId`], [`Init::find`] |
+//! | b | the engine's pids are ours: its socket's peer is in our pid namespace | `client::Connect` |
+//! | c | init is genuine: started before the engine was asked, pid 1 of a trusted pid namespace | [`Init::find`] |
+//! | d | the claimant's cgroup is the container's or below it, in every hierarchy that names the container | [`below_container`] |
+//! | e | no other container between the two, unless the claimant is in a nested pid namespace | [`no_container_between`] |
+//! | f | the claimant's pid namespace is init's or a descendant of it | [`within_namespace`] |
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::{Answer, Container};
+use crate::capability::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
+
+/// A claim in the only form that may reach an engine: 64 lowercase hex digits (clause a). Ids are spliced into URLs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// `None` for anything but 64 lowercase hex digits.
+    pub fn new(claim: &str) -> Option<ContainerId> {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (claim.len() == 64 && claim.bytes().all(hex)).then(|| ContainerId(claim.to_owned()))
+    }
+
+    /// The 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A container that the workload has been proven to be in.
+#[derive(Clone)]
+pub struct Proven(Arc<Answer>);
+
+impl Proven {
+    /// The facts that the policy may see.
+    pub fn container(&self) -> &Container {
+        &self.0.container
+    }
+}
+
+impl PartialEq for Proven {
+    /// Equal if it is the same answer of the engine, or another one with the same facts.
+    fn eq(&self, other: &Proven) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.container == other.0.container
+    }
+}
+
+/// Why a claim is not proven: the clause, what was seen, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not proven (clause {clause}): {seen}; {remedy}")]
+pub struct NotProven {
+    /// The letter of the clause in the table above.
+    pub clause: char,
+    /// What was seen.
+    pub seen: String,
+    /// What an operator can do about it.
+    pub remedy: &'static str,
+}
+
+/// The init process of a container, as the kernel shows it. Kept with the engine's answer: the answer belongs to this
+/// process, not to the id.
+pub struct Init {
+    process: Arc<dyn Process>,
+    pid: i32,
+    /// The text of its /proc/PID/cgroup.
+    cgroup: Vec<u8>,
+    /// None where the kernel refuses it and nothing can be said about namespaces.
+    namespace: Option<PidNamespace>,
+}
+
+/// What the host can and may check of pid namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    /// We may read other users' namespace links (CAP_SYS_PTRACE). With it an unreadable link is no proof; without it clause f
+    /// and the namespace part of clause c are left out, and Configure has warned.
+    pub namespaces: bool,
+    /// The uid that the engine runs as, which may create user namespaces for its containers.
+    pub engine_uid: u32,
+}
+
+/// What the engine said of the container, as far as the proof needs it.
+#[derive(Debug, Clone)]
+pub struct InitClaim<'a> {
+    /// `State.Pid`.
+    pub pid: i32,
+    /// `HostConfig.PidMode`; empty for a pid namespace of its own.
+    pub pid_mode: &'a str,
+    /// [`Processes::now`] before the engine was asked.
+    pub asked_at: u64,
+}
+
+impl Init {
+    /// Finds the init process that the engine names and holds it to clause c. `Ok(None)`: there is no such process, or one
+    /// that started after the engine was asked and so is another.
+    pub fn find(
+        processes: &dyn Processes,
+        id: &ContainerId,
+        claim: &InitClaim<'_>,
+        rights: Rights,
+    ) -> Result<Option<Init>, NotProven> {
+        let unreadable = |error: io::Error| NotProven {
+            clause: 'c',
+            seen: format!("the init process {} of container {id} cannot be read: {error}", claim.pid),
+            remedy: "run the agent as root, in the host's pid namespace, with /proc mounted without hidepid",
+        };
+        let Some(process) = processes.open(claim.pid).map_err(unreadable)? else { return Ok(None) };
+        let cgroup = match process.cgroup() {
+            Ok(cgroup) => cgroup,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let started = match process.stat() {
+            Ok(stat) => stat.start_time,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        if started >= claim.asked_at {
+            return Ok(None);
+        }
+        let namespace = match process.pid_namespace() {
+            Ok(namespace) => Some(namespace),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(_) if !rights.namespaces => None,
+            Err(error) => return Err(unreadable(error)),
+        };
+        let init = Init { process, pid: claim.pid, cgroup, namespace };
+        if claim.pid_mode.is_empty() || claim.pid_mode == "private" {
+            match init.first_of_trusted_namespace(id, rights) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(unreadable(error)),
+                Ok(verdict) => verdict?,
+            }
+        }
+        Ok(init.alive().then_some(init))
+    }
+
+    /// Whether this very process still lives.
+    pub fn alive(&self) -> bool {
+        self.process.alive()
+    }
+
+    /// Its pid in our pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Clause c: pid 1 of a pid namespace that belongs to our user namespace or to one that the engine's user created.
+    fn first_of_trusted_namespace(&self, id: &ContainerId, rights: Rights) -> io::Result<Result<(), NotProven>> {
+        let untrusted = |seen: String| NotProven {
+            clause: 'c',
+            seen,
+            remedy: "the engine's answer does not fit the processes of this machine: is it an engine of another machine or pid namespace?",
+        };
+        let pids = self.process.namespace_pids()?;
+        if pids.len() < 2 || pids.last() != Some(&1) {
+            let seen = format!("process {} is not pid 1 of a pid namespace of container {id}", self.pid);
+            return Ok(Err(untrusted(seen)));
+        }
+        if self.namespace.is_some() {
+            match self.process.pid_namespace_creator() {
+                Ok(None) => {}
+                Ok(Some(uid)) if uid == rights.engine_uid || uid == 0 => {}
+                Ok(Some(uid)) => {
+                    let seen = format!("the pid namespace of process {} was made by uid {uid}, not by the engine", self.pid);
+                    return Ok(Err(untrusted(seen)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !rights.namespaces => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container of `answer`.
+pub fn prove(
+    answer: &Arc<Answer>,
+    process: &dyn Process,
+    cgroup: &[u8],
+    rights: Rights,
+) -> Result<Proven, NotProven> {
+    let id = &answer.id;
+    let malformed = |_| NotProven {
+        clause: 'd',
+        seen: "a line of /proc/PID/cgroup cannot be parsed".to_owned(),
+        remedy: "report it with the kernel's version",
+    };
+    let init = parse_cgroup(&answer.init.cgroup).map_err(malformed)?;
+    let claimant = parse_cgroup(cgroup).map_err(malformed)?;
+    let nested = within_namespace(&answer.init, process, rights, id)?;
+    for rest in below_container(id, &init, &claimant)? {
+        no_container_between(id, rest, nested)?;
+    }
+    Ok(Proven(Arc::clone(answer)))
+}
+
+/// Clause f: the claimant's pid namespace is init's or a descendant of it. Answers whether it is a strict descendant.
+fn within_namespace(init: &Init, process: &dyn Process, rights: Rights, id: &ContainerId) -> Result<bool, NotProven> {
+    let Some(namespace) = init.namespace else { return Ok(false) };
+    let unproven = |seen: String| NotProven {
+        clause: 'f',
+        seen,
+        remedy: "being in a container's cgroup is not being in the container: look at who moved the process there",
+    };
+    match process.pid_namespace() {
+        Ok(own) if own == namespace => Ok(false),
+        Ok(_) => match process.is_within(&namespace) {
+            Ok(true) => Ok(true),
+            Ok(false) => Err(unproven(format!("the process is not in the pid namespace of container {id} or below it"))),
+            Err(error) => Err(unproven(format!("the pid namespaces of the process cannot be followed: {error}"))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !rights.namespaces => Ok(false),
+        Err(error) => Err(unproven(format!("the pid namespace of the process cannot be read: {error}"))),
+    }
+}
+
+/// Clause d: in every hierarchy where init's path contains the id, the claimant's path is the container's cgroup or lies
+/// below it; and there is such a hierarchy. Hierarchies are matched by their controllers, paths component by component, as
+/// bytes. Answers the components below the container's cgroup, for each hierarchy.
+fn below_container<'a>(
+    id: &ContainerId,
+    init: &[CgroupLine<'_>],
+    claimant: &[CgroupLine<'a>],
+) -> Result<Vec<&'a [u8]>, NotProven> {
+    let unproven = |seen: String| NotProven {
+        clause: 'd',
+        seen,
+        remedy: "look at who can write to the container's cgroup, and at --cgroup-parent",
+    };
+    let mut rests = Vec::new();
+    for line in init {
+        let Some(container) = container_cgroup(id, line.path) else { continue };
+        let same = claimant
+            .iter()
+            .find(|other| other.controllers == line.controllers && (other.hierarchy == 0) == (line.hierarchy == 0));
+        let rest = same.and_then(|other| other.path.strip_prefix(container));
+        match rest {
+            Some(rest @ ([] | [b'/', ..])) => rests.push(rest),
+            _ => {
+                return Err(unproven(format!(
+                    "the process is not below cgroup \"{}\" of container {id} in hierarchy \"{}\" but in \"{}\"",
+                    container.escape_ascii(),
+                    line.controllers.escape_ascii(),
+                    same.map_or(&b""[..], |other| other.path).escape_ascii(),
+                )));
+            }
+        }
+    }
+    match rests.is_empty() {
+        true => Err(unproven(format!("no cgroup of the init process of container {id} names the container"))),
+        false => Ok(rests),
+    }
+}
+
+/// Init's path cut after the first component that contains the id. (Not init's whole path: with systemd or dind inside, init
+/// sits in a child of the container's cgroup.)
+fn container_cgroup<'a>(id: &ContainerId, path: &'a [u8]) -> Option<&'a [u8]> {
+    let id = id.as_str().as_bytes();
+    let start = path.windows(id.len()).position(|window| window == id)? + id.len();
+    let end = path.get(start..)?.iter().position(|&byte| byte == b'/').map_or(path.len(), |slash| start + slash);
+    path.get(..end)
+}
+
+/// Clause e: below the container's cgroup no component holds another container's id, unless the claimant is in a pid namespace
+/// below the container's: what it runs inside.
+fn no_container_between(id: &ContainerId, rest: &[u8], nested: bool) -> Result<(), NotProven> {
+    if nested {
+        return Ok(());
+    }
+    match rest.split(|&byte| byte == b'/').find(|component| holds_other_id(component, id)) {
+        None => Ok(()),
+        Some(component) => Err(NotProven {
+            clause: 'e',
+            seen: format!("below the cgroup of container {id} the process is in \"{}\", another container's", component.escape_ascii()),
+            remedy: "the inner container's engine is not this one; give it an agent of its own",
+        }),
+    }
+}
+
+/// Whether a component holds a run of exactly 64 or more hex digits that is not this container's id.
+fn holds_other_id(component: &[u8], id: &ContainerId) -> bool {
+    component
+        .split(|byte| !byte.is_ascii_hexdigit())
+        .any(|run| run.len() >= 64 && run != id.as_str().as_bytes())
+}

@@ -1,0 +1,317 @@
+//! What the host can do for a policy: one module for each interface of the contract, and the one place through which
+//! every import of a call goes, [`Workload::ask`].
+//!
+//! A policy is a pure function of what its imports tell it, so the sandbox never waits: where an answer needs the engine,
+//! the call is abandoned, the answer fetched outside the sandbox, and the policy run again from the start with everything it
+//! was told before. A hung engine thus holds no sandbox. What was told is also what an answer depends on.
+
+pub mod docker;
+pub mod process;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::docker::proof::{ContainerId, Proven};
+use self::docker::{Containers, Fetched};
+use self::process::{Process, Processes};
+use crate::bindings::docker_attestor::policy::docker::Engine;
+use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
+use crate::bindings::docker_attestor::policy::sigstore::Verdict;
+use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::limits;
+
+/// The capabilities of one configuration.
+pub struct Machine {
+    /// The processes.
+    pub processes: Arc<dyn Processes>,
+    /// The containers of the Docker engine.
+    pub docker: Arc<Containers>,
+    /// Log the cgroup and mountinfo lines at debug (`verbose_container_locator_logs`).
+    pub verbose: bool,
+    /// Bounds the warnings that workloads can cause.
+    pub warnings: Warnings,
+}
+
+/// A bound on the warnings that workloads can cause: ten in ten seconds.
+#[derive(Debug, Default)]
+pub struct Warnings(Mutex<Option<(Instant, u32)>>);
+
+impl Warnings {
+    const WINDOW: Duration = Duration::from_secs(10);
+    const ADMITTED: u32 = 10;
+
+    /// How many were dropped before, if one more may be written now.
+    pub fn admit(&self) -> Option<u32> {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *window {
+            Some((since, count)) if since.elapsed() < Self::WINDOW => {
+                *count += 1;
+                (*count <= Self::ADMITTED).then_some(0)
+            }
+            other => {
+                let dropped = other.map_or(0, |(_, count)| count.saturating_sub(Self::ADMITTED));
+                *other = Some((Instant::now(), 1));
+                Some(dropped)
+            }
+        }
+    }
+}
+
+/// A question that a policy may ask: one for each function of the contract, but `log.write`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Import {
+    /// `process.cgroups`
+    Cgroups,
+    /// `process.cgroup-mounts`
+    CgroupMounts,
+    /// `job-objects.names`
+    JobObjectNames,
+    /// `docker.container`
+    Container(Engine, String),
+    /// `sigstore.verify`
+    Verify,
+}
+
+/// What a policy was told.
+#[derive(Clone, PartialEq)]
+pub enum Told {
+    /// `process.cgroups`
+    Cgroups(Result<Vec<Cgroup>, Fault>),
+    /// `process.cgroup-mounts`
+    CgroupMounts(Result<Vec<CgroupMount>, Fault>),
+    /// `job-objects.names`
+    JobObjectNames(Result<Vec<String>, Fault>),
+    /// `docker.container`
+    Container(Result<Option<Proven>, Fault>),
+    /// `sigstore.verify`
+    Verify(Result<Verdict, Fault>),
+}
+
+/// One question, its answer, and what `explain` says of it.
+#[derive(Clone)]
+pub struct Asked {
+    /// What the policy asked.
+    pub import: Import,
+    /// What it was told.
+    pub told: Told,
+    /// What the host found: what was read, asked and proven.
+    pub note: String,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// The process of one attestation, and everything that the policy was told of it so far.
+pub struct Workload {
+    machine: Arc<Machine>,
+    pid: i32,
+    /// Opened at the first question; every read goes to this very process.
+    process: Option<Option<Arc<dyn Process>>>,
+    /// /proc/PID/cgroup, read once: what the policy claims from is what the proof holds against.
+    cgroup: Option<Result<Vec<u8>, Fault>>,
+    asked: Vec<Asked>,
+}
+
+impl Workload {
+    /// The workload with this pid.
+    pub fn new(machine: Arc<Machine>, pid: i32) -> Workload {
+        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new() }
+    }
+
+    /// The pid.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Every question so far, in order.
+    pub fn asked(&self) -> &[Asked] {
+        &self.asked
+    }
+
+    /// The container that the policy obtained; the first, should it have obtained several.
+    pub fn container(&self) -> Option<&Proven> {
+        self.asked.iter().find_map(|asked| match &asked.told {
+            Told::Container(Ok(Some(container))) => Some(container),
+            _ => None,
+        })
+    }
+
+    /// Answers a question without waiting; `None` when it takes [`Workload::fetch`] first.
+    pub fn ask(&mut self, import: &Import) -> Option<Told> {
+        if let Some(asked) = self.asked.iter().find(|asked| asked.import == *import) {
+            return Some(asked.told.clone());
+        }
+        let started = Instant::now();
+        let (told, note) = match import {
+            Import::Cgroups => self.cgroups(),
+            Import::CgroupMounts => self.cgroup_mounts(),
+            Import::JobObjectNames => {
+                let reason = "job objects are Windows': this is a Linux host";
+                (Told::JobObjectNames(Err(Fault::NotConfigured(reason.to_owned()))), reason.to_owned())
+            }
+            Import::Container(Engine::Docker, claim) => match self.claim(claim) {
+                Ok(id) => {
+                    let answer = self.machine.docker.kept(&id)?;
+                    self.prove(Fetched::Answer(answer), "kept answer")
+                }
+                Err(told) => told,
+            },
+            Import::Container(engine, _) => {
+                let reason = format!("{} is not configured", engine_name(engine));
+                (Told::Container(Err(Fault::NotConfigured(reason.clone()))), reason)
+            }
+            Import::Verify => {
+                let reason = "sigstore is not configured";
+                (Told::Verify(Err(Fault::NotConfigured(reason.to_owned()))), reason.to_owned())
+            }
+        };
+        self.record(import.clone(), told.clone(), note, started);
+        Some(told)
+    }
+
+    /// Fetches the answer to a question that [`Workload::ask`] left open, outside the sandbox.
+    pub async fn fetch(&mut self, import: Import) {
+        let started = Instant::now();
+        let (told, note) = match &import {
+            Import::Container(Engine::Docker, claim) => match self.claim(claim) {
+                Ok(id) => match self.machine.docker.fetch(&id).await {
+                    Ok(fetched) => self.prove(fetched, "asked the engine"),
+                    Err(fault) => {
+                        let note = crate::error::fault_text(&fault).to_owned();
+                        (Told::Container(Err(fault)), note)
+                    }
+                },
+                Err(told) => told,
+            },
+            _ => return,
+        };
+        self.record(import, told, note, started);
+    }
+
+    fn record(&mut self, import: Import, told: Told, note: String, started: Instant) {
+        self.asked.push(Asked { import, told, note, elapsed: started.elapsed() });
+    }
+
+    fn process(&mut self) -> Result<Option<Arc<dyn Process>>, Fault> {
+        if let Some(process) = &self.process {
+            return Ok(process.clone());
+        }
+        let process = match self.machine.processes.open(self.pid) {
+            Ok(process) => process,
+            Err(error) => {
+                process::fault("", self.pid, &error)?;
+                None
+            }
+        };
+        self.process = Some(process.clone());
+        Ok(process)
+    }
+
+    /// The text of a file of the process; empty when the process is gone.
+    fn read(&mut self, file: &str, read: fn(&dyn Process) -> io::Result<Vec<u8>>) -> Result<Vec<u8>, Fault> {
+        let Some(process) = self.process()? else { return Ok(Vec::new()) };
+        let text = match read(&*process) {
+            Ok(text) => text,
+            Err(error) => {
+                process::fault(file, self.pid, &error)?;
+                Vec::new()
+            }
+        };
+        if self.machine.verbose {
+            for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                tracing::debug!(pid = %self.pid, file, line = %line.escape_ascii(), "container locator");
+            }
+        }
+        Ok(text)
+    }
+
+    fn cgroup(&mut self) -> Result<Vec<u8>, Fault> {
+        if self.cgroup.is_none() {
+            self.cgroup = Some(self.read("cgroup", |process| process.cgroup()));
+        }
+        self.cgroup.clone().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    fn cgroups(&mut self) -> (Told, String) {
+        let cgroups = self.cgroup().and_then(|text| process::cgroups(&text));
+        let note = match &cgroups {
+            Ok(lines) if lines.is_empty() => format!("process {} is gone", self.pid),
+            Ok(lines) => format!("read /proc/{}/cgroup: {} lines", self.pid, lines.len()),
+            Err(fault) => crate::error::fault_text(fault).to_owned(),
+        };
+        (Told::Cgroups(cgroups), note)
+    }
+
+    fn cgroup_mounts(&mut self) -> (Told, String) {
+        let mounts = self.read("mountinfo", |process| process.mountinfo()).and_then(|text| process::cgroup_mounts(&text));
+        let note = match &mounts {
+            Ok(mounts) => format!("read /proc/{}/mountinfo: {} cgroup mounts", self.pid, mounts.len()),
+            Err(fault) => crate::error::fault_text(fault).to_owned(),
+        };
+        (Told::CgroupMounts(mounts), note)
+    }
+
+    /// Clause a: only a whole id may reach the engine, and only so many.
+    fn claim(&self, claim: &str) -> Result<ContainerId, (Told, String)> {
+        let asked = self.asked.iter().filter(|asked| matches!(asked.import, Import::Container(..))).count();
+        if asked >= limits::CONTAINERS_ASKED {
+            let reason = format!("a policy may ask for {} containers", limits::CONTAINERS_ASKED);
+            return Err((Told::Container(Err(Fault::Policy(reason.clone()))), reason));
+        }
+        ContainerId::new(claim).ok_or_else(|| {
+            let start: String = claim.chars().take(80).collect();
+            let note = format!(
+                "not proven (clause a): \"{}\" is not a container id of 64 lowercase hex digits",
+                start.escape_debug()
+            );
+            self.warn(&note);
+            (Told::Container(Ok(None)), note)
+        })
+    }
+
+    fn prove(&mut self, fetched: Fetched, source: &str) -> (Told, String) {
+        let answer = match fetched {
+            Fetched::Answer(answer) => answer,
+            Fetched::Unknown(reason) => return (Told::Container(Ok(None)), format!("{source}: {reason}")),
+            Fetched::NotProven(reason) => {
+                let note = reason.to_string();
+                self.warn(&note);
+                return (Told::Container(Ok(None)), format!("{source}: {note}"));
+            }
+        };
+        let proof = match (self.process(), self.cgroup()) {
+            (Ok(Some(process)), Ok(cgroup)) if !cgroup.is_empty() => answer.prove(&*process, &cgroup),
+            (Ok(_), Ok(_)) => return (Told::Container(Ok(None)), format!("process {} is gone", self.pid)),
+            (Err(fault), _) | (_, Err(fault)) => {
+                let note = crate::error::fault_text(&fault).to_owned();
+                return (Told::Container(Err(fault)), note);
+            }
+        };
+        match proof {
+            Ok(proven) => {
+                let note = format!("{source}; proven against init process {}", answer.init_pid());
+                (Told::Container(Ok(Some(proven))), note)
+            }
+            Err(reason) => {
+                let note = reason.to_string();
+                self.warn(&note);
+                (Told::Container(Ok(None)), format!("{source}: {note}"))
+            }
+        }
+    }
+
+    fn warn(&self, reason: &str) {
+        if let Some(dropped) = self.machine.warnings.admit() {
+            tracing::warn!(pid = %self.pid, reason, dropped = %dropped, "a claimed container was not handed out");
+        }
+    }
+}
+
+/// The name of an engine as an operator knows it.
+pub fn engine_name(engine: &Engine) -> &'static str {
+    match engine {
+        Engine::Docker => "docker",
+        Engine::Podman => "podman",
+        Engine::RootlessPodman(_) => "rootless podman",
+    }
+}

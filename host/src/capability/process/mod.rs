@@ -1,0 +1,170 @@
+//! What the operating system says about a process: the WIT interface `process`, and what the proof reads.
+//!
+//! The host reads, parses and bounds; what a path means is decided by the policy, and proven in `docker::proof`.
+
+#[cfg(target_os = "linux")]
+pub mod linux;
+pub mod recorded;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
+use crate::bindings::docker_attestor::policy::types::Fault;
+
+/// The processes of one machine.
+pub trait Processes: Send + Sync {
+    /// Opens one process; `None` when there is none. All reads go to this very process: once it is gone they fail
+    /// with `NotFound`, also when another process has its pid by then.
+    fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>>;
+
+    /// The time since boot in the unit and clock of [`Stat::start_time`].
+    fn now(&self) -> u64;
+}
+
+/// One open process. A reader gets `NotFound` once it is gone.
+pub trait Process: Send + Sync {
+    /// The text of /proc/PID/cgroup; of a live thread's, when the thread group's leader is a zombie.
+    fn cgroup(&self) -> io::Result<Vec<u8>>;
+    /// The text of /proc/PID/mountinfo.
+    fn mountinfo(&self) -> io::Result<Vec<u8>>;
+    /// What /proc/PID/stat says.
+    fn stat(&self) -> io::Result<Stat>;
+    /// The pid namespace that the process is in.
+    fn pid_namespace(&self) -> io::Result<PidNamespace>;
+    /// Whether `namespace` is the process's pid namespace or an ancestor of it.
+    fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool>;
+    /// The pids of the process in its pid namespaces, the innermost last (`NSpid` of /proc/PID/status).
+    fn namespace_pids(&self) -> io::Result<Vec<i32>>;
+    /// The uid that owns the user namespace which owns the process's pid namespace; `None` when that is our own user namespace.
+    fn pid_namespace_creator(&self) -> io::Result<Option<u32>>;
+    /// Whether the process still lives. Costs one system call.
+    fn alive(&self) -> bool;
+}
+
+/// The fields of /proc/PID/stat that are used (proc_pid_stat(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Field 3.
+    pub state: u8,
+    /// Field 22, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// The identity of a pid namespace: device and inode of its file in nsfs (namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PidNamespace {
+    /// The device of nsfs.
+    pub device: u64,
+    /// The inode of the namespace.
+    pub inode: u64,
+}
+
+/// Parses /proc/PID/stat. The command's name, field 2, is the process's own choice and may hold anything, `)` too: fields
+/// are counted after the last `)`.
+pub fn parse_stat(text: &[u8]) -> io::Result<Stat> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "stat has not the fields of proc_pid_stat(5)");
+    let name_end = text.iter().rposition(|&byte| byte == b')').ok_or_else(malformed)?;
+    let rest = text.get(name_end + 1..).unwrap_or_default();
+    let mut fields = rest.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
+    // Field 3 is the first after the name; field 22 is 19 later.
+    let state = fields.next().and_then(|field| field.first()).copied().ok_or_else(malformed)?;
+    let start_time = fields
+        .nth(18)
+        .and_then(|field| std::str::from_utf8(field).ok()?.trim_end().parse().ok())
+        .ok_or_else(malformed)?;
+    Ok(Stat { state, start_time })
+}
+
+/// One line of /proc/PID/cgroup, as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CgroupLine<'a> {
+    /// The hierarchy's number.
+    pub hierarchy: u32,
+    /// The controllers, as the kernel lists them.
+    pub controllers: &'a [u8],
+    /// The path. Never normalised, never decoded.
+    pub path: &'a [u8],
+}
+
+/// The lines of /proc/PID/cgroup. One line that cannot be parsed fails the whole.
+pub fn parse_cgroup(text: &[u8]) -> Result<Vec<CgroupLine<'_>>, Fault> {
+    lines(text)
+        .map(|line| {
+            let mut fields = line.splitn(3, |&byte| byte == b':');
+            let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+                return Err(malformed("cgroup", line, "hierarchy:controllers:path"));
+            };
+            let hierarchy = std::str::from_utf8(hierarchy)
+                .ok()
+                .and_then(|number| number.parse().ok())
+                .ok_or_else(|| malformed("cgroup", line, "a hierarchy number first"))?;
+            Ok(CgroupLine { hierarchy, controllers, path })
+        })
+        .collect()
+}
+
+/// The WIT form of the lines.
+pub fn cgroups(text: &[u8]) -> Result<Vec<Cgroup>, Fault> {
+    Ok(parse_cgroup(text)?
+        .into_iter()
+        .map(|line| Cgroup {
+            hierarchy: line.hierarchy,
+            controllers: String::from_utf8_lossy(line.controllers).into_owned(),
+            path: String::from_utf8_lossy(line.path).into_owned(),
+        })
+        .collect())
+}
+
+/// The cgroup mounts of /proc/PID/mountinfo. One line that cannot be parsed fails the whole.
+pub fn cgroup_mounts(text: &[u8]) -> Result<Vec<CgroupMount>, Fault> {
+    let mut mounts = Vec::new();
+    for line in lines(text).filter(|line| !line.is_empty()) {
+        // Fields are single spaces apart; the mount source may be empty, so that spaces never collapse.
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+        let separator = fields
+            .iter()
+            .position(|&field| field == b"-")
+            .ok_or_else(|| malformed("mountinfo", line, "a separator `-`"))?;
+        let (Some(&root), Some(&fs_type)) = (fields.get(3), fields.get(separator + 1)) else {
+            return Err(malformed("mountinfo", line, "a filesystem type after the separator"));
+        };
+        if separator < 6 {
+            return Err(malformed("mountinfo", line, "6 fields before the separator"));
+        }
+        match fs_type {
+            b"" => return Err(malformed("mountinfo", line, "a filesystem type after the separator")),
+            b"cgroup" | b"cgroup2" => mounts.push(CgroupMount {
+                root: String::from_utf8_lossy(root).into_owned(),
+                fs_type: String::from_utf8_lossy(fs_type).into_owned(),
+            }),
+            _ => {}
+        }
+    }
+    Ok(mounts)
+}
+
+/// What a failed read means for the attestation; `Ok` when the process is only gone.
+pub fn fault(file: &str, pid: i32, error: &io::Error) -> Result<(), Fault> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        io::ErrorKind::PermissionDenied => Err(Fault::Denied(format!(
+            "/proc/{pid}/{file}: permission denied: run the agent as root or give it CAP_SYS_PTRACE"
+        ))),
+        _ => Err(Fault::Malformed(format!("/proc/{pid}/{file}: {error}"))),
+    }
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let empty = text.is_empty();
+    text.split(|&byte| byte == b'\n').filter(move |_| !empty)
+}
+
+fn malformed(file: &str, line: &[u8], expected: &str) -> Fault {
+    let start = line.get(..line.len().min(80)).unwrap_or_default();
+    Fault::Malformed(format!(
+        "a line of /proc/PID/{file} cannot be parsed: expected {expected}, got \"{}\"",
+        start.escape_ascii()
+    ))
+}

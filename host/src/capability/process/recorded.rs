@@ -1,0 +1,104 @@
+//! A recorded machine's processes: what scenarios, and the demo without an engine, replay.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{PidNamespace, Process, Processes, Stat};
+
+/// The processes of a scenario, by pid.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Recorded(pub BTreeMap<i32, RecordedProcess>);
+
+/// One recorded process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedProcess {
+    /// Lines of /proc/PID/cgroup.
+    #[serde(default)]
+    pub cgroup: Vec<String>,
+    /// Lines of /proc/PID/mountinfo.
+    #[serde(default)]
+    pub mountinfo: Vec<String>,
+    /// In clock ticks since boot.
+    #[serde(default)]
+    pub start_time: u64,
+    /// The inodes of its pid namespace and of the ancestors of that, the innermost first.
+    #[serde(default = "host_namespace")]
+    pub pid_namespaces: Vec<u64>,
+    /// `NSpid` of /proc/PID/status.
+    #[serde(default)]
+    pub nspid: Vec<i32>,
+    /// The owner of the user namespace that owns its pid namespace; none for the host's own user namespace.
+    #[serde(default)]
+    pub pid_namespace_creator: Option<u32>,
+    /// Reads that the kernel refuses: `cgroup`, `mountinfo`, `pid_namespace`.
+    #[serde(default)]
+    pub denied: Vec<String>,
+}
+
+fn host_namespace() -> Vec<u64> {
+    vec![1]
+}
+
+impl Processes for Recorded {
+    fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
+        Ok(self.0.get(&pid).map(|process| Arc::new(process.clone()) as Arc<dyn Process>))
+    }
+
+    fn now(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+impl RecordedProcess {
+    fn read(&self, name: &str) -> io::Result<()> {
+        match self.denied.iter().any(|denied| denied == name) {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Process for RecordedProcess {
+    fn cgroup(&self) -> io::Result<Vec<u8>> {
+        self.read("cgroup")?;
+        Ok(self.cgroup.join("\n").into_bytes())
+    }
+
+    fn mountinfo(&self) -> io::Result<Vec<u8>> {
+        self.read("mountinfo")?;
+        Ok(self.mountinfo.join("\n").into_bytes())
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(Stat { state: b'S', start_time: self.start_time })
+    }
+
+    fn pid_namespace(&self) -> io::Result<PidNamespace> {
+        self.read("pid_namespace")?;
+        let inode = self.pid_namespaces.first().copied().ok_or(io::ErrorKind::InvalidData)?;
+        Ok(PidNamespace { device: 0, inode })
+    }
+
+    fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
+        self.read("pid_namespace")?;
+        Ok(self.pid_namespaces.contains(&namespace.inode))
+    }
+
+    fn namespace_pids(&self) -> io::Result<Vec<i32>> {
+        Ok(self.nspid.clone())
+    }
+
+    fn pid_namespace_creator(&self) -> io::Result<Option<u32>> {
+        self.read("pid_namespace")?;
+        Ok(self.pid_namespace_creator)
+    }
+
+    fn alive(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,145 @@
+//! The policy's imports: every one becomes a question to [`Workload::ask`], but `log.write`.
+
+use wasmtime::{Result, StoreLimits};
+
+use crate::bindings::docker_attestor::policy::docker::Engine;
+use crate::bindings::docker_attestor::policy::log::Level;
+use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
+use crate::bindings::docker_attestor::policy::sigstore::Verdict;
+use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
+use crate::capability::docker::Container;
+use crate::capability::{Import, Told, Workload};
+use crate::error::printable;
+use crate::limits;
+
+/// The state of one call.
+pub(super) struct Call {
+    /// None while settings are validated: there is no workload then.
+    pub(super) workload: Option<Workload>,
+    pub(super) limits: StoreLimits,
+    /// The question that takes a fetch before the call can go on.
+    pub(super) open: Option<Import>,
+    /// The policy's last error line: its panic hook writes there.
+    pub(super) panic: Option<String>,
+    lines: usize,
+}
+
+impl Call {
+    pub(super) fn new(workload: Option<Workload>, limits: StoreLimits) -> Call {
+        Call { workload, limits, open: None, panic: None, lines: 0 }
+    }
+
+    /// What the policy is told, or the trap that gets out of the sandbox to fetch it.
+    fn ask(&mut self, import: Import) -> Result<Option<Told>> {
+        let Some(workload) = &mut self.workload else { return Ok(None) };
+        match workload.ask(&import) {
+            Some(told) => Ok(Some(told)),
+            None => {
+                self.open = Some(import);
+                Err(wasmtime::format_err!("the answer is fetched outside the sandbox"))
+            }
+        }
+    }
+}
+
+fn no_workload<T>() -> Result<Result<T, Fault>> {
+    Ok(Err(Fault::NotConfigured("there is no workload while settings are validated".to_owned())))
+}
+
+impl process::Host for Call {
+    fn cgroups(&mut self) -> Result<Result<Vec<Cgroup>, Fault>> {
+        match self.ask(Import::Cgroups)? {
+            Some(Told::Cgroups(told)) => Ok(told),
+            _ => no_workload(),
+        }
+    }
+
+    fn cgroup_mounts(&mut self) -> Result<Result<Vec<CgroupMount>, Fault>> {
+        match self.ask(Import::CgroupMounts)? {
+            Some(Told::CgroupMounts(told)) => Ok(told),
+            _ => no_workload(),
+        }
+    }
+}
+
+impl job_objects::Host for Call {
+    fn names(&mut self) -> Result<Result<Vec<String>, Fault>> {
+        match self.ask(Import::JobObjectNames)? {
+            Some(Told::JobObjectNames(told)) => Ok(told),
+            _ => no_workload(),
+        }
+    }
+}
+
+impl docker::Host for Call {
+    fn container(&mut self, engine: Engine, id: String) -> Result<Result<Option<Container>, Fault>> {
+        match self.ask(Import::Container(engine, id))? {
+            Some(Told::Container(told)) => Ok(told.map(|proven| proven.map(|proven| proven.container().clone()))),
+            _ => no_workload(),
+        }
+    }
+}
+
+impl sigstore::Host for Call {
+    fn verify(&mut self) -> Result<Result<Verdict, Fault>> {
+        match self.ask(Import::Verify)? {
+            Some(Told::Verify(told)) => Ok(told),
+            _ => no_workload(),
+        }
+    }
+}
+
+impl types::Host for Call {}
+
+impl log::Host for Call {
+    fn write(&mut self, level: Level, message: String) -> Result<()> {
+        self.lines += 1;
+        if self.lines > limits::GUEST_LOG_LINES {
+            return Ok(());
+        }
+        // Values are taken out of far more than is logged, so that none is cut in two and stays.
+        let message = self.without_values(cut(&message, 64 * limits::GUEST_LOG_LINE));
+        let text = printable(cut(&message, limits::GUEST_LOG_LINE));
+        match level {
+            Level::Debug => tracing::debug!(policy = %text, "policy"),
+            Level::Info => tracing::info!(policy = %text, "policy"),
+            Level::Warn => tracing::warn!(policy = %text, "policy"),
+            Level::Error => {
+                tracing::error!(policy = %text, "policy");
+                self.panic = Some(text);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Call {
+    /// The message without the values that the host handed over: env and labels must not reach the log through a policy.
+    fn without_values(&self, message: &str) -> String {
+        let mut message = message.to_owned();
+        let Some(container) = self.workload.as_ref().and_then(Workload::container) else { return message };
+        let container = container.container();
+        let env = container.env.iter().map(|env| env.split_once('=').map_or(env.as_str(), |(_, value)| value));
+        let labels = container.labels.iter().map(|(_, value)| value.as_str());
+        for value in env.chain(labels).filter(|value| value.len() >= 3) {
+            if message.contains(value) {
+                message = message.replace(value, "…");
+            }
+        }
+        message
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.lines > limits::GUEST_LOG_LINES {
+            let dropped = self.lines - limits::GUEST_LOG_LINES;
+            tracing::warn!(dropped = %dropped, "policy logged more lines than a call may");
+        }
+    }
+}
+
+fn cut(message: &str, bytes: usize) -> &str {
+    message.get(..message.floor_char_boundary(bytes)).unwrap_or(message)
+}

@@ -1,0 +1,252 @@
+//! The sandbox: a fresh instance of the policy for each call, with bounded CPU, memory, stack and text. A trap costs its
+//! own call only.
+
+mod imports;
+pub mod selectors;
+mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
+
+use self::imports::Call;
+pub use self::settings::Allocation;
+use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
+use crate::bindings::{Policy as Bindings, PolicyPre};
+use crate::capability::{Import, Workload};
+use crate::error::Error;
+use crate::limits;
+
+/// The policy inside this program, compiled ahead of time when it was built.
+static BUILTIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/policy.cwasm"));
+/// The digest of the built-in policy's component, `sha256:…`.
+pub const BUILTIN_DIGEST: &str = env!("BUILTIN_POLICY_DIGEST");
+
+/// Runs policies.
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<Call>,
+    slots: Semaphore,
+    waiting: AtomicUsize,
+    allocation: Allocation,
+}
+
+/// A policy that is compiled and linked.
+pub struct Policy {
+    pre: PolicyPre<Call>,
+    /// The digest of its component, `sha256:…`.
+    pub digest: String,
+}
+
+impl Sandbox {
+    /// Reserves the pool, or does without where its address space cannot be had.
+    pub fn new() -> wasmtime::Result<Sandbox> {
+        let pooling = Engine::new(&settings::config(Allocation::Pooling));
+        let (engine, allocation) = match pooling {
+            Ok(engine) => (engine, Allocation::Pooling),
+            Err(error) => {
+                tracing::warn!(error = %error, "the sandbox pool cannot be reserved: attestations will be slower");
+                (Engine::new(&settings::config(Allocation::OnDemand))?, Allocation::OnDemand)
+            }
+        };
+        let mut linker = Linker::new(&engine);
+        Bindings::add_to_linker::<_, wasmtime::component::HasSelf<Call>>(&mut linker, |call| call)?;
+        Ok(Sandbox {
+            engine,
+            linker,
+            slots: Semaphore::new(limits::SANDBOXES as usize),
+            waiting: AtomicUsize::new(0),
+            allocation,
+        })
+    }
+
+    /// How sandboxes get their memory.
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
+    }
+
+    /// The policy inside this program.
+    #[expect(unsafe_code, reason = "the one call that loads code which was compiled when the program was built")]
+    pub fn builtin(&self) -> wasmtime::Result<Policy> {
+        // SAFETY: these bytes were made by `build.rs` with this wasmtime and these settings, and are part of the program.
+        let component = unsafe { Component::deserialize(&self.engine, BUILTIN)? };
+        self.link(&component, BUILTIN_DIGEST.to_owned())
+    }
+
+    /// Compiles and links a component.
+    pub fn compile(&self, component: &[u8]) -> wasmtime::Result<Policy> {
+        wasmtime::ensure!(
+            component.len() <= limits::COMPONENT_FILE,
+            "a component may have {} bytes, this has {}",
+            limits::COMPONENT_FILE,
+            component.len()
+        );
+        let digest: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.link(&Component::from_binary(&self.engine, component)?, format!("sha256:{digest}"))
+    }
+
+    fn link(&self, component: &Component, digest: String) -> wasmtime::Result<Policy> {
+        Ok(Policy { pre: PolicyPre::new(self.linker.instantiate_pre(component)?)?, digest })
+    }
+
+    /// Asks the policy what it thinks of the settings.
+    pub async fn validate(&self, policy: &Policy, settings: &Settings) -> Result<Vec<Diagnostic>, Error> {
+        let _slot = self.slot().await?;
+        let mut store = self.store(None)?;
+        let outcome = run(async {
+            let instance = policy.pre.instantiate_async(&mut store).await?;
+            instance.docker_attestor_policy_attestor().call_validate(&mut store, settings).await
+        })
+        .await;
+        let diagnostics = outcome.map_err(|error| policy.broken(&error, &store))?;
+        let long = diagnostics.iter().any(|diagnostic| diagnostic.message.len() > limits::GUEST_TEXT);
+        match diagnostics.len() > limits::DIAGNOSTICS || long {
+            true => Err(policy.error("its validate returned more diagnostics, or longer ones, than it may")),
+            false => Ok(diagnostics),
+        }
+    }
+
+    /// Runs the policy for a workload: as often as it takes to answer every question it asks. The selectors are checked.
+    pub async fn attest(
+        &self,
+        policy: &Policy,
+        settings: &Settings,
+        workload: &mut Option<Workload>,
+    ) -> Result<Vec<String>, Error> {
+        loop {
+            match self.attest_once(policy, settings, workload).await? {
+                Outcome::Answer(answer) => {
+                    let selectors = answer.map_err(|fault| bounded(policy, fault))?;
+                    if let Some(workload) = workload {
+                        selectors::check(&selectors, workload).map_err(|refused| policy.error(refused))?;
+                    }
+                    return Ok(selectors);
+                }
+                Outcome::Open(import) => match workload {
+                    Some(workload) => workload.fetch(import).await,
+                    None => return Err(policy.error("it asked about a workload where there is none")),
+                },
+            }
+        }
+    }
+
+    async fn attest_once(
+        &self,
+        policy: &Policy,
+        settings: &Settings,
+        workload: &mut Option<Workload>,
+    ) -> Result<Outcome, Error> {
+        let _slot = self.slot().await?;
+        let mut store = self.store(workload.take())?;
+        let outcome = run(async {
+            let instance = policy.pre.instantiate_async(&mut store).await?;
+            instance.docker_attestor_policy_attestor().call_attest(&mut store, settings).await
+        })
+        .await;
+        let open = store.data_mut().open.take();
+        let broken = outcome.as_ref().err().map(|error| policy.broken(error, &store));
+        *workload = store.data_mut().workload.take();
+        match (outcome, open, broken) {
+            // The trap that `Call::ask` raised to get out of the sandbox.
+            (Err(_), Some(import), _) => Ok(Outcome::Open(import)),
+            (Ok(answer), ..) => Ok(Outcome::Answer(answer)),
+            (Err(_), None, Some(error)) => Err(error),
+            (Err(error), None, None) => Err(policy.error(error)),
+        }
+    }
+
+    /// One sandbox, once it is free.
+    async fn slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+        if let Ok(slot) = self.slots.try_acquire() {
+            return Ok(slot);
+        }
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        match waiting < limits::SANDBOX_WAITERS {
+            true => self.slots.acquire().await.map_err(|_| Error::Exhausted(waiting)),
+            false => Err(Error::Exhausted(waiting)),
+        }
+    }
+
+    fn store(&self, workload: Option<Workload>) -> Result<Store<Call>, Error> {
+        let limits: StoreLimits = StoreLimitsBuilder::new()
+            .memory_size(limits::GUEST_MEMORY)
+            .memories(1)
+            .tables(2)
+            .instances(8)
+            .trap_on_grow_failure(true)
+            .build();
+        let mut store = Store::new(&self.engine, Call::new(workload, limits));
+        store.limiter(|call| &mut call.limits);
+        store.set_hostcall_fuel(limits::GUEST_TO_HOST);
+        let fuel = store.set_fuel(limits::FUEL).and_then(|()| store.fuel_async_yield_interval(Some(limits::FUEL_YIELD)));
+        fuel.map_err(|error| Error::Fault(Fault::Malformed(format!("the sandbox's fuel cannot be set: {error}"))))?;
+        Ok(store)
+    }
+}
+
+enum Outcome {
+    Answer(Result<Vec<String>, Fault>),
+    /// The policy asked what takes a fetch first.
+    Open(Import),
+}
+
+impl Policy {
+    /// An error that names this policy.
+    pub fn error(&self, reason: impl std::fmt::Display) -> Error {
+        Error::Policy { digest: self.digest.clone(), reason: reason.to_string() }
+    }
+
+    /// Why a call broke, in the operator's words.
+    fn broken(&self, error: &wasmtime::Error, store: &Store<Call>) -> Error {
+        let reason = match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => "it used more CPU than a call may (100 ms)".to_owned(),
+            Some(Trap::StackOverflow) => format!("it used more stack than a call may ({} KiB)", limits::GUEST_STACK >> 10),
+            Some(trap) => format!("it trapped: {trap}"),
+            None if error.is::<Elapsed>() => format!("it did not end within {} s", limits::SANDBOX_WALL.as_secs()),
+            None => format!("it broke a limit or the contract: {}", error.root_cause()),
+        };
+        match store.data().panic.as_deref() {
+            Some(panic) => self.error(format_args!("{reason} ({panic})")),
+            None => self.error(reason),
+        }
+    }
+}
+
+/// A fault of the policy's choice, with a bounded text.
+fn bounded(policy: &Policy, fault: Fault) -> Error {
+    match crate::error::fault_text(&fault).len() > limits::GUEST_TEXT {
+        true => policy.error(format_args!("its error text is longer than {} bytes", limits::GUEST_TEXT)),
+        false => Error::Fault(fault),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("wall time is over")]
+struct Elapsed;
+
+async fn run<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    match tokio::time::timeout(limits::SANDBOX_WALL, call).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(wasmtime::Error::new(Elapsed)),
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A sandbox and its built-in policy, which is what most callers want.
+pub fn with_builtin() -> wasmtime::Result<(Sandbox, Arc<Policy>)> {
+    let sandbox = Sandbox::new()?;
+    let policy = Arc::new(sandbox.builtin()?);
+    Ok((sandbox, policy))
+}

@@ -1,0 +1,172 @@
+//! What a policy returned, held to size, shape and truth (decision 11): a selector of a built-in kind must state a fact of
+//! the proven container or of its verified signatures, and no other kind may look like one.
+
+use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified};
+use crate::capability::docker::Container;
+use crate::capability::{Told, Workload};
+use crate::limits;
+
+/// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.
+const KINDS: [&str; 5] = ["label", "env", "image_id", "image_config_digest", "image_manifest_digest"];
+const SIGNATURE_KINDS: [&str; 2] = ["image-signature", "image-attestations"];
+
+/// Why an answer is refused. The selector's value is not quoted: it may be an env value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// More than [`limits::SELECTORS`].
+    #[error("it returned {0} selectors, more than {limit}", limit = limits::SELECTORS)]
+    TooMany(usize),
+    /// Longer than [`limits::SELECTOR`], or all together than [`limits::SELECTORS_TOTAL`].
+    #[error("its selector {index} is too long: one may have {} bytes, all together {}", limits::SELECTOR, limits::SELECTORS_TOTAL)]
+    TooLong {
+        /// Counted from 1.
+        index: usize,
+    },
+    /// Twice the same.
+    #[error("its selector {index} is a duplicate (kind \"{kind}\")")]
+    Duplicate {
+        /// Counted from 1.
+        index: usize,
+        /// The text before the first colon, escaped.
+        kind: String,
+    },
+    /// A built-in kind that states no fact.
+    #[error("its selector {index} of the built-in kind \"{kind}\" states no fact of the proven container")]
+    False {
+        /// Counted from 1.
+        index: usize,
+        /// The kind.
+        kind: String,
+    },
+    /// A kind of its own that is none, or looks like a built-in one.
+    #[error("its selector {index} has the kind \"{kind}\", which {why}")]
+    Kind {
+        /// Counted from 1.
+        index: usize,
+        /// The text before the first colon, escaped.
+        kind: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// Checks a policy's answer against what the workload is proven to be.
+pub fn check(selectors: &[String], workload: &Workload) -> Result<(), Refused> {
+    if selectors.len() > limits::SELECTORS {
+        return Err(Refused::TooMany(selectors.len()));
+    }
+    let container = workload.container().map(|proven| proven.container());
+    let verified = workload.asked().iter().find_map(|asked| match &asked.told {
+        Told::Verify(Ok(Verdict::Verified(verified))) => Some(verified),
+        _ => None,
+    });
+    let mut total = 0;
+    let mut facts = container.map(Facts::new);
+    let mut seen = std::collections::HashSet::with_capacity(selectors.len());
+    for (index, selector) in selectors.iter().enumerate() {
+        let index = index + 1;
+        total += selector.len();
+        if selector.len() > limits::SELECTOR || total > limits::SELECTORS_TOTAL {
+            return Err(Refused::TooLong { index });
+        }
+        let (kind, value) = selector.split_once(':').unwrap_or((selector, ""));
+        if !seen.insert(selector.as_str()) {
+            return Err(Refused::Duplicate { index, kind: quoted(kind) });
+        }
+        let stated = match kind {
+            kind if KINDS.contains(&kind) => facts.as_mut().is_some_and(|facts| facts.state(kind, value)),
+            kind if SIGNATURE_KINDS.iter().any(|begin| kind.starts_with(begin)) => {
+                verified.is_some_and(|verified| signature_states(verified, kind, value))
+            }
+            kind => {
+                own_kind(kind, selector).map_err(|why| Refused::Kind { index, kind: quoted(kind), why })?;
+                continue;
+            }
+        };
+        if !stated {
+            return Err(Refused::False { index, kind: kind.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// The facts of a container. Policies emit them in the container's order, so the search goes on where the last one ended.
+struct Facts<'a> {
+    container: &'a Container,
+    label: usize,
+    env: usize,
+}
+
+impl<'a> Facts<'a> {
+    fn new(container: &'a Container) -> Facts<'a> {
+        Facts { container, label: 0, env: 0 }
+    }
+
+    fn state(&mut self, kind: &str, value: &str) -> bool {
+        let container = self.container;
+        match kind {
+            "label" => from(&mut self.label, &container.labels, |(key, label)| {
+                value.strip_prefix(key.as_str()).and_then(|rest| rest.strip_prefix(':')) == Some(label)
+            }),
+            "env" => from(&mut self.env, &container.env, |env| env == value),
+            "image_id" => !container.image.is_empty() && container.image == value,
+            "image_config_digest" => container.image_id.as_deref() == Some(value),
+            "image_manifest_digest" => container.image_manifest_digest.as_deref() == Some(value),
+            _ => false,
+        }
+    }
+}
+
+/// Whether any item matches, looked for from `next` on and then from the start.
+fn from<T>(next: &mut usize, items: &[T], matches: impl Fn(&T) -> bool) -> bool {
+    let (before, after) = items.split_at(items.len().min(*next));
+    if let Some(found) = after.iter().position(&matches) {
+        *next += found + 1;
+        return true;
+    }
+    before.iter().any(matches)
+}
+
+fn signature_states(verified: &Verified, kind: &str, value: &str) -> bool {
+    let any = |field: fn(&Signature) -> Option<String>| {
+        verified.signatures.iter().any(|signature| field(signature).as_deref() == Some(value))
+    };
+    match kind {
+        "image-signature" => value == "verified",
+        "image-attestations" => value == "verified" && verified.attestations,
+        "image-signature-subject" => any(|signature| signature.subject.clone()),
+        "image-signature-issuer" => any(|signature| signature.issuer.clone()),
+        "image-signature-value" => any(|signature| signature.value.clone()),
+        "image-signature-log-id" => any(|signature| signature.log_id.clone()),
+        "image-signature-log-index" => any(|signature| signature.log_index.map(|index| index.to_string())),
+        "image-signature-integrated-time" => any(|signature| signature.integrated_time.map(|time| time.to_string())),
+        "image-signature-signed-entry-timestamp" => any(|signature| signature.signed_entry_timestamp.clone()),
+        _ => false,
+    }
+}
+
+/// A kind of the policy's own: lowercase, and not one that a reader could take for a built-in one.
+fn own_kind(kind: &str, selector: &str) -> Result<(), &'static str> {
+    if kind.len() == selector.len() || kind.is_empty() {
+        return Err("is not of the form KIND:VALUE");
+    }
+    if selector.chars().any(char::is_control) {
+        return Err("has a control character in its selector");
+    }
+    if !kind.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.')) {
+        return Err("may have a-z, 0-9, _, - and . only");
+    }
+    let folded: String = kind.chars().filter(char::is_ascii_alphanumeric).collect();
+    let fold = |kind: &str| kind.replace(['_', '-'], "");
+    if KINDS.iter().any(|built_in| folded == fold(built_in))
+        || SIGNATURE_KINDS.iter().any(|built_in| folded.starts_with(&fold(built_in)))
+    {
+        return Err("looks like a built-in kind");
+    }
+    Ok(())
+}
+
+fn quoted(kind: &str) -> String {
+    let start: String = kind.chars().take(40).collect();
+    start.escape_debug().to_string()
+}

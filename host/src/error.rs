@@ -1,0 +1,86 @@
+//! Why an attestation has no answer, and which gRPC status says so.
+
+use tonic::Code;
+
+use crate::bindings::docker_attestor::policy::types::Fault;
+
+/// Why an attestation, or a configuration, failed. `Display` is the text of the gRPC status: it reaches the agent's
+/// log, so it holds no secret.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration was refused; what runs goes on.
+    #[error("{0}")]
+    Configuration(String),
+    /// The agent has not configured us yet.
+    #[error("not configured: the agent must call Configure before Attest")]
+    NotConfigured,
+    /// The request names no process.
+    #[error("pid {0} is not a process id: it must be 1 or more")]
+    InvalidPid(i32),
+    /// A capability or the policy answered with a fault.
+    #[error("{}", fault_text(.0))]
+    Fault(Fault),
+    /// The policy trapped, broke a limit, or lied about a fact.
+    #[error("policy {digest}: {reason}")]
+    Policy {
+        /// The digest of the policy's component.
+        digest: String,
+        /// What it did.
+        reason: String,
+    },
+    /// Too many calls at once.
+    #[error("over capacity: {0} attestations are waiting for a sandbox")]
+    Exhausted(usize),
+    /// The attestation took longer than it may.
+    #[error("the attestation took longer than {0} s")]
+    Deadline(u64),
+}
+
+impl Error {
+    /// The gRPC status code, as the table in the operator's page has it.
+    pub fn code(&self) -> Code {
+        match self {
+            Error::Configuration(_) | Error::InvalidPid(_) => Code::InvalidArgument,
+            Error::NotConfigured => Code::FailedPrecondition,
+            Error::Fault(fault) => match fault {
+                Fault::Workload(_) | Fault::NotConfigured(_) | Fault::Policy(_) => Code::FailedPrecondition,
+                Fault::Denied(_) | Fault::Unverified(_) => Code::PermissionDenied,
+                Fault::Malformed(_) => Code::Internal,
+                Fault::Unavailable(_) => Code::Unavailable,
+                Fault::Deadline(_) => Code::DeadlineExceeded,
+                Fault::Exhausted(_) => Code::ResourceExhausted,
+            },
+            Error::Policy { .. } => Code::Internal,
+            Error::Exhausted(_) => Code::ResourceExhausted,
+            Error::Deadline(_) => Code::DeadlineExceeded,
+        }
+    }
+}
+
+/// The text of a fault, whichever kind it is.
+pub(crate) fn fault_text(fault: &Fault) -> &str {
+    match fault {
+        Fault::Workload(text)
+        | Fault::Denied(text)
+        | Fault::Malformed(text)
+        | Fault::Unavailable(text)
+        | Fault::Deadline(text)
+        | Fault::Exhausted(text)
+        | Fault::NotConfigured(text)
+        | Fault::Unverified(text)
+        | Fault::Policy(text) => text,
+    }
+}
+
+/// Text from outside in a form that is safe on a terminal and in a log: control characters, ESC and CR among them, escaped.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() {
+            true => printable.extend(char.escape_default()),
+            false => printable.push(char),
+        }
+    }
+    printable
+}

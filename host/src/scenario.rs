@@ -1,0 +1,175 @@
+//! A recorded machine: processes, the engine's answers, and what an attestation must come to. One JSON file each; see
+//! fixtures/scenarios.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::attestor::{Attestor, Error, Explanation};
+use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::capability::docker::proof::ContainerId;
+use crate::capability::docker::{Container, Containers, Engine, Inspected, Inspecting};
+use crate::capability::process::recorded::Recorded;
+use crate::limits;
+use crate::telemetry::metrics::Metrics;
+
+/// One scenario.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What machine this is, and what the scenario shows.
+    pub description: String,
+    /// The `plugin_data`; empty for the defaults.
+    #[serde(default)]
+    pub config: String,
+    /// The process that is attested.
+    pub pid: i32,
+    /// The processes, by pid.
+    pub processes: Recorded,
+    /// What the Docker engine answers, by container id. Other ids it does not know.
+    #[serde(default)]
+    pub docker: BTreeMap<String, Recording>,
+    /// What the attestation must come to.
+    pub expect: Expect,
+}
+
+/// What the engine answers for one container.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    /// Another id than was asked for; a lying engine.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// `State.Pid`.
+    pub pid: i32,
+    /// `HostConfig.PidMode`.
+    #[serde(default)]
+    pub pid_mode: String,
+    /// The uid of the engine's process.
+    #[serde(default)]
+    pub engine_uid: u32,
+    /// `Config.Labels`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `Config.Env`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// `Config.Image`.
+    #[serde(default)]
+    pub image: String,
+    /// `Image`.
+    #[serde(default)]
+    pub image_id: Option<String>,
+    /// `ImageManifestDescriptor.digest`.
+    #[serde(default)]
+    pub image_manifest_digest: Option<String>,
+    /// Instead of an answer: the engine is away.
+    #[serde(default)]
+    pub unavailable: bool,
+}
+
+/// What an attestation must come to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Expect {
+    /// These selectors, in this order; none when the process is not ours.
+    Selectors(Vec<String>),
+    /// No selectors, because the claim is not proven; with the clause's letter.
+    NotProven(char),
+    /// An error.
+    Error {
+        /// The gRPC status code's name, such as `FailedPrecondition`.
+        code: String,
+        /// What its text must contain.
+        contains: String,
+    },
+}
+
+/// Why a scenario cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("scenario {path}: {reason}")]
+pub struct Unreadable {
+    path: String,
+    reason: String,
+}
+
+impl Scenario {
+    /// Reads a scenario's file.
+    pub fn read(path: &Path) -> Result<Scenario, Unreadable> {
+        let unreadable = |reason: String| Unreadable { path: path.display().to_string(), reason };
+        let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        if text.len() > limits::ENGINE_REPLY {
+            return Err(unreadable(format!("larger than {} bytes", limits::ENGINE_REPLY)));
+        }
+        serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// Attests the scenario's process with the built-in policy, in the sandbox, as a real one.
+    pub async fn run(&self) -> Result<Explanation, Error> {
+        let broken = |error: wasmtime::Error| Error::Fault(Fault::Malformed(format!("the sandbox cannot be made: {error}")));
+        let processes = Arc::new(self.processes.clone());
+        let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(broken)?;
+        let docker = Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true);
+        attestor.configure_with(&self.config, docker).await?;
+        attestor.explain(self.pid).await
+    }
+}
+
+impl Expect {
+    /// What differs; `Ok` when nothing does.
+    pub fn judge(&self, run: &Result<Explanation, Error>) -> Result<(), String> {
+        let (outcome, asked) = match run {
+            Ok(explanation) => (explanation.outcome.as_ref(), &explanation.asked[..]),
+            Err(error) => (Err(error), &[][..]),
+        };
+        match (self, outcome) {
+            (Expect::Selectors(expected), Ok(got)) if expected == got => Ok(()),
+            (Expect::NotProven(clause), Ok(got)) if got.is_empty() => {
+                let expected = format!("not proven (clause {clause})");
+                match asked.iter().any(|asked| asked.note.contains(&expected)) {
+                    true => Ok(()),
+                    false => {
+                        let notes: Vec<&str> = asked.iter().map(|asked| asked.note.as_str()).collect();
+                        Err(format!("expected \"{expected}\", got {notes:?}"))
+                    }
+                }
+            }
+            (Expect::Error { code, contains }, Err(error))
+                if format!("{:?}", error.code()) == *code && error.to_string().contains(contains) =>
+            {
+                Ok(())
+            }
+            (expected, Ok(got)) => Err(format!("expected {expected:?}, got {got:?}")),
+            (expected, Err(error)) => Err(format!("expected {expected:?}, got {:?}: {error}", error.code())),
+        }
+    }
+}
+
+struct RecordedEngine(BTreeMap<String, Recording>);
+
+impl Engine for RecordedEngine {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+        let answer = match self.0.get(id.as_str()) {
+            None => Ok(None),
+            Some(recording) if recording.unavailable => {
+                Err(Fault::Unavailable("container engine (recorded): connection refused".to_owned()))
+            }
+            Some(recording) => Ok(Some(Inspected {
+                container: Container {
+                    id: recording.id.clone().unwrap_or_else(|| id.as_str().to_owned()),
+                    labels: recording.labels.clone().into_iter().collect(),
+                    env: recording.env.clone(),
+                    image: recording.image.clone(),
+                    image_id: recording.image_id.clone(),
+                    image_manifest_digest: recording.image_manifest_digest.clone(),
+                },
+                pid: recording.pid,
+                pid_mode: recording.pid_mode.clone(),
+                engine_uid: recording.engine_uid,
+            })),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
