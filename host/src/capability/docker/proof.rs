@@ -300,3 +300,168 @@ fn holds_other_id(component: &[u8], id: &ContainerId) -> bool {
         .split(|byte| !byte.is_ascii_hexdigit())
         .any(|run| run.len() >= 64 && run != id.as_str().as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::capability::process::recorded::RecordedProcess;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+    const RIGHTS: Rights = Rights { namespaces: true, engine_uid: 0 };
+
+    fn process(cgroup: &[String], namespaces: &[u64]) -> RecordedProcess {
+        RecordedProcess {
+            cgroup: cgroup.to_vec(),
+            mountinfo: Vec::new(),
+            start_time: 1,
+            pid_namespaces: namespaces.to_vec(),
+            nspid: vec![100, 1],
+            pid_namespace_creator: None,
+            denied: Vec::new(),
+        }
+    }
+
+    fn answer(init: &[String]) -> Arc<Answer> {
+        let process = process(init, &[2, 1]);
+        let init = Init {
+            cgroup: process.cgroup().unwrap(),
+            namespace: process.pid_namespace().ok(),
+            process: Arc::new(process),
+            pid: 100,
+        };
+        let container = Container {
+            id: ID.to_owned(),
+            labels: Vec::new(),
+            env: Vec::new(),
+            image: String::new(),
+            image_id: None,
+            image_manifest_digest: None,
+        };
+        Arc::new(Answer { id: ContainerId::new(ID).unwrap(), container, init, rights: RIGHTS })
+    }
+
+    fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<char> {
+        let claimant = process(cgroup, namespaces);
+        let text = claimant.cgroup().unwrap();
+        answer(init).prove(&claimant, &text).err().map(|not_proven| not_proven.clause)
+    }
+
+    fn one(path: &str) -> Vec<String> {
+        vec![format!("0::{path}")]
+    }
+
+    #[test]
+    fn only_whole_ids_are_claims() {
+        assert!(ContainerId::new(ID).is_some());
+        for claim in ["", "../x", "web", &ID[1..], &ID.to_uppercase(), &format!("{ID}0"), &ID.replacen('0', "\u{0660}", 1)] {
+            assert_eq!(ContainerId::new(claim), None, "{claim}");
+        }
+    }
+
+    #[test]
+    fn the_root_proves_nothing() {
+        assert_eq!(clause(&one("/"), &one("/"), &[2, 1]), Some('d'));
+        assert_eq!(clause(&one("/system.slice"), &one("/system.slice"), &[2, 1]), Some('d'));
+    }
+
+    #[test]
+    fn every_hierarchy_that_names_the_container_must_hold_the_process() {
+        let line = |hierarchy: u32, controllers: &str, path: &str| format!("{hierarchy}:{controllers}:{path}");
+        let container = format!("/docker/{ID}");
+        let init = [line(2, "pids", &container), line(1, "name=systemd", &container), line(0, "", "/")];
+        let moved_in_one = [line(2, "pids", "/"), line(1, "name=systemd", &container), line(0, "", "/")];
+        let swapped = [line(2, "name=systemd", &container), line(1, "cpu", &container), line(0, "", &container)];
+        let missing = [line(1, "name=systemd", &container)];
+        assert_eq!(clause(&init, &init, &[2, 1]), None);
+        // Hierarchies are matched by their controllers: their numbers are nobody's choice, but may differ.
+        let renumbered = [line(7, "pids", &container), line(9, "name=systemd", &container)];
+        assert_eq!(clause(&init, &renumbered, &[2, 1]), None);
+        for claimant in [&moved_in_one[..], &swapped[..], &missing[..]] {
+            assert_eq!(clause(&init, claimant, &[2, 1]), Some('d'));
+        }
+        // A v1 hierarchy without controllers cannot stand in for the unified one.
+        assert_eq!(clause(&[line(0, "", &container)], &[line(3, "", &container)], &[2, 1]), Some('d'));
+    }
+
+    #[test]
+    fn another_container_below_is_only_what_runs_inside() {
+        let init = one(&format!("/docker/{ID}"));
+        let inner = one(&format!("/docker/{ID}/docker/{OTHER}"));
+        assert_eq!(clause(&init, &inner, &[2, 1]), Some('e'));
+        assert_eq!(clause(&init, &inner, &[3, 2, 1]), None);
+        assert_eq!(clause(&init, &one(&format!("/docker/{ID}/docker-{OTHER}.scope/x")), &[2, 1]), Some('e'));
+        assert_eq!(clause(&init, &one(&format!("/docker/{ID}/{}", OTHER.to_uppercase())), &[2, 1]), Some('e'));
+    }
+
+    #[test]
+    fn a_process_outside_the_pid_namespace_is_not_in_the_container() {
+        let init = one(&format!("/docker/{ID}"));
+        assert_eq!(clause(&init, &init, &[1]), Some('f'));
+        assert_eq!(clause(&init, &init, &[3, 1]), Some('f'));
+    }
+
+    /// Pieces that an attacker would build names of.
+    fn name() -> impl Strategy<Value = String> {
+        prop::collection::vec(
+            prop_oneof![
+                Just(ID.to_owned()),
+                Just(OTHER.to_owned()),
+                Just(ID[..63].to_owned()),
+                Just(ID.to_uppercase()),
+                Just("docker".to_owned()),
+                Just("docker-".to_owned()),
+                Just(".scope".to_owned()),
+                Just("..".to_owned()),
+                Just(".".to_owned()),
+                Just(":".to_owned()),
+                Just(" ".to_owned()),
+                Just("\u{e9}".to_owned()),
+                "[a-z]{1,3}",
+            ],
+            1..4,
+        )
+        .prop_map(|pieces| pieces.concat())
+    }
+
+    fn path() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec(name(), 0..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        /// Whatever a process outside the container's cgroup names its own cgroups, and wherever it puts them, it does not
+        /// meet the proof: said here by components, there by bytes.
+        #[test]
+        fn no_path_that_a_process_can_choose_meets_the_proof(parent in path(), scope in name(), below in path(), own in path()) {
+            let init_components: Vec<String> = parent.iter().chain([&scope]).chain(&below).cloned().collect();
+            let cut = init_components.iter().position(|name| name.contains(ID)).map(|index| &init_components[..=index]);
+            let inside = cut.is_some_and(|container| own.starts_with(container));
+            let init = one(&format!("/{}", init_components.join("/")));
+            let claimant = one(&format!("/{}", own.join("/")));
+            let failed = clause(&init, &claimant, &[2, 1]);
+            if !inside {
+                prop_assert_eq!(failed, Some('d'));
+            }
+            if failed.is_none() {
+                prop_assert!(inside);
+                let container = cut.map_or(0, <[String]>::len);
+                let names_other = |name: &String| {
+                    name.split(|char: char| !char.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != ID)
+                };
+                prop_assert!(!own.iter().skip(container).any(names_other));
+            }
+        }
+
+        /// The parser of /proc/PID/stat believes nothing before the last `)`.
+        #[test]
+        fn a_name_cannot_forge_the_start_time(name in "[ -~\n)(]{0,40}", start in 0_u64..u64::MAX) {
+            let text = format!("4242 ({name}) S 1 1 1 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 1 0 {start} 1 1\n");
+            let stat = crate::capability::process::parse_stat(text.as_bytes()).unwrap();
+            prop_assert_eq!((stat.state, stat.start_time), (b'S', start));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The binding to the contract in wit/: the imports as a [`Machine`], the policy as the exported interface.
+
+use crate::attest::{Machine, attest, validate};
+use docker_attestor::policy::docker::{self, Engine, ProvenContainer};
+use docker_attestor::policy::process::{self, Cgroup, CgroupMount};
+use docker_attestor::policy::sigstore::{self, Verdict};
+use docker_attestor::policy::types::{Diagnostic, Fault, Settings};
+use docker_attestor::policy::{job_objects, log};
+
+wit_bindgen::generate!({
+    path: "../wit",
+    world: "policy",
+    additional_derives: [PartialEq],
+});
+
+struct Imports;
+
+impl Machine for Imports {
+    fn cgroups(&self) -> Result<Vec<Cgroup>, Fault> {
+        process::cgroups()
+    }
+
+    fn cgroup_mounts(&self) -> Result<Vec<CgroupMount>, Fault> {
+        process::cgroup_mounts()
+    }
+
+    fn job_object_names(&self) -> Result<Vec<String>, Fault> {
+        job_objects::names()
+    }
+
+    fn container(&self, engine: Engine, id: &str) -> Result<Option<ProvenContainer>, Fault> {
+        docker::container(engine, id)
+    }
+
+    fn verify(&self) -> Result<Verdict, Fault> {
+        sigstore::verify()
+    }
+
+    fn debug(&self, message: &str) {
+        log::write(log::Level::Debug, message);
+    }
+}
+
+struct Policy;
+
+impl exports::docker_attestor::policy::attestor::Guest for Policy {
+    fn validate(settings: Settings) -> Vec<Diagnostic> {
+        log_panics();
+        validate(&settings)
+    }
+
+    fn attest(settings: Settings) -> Result<Vec<String>, Fault> {
+        log_panics();
+        attest(&Imports, &settings)
+    }
+}
+
+/// A trap says nothing: the panic's message goes to the host's log first.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
+}
+
+#[cfg(target_arch = "wasm32")]
+#[expect(unsafe_code, reason = "the exported functions of the component model's ABI")]
+mod exported {
+    use super::{Policy, export};
+
+    export!(Policy with_types_in super);
+}

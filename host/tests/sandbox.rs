@@ -1,0 +1,298 @@
+//! Hostile policies against the real sandbox: each is contained, answered with its own reason, and costs the next call nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use docker_attestor::capability::docker::proof::ContainerId;
+use docker_attestor::capability::docker::{Container, Containers, Engine, Inspected, Inspecting};
+use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
+use docker_attestor::capability::{Machine, Warnings, Workload};
+use docker_attestor::engine::{Policy, Sandbox};
+use docker_attestor::error::Error;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+const OURS: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const OTHERS: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+
+/// A component from the body of its `attest`, which returns the address of a `result<list<string>, fault>`.
+fn component(functions: &str, attest: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            (import "docker-attestor:policy/docker@1.0.0" "container"
+                (func $container (param i32 i32 i32 i32 i32)))
+            (import "docker-attestor:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))
+            (memory (export "memory") 1)
+            (global $top (mut i32) (i32.const 32768))
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                (local $at i32)
+                (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+                (global.set $top (i32.add (local.get $at) (local.get 3)))
+                (local.get $at))
+            {functions}
+            (func (export "docker-attestor:policy/attestor@1.0.0#validate")
+                (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 8))
+            (func (export "docker-attestor:policy/attestor@1.0.0#attest")
+                (param i32 i32 i32 i32 i32 i32) (result i32) {attest}))"#
+    );
+    encode(&text)
+}
+
+fn encode(text: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(text).unwrap();
+    let mut resolve = Resolve::default();
+    let package = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).unwrap().0;
+    let world = resolve.select_world(&[package], Some("policy")).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+}
+
+/// A policy that claims a container (unless `claim` is empty) and returns these selectors whatever it is told.
+fn returning(claim: &str, selectors: &[&str]) -> Vec<u8> {
+    // 256: the list; 4096: the claim; 8192 on: the selectors.
+    let mut data = format!("(data (i32.const 4096) \"{}\")", escaped(claim.as_bytes()));
+    let mut list = Vec::new();
+    let mut at = 8192;
+    for selector in selectors {
+        list.extend_from_slice(&u32::to_le_bytes(at));
+        list.extend_from_slice(&u32::to_le_bytes(selector.len() as u32));
+        data += &format!("(data (i32.const {at}) \"{}\")", escaped(selector.as_bytes()));
+        at += selector.len() as u32;
+    }
+    data += &format!("(data (i32.const 256) \"{}\")", escaped(&list));
+    let mut result = vec![0, 0, 0, 0];
+    result.extend_from_slice(&u32::to_le_bytes(256));
+    result.extend_from_slice(&u32::to_le_bytes(selectors.len() as u32));
+    data += &format!("(data (i32.const 64) \"{}\")", escaped(&result));
+    let ask = match claim.is_empty() {
+        true => String::new(),
+        false => format!(
+            "(call $container (i32.const 0) (i32.const 0) (i32.const 4096) (i32.const {}) (i32.const 16384))",
+            claim.len()
+        ),
+    };
+    component(&data, &format!("{ask} (i32.const 64)"))
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
+}
+
+struct OneContainer;
+
+impl Engine for OneContainer {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+        // Both containers exist, each with a label and an env value of its own.
+        let (pid, name) = match id.as_str() {
+            OURS => (100, "ours"),
+            OTHERS => (200, "theirs"),
+            _ => return Box::pin(std::future::ready(Ok(None))),
+        };
+        let container = Container {
+            id: id.as_str().to_owned(),
+            labels: vec![("name".to_owned(), name.to_owned()), ("role:admin".to_owned(), "a\nb".to_owned())],
+            env: vec![format!("NAME={name}"), "LINES=a\nb".to_owned()],
+            image: format!("{name}:1"),
+            image_id: Some(format!("sha256:{name}")),
+            image_manifest_digest: None,
+        };
+        let inspected = Inspected { container, pid, pid_mode: String::new(), engine_uid: 0 };
+        Box::pin(std::future::ready(Ok(Some(inspected))))
+    }
+}
+
+fn process(id: &str, nspid: &[i32], namespace: u64) -> RecordedProcess {
+    RecordedProcess {
+        cgroup: vec![format!("0::/docker/{id}")],
+        mountinfo: Vec::new(),
+        start_time: 1,
+        pid_namespaces: vec![namespace, 1],
+        nspid: nspid.to_vec(),
+        pid_namespace_creator: None,
+        denied: Vec::new(),
+    }
+}
+
+fn workload() -> Workload {
+    let processes = BTreeMap::from([
+        (100, process(OURS, &[100, 1], 2)),
+        (101, process(OURS, &[101, 7], 2)),
+        (200, process(OTHERS, &[200, 1], 3)),
+    ]);
+    let processes = Arc::new(Recorded(processes));
+    let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), true));
+    let machine = Machine { processes, docker, verbose: false, warnings: Warnings::default() };
+    Workload::new(Arc::new(machine), 101)
+}
+
+fn settings() -> Settings {
+    Settings {
+        capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
+        use_new_container_locator: true,
+        container_id_cgroup_matchers: Vec::new(),
+        extra: Vec::new(),
+    }
+}
+
+async fn attest(sandbox: &Sandbox, policy: &Policy) -> Result<Vec<String>, Error> {
+    sandbox.attest(policy, &settings(), &mut Some(workload())).await
+}
+
+async fn attest_component(component: &[u8]) -> Result<Vec<String>, Error> {
+    let sandbox = Sandbox::new().unwrap();
+    let policy = sandbox.compile(component).unwrap();
+    attest(&sandbox, &policy).await
+}
+
+#[tokio::test]
+async fn a_policy_that_breaks_a_limit_fails_its_own_call_only() {
+    let sandbox = Sandbox::new().unwrap();
+    let (_, good) = docker_attestor::engine::with_builtin().map(|(_, _)| ((), sandbox.builtin().unwrap())).unwrap();
+    let spin = component("", "(loop $again (br $again)) (unreachable)");
+    let hog = component("", "(loop $again (drop (memory.grow (i32.const 64))) (br $again)) (unreachable)");
+    let trap = component("", "(unreachable)");
+    let recurse = component(
+        "(func $deeper (param i64) (result i64) (i64.add (call $deeper (local.get 0)) (i64.const 1)))",
+        "(drop (call $deeper (i64.const 1))) (unreachable)",
+    );
+    let outside = component("", "(i32.const -4)");
+    let log = component("", "(loop $again (call $log (i32.const 1) (i32.const 0) (i32.const 1024)) (br $again)) (i32.const 64)");
+    for (name, component, reason) in [
+        ("spin", spin, "more CPU than a call may"),
+        ("hog", hog, "memory"),
+        ("trap", trap, "unreachable"),
+        ("recurse", recurse, "more stack than a call may"),
+        ("outside", outside, "contract"),
+        ("log for ever", log, "more CPU than a call may"),
+    ] {
+        let policy = sandbox.compile(&component).unwrap();
+        let error = attest(&sandbox, &policy).await.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::Policy { .. }) && text.contains(&policy.digest), "{name}: {text}");
+        assert!(text.contains(reason), "{name}: {text}");
+        assert_eq!(error.code(), tonic::Code::Internal, "{name}");
+        let selectors = attest(&sandbox, &good).await.unwrap();
+        assert!(selectors.contains(&"label:name:ours".to_owned()), "after {name}: {selectors:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_million_selectors_never_reach_the_host() {
+    // 1,000,000 entries that all point at the same 64 KiB: 64 GB if they were copied.
+    let fill = "(memory.grow (i32.const 200)) (drop)
+        (loop $next
+            (i32.store (i32.add (i32.const 65536) (i32.mul (local.get 6) (i32.const 8))) (i32.const 0))
+            (i32.store (i32.add (i32.const 65540) (i32.mul (local.get 6) (i32.const 8))) (i32.const 65536))
+            (local.set 6 (i32.add (local.get 6) (i32.const 1)))
+            (br_if $next (i32.lt_u (local.get 6) (i32.const 1000000))))
+        (i32.store (i32.const 64) (i32.const 0))
+        (i32.store (i32.const 68) (i32.const 65536))
+        (i32.store (i32.const 72) (i32.const 1000000))
+        (i32.const 64)";
+    let error = attest_component(&component("", &format!("(local i32) {fill}"))).await.unwrap_err();
+    assert!(matches!(error, Error::Policy { .. }), "{error}");
+    let many: Vec<String> = (0..4097).map(|number| format!("own:{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    // 4,097 small ones are within what may be handed over, and over what may be returned.
+    let error = selectors_of(&many).await.unwrap_err();
+    assert!(error.to_string().contains("returned 4097 selectors"), "{error}");
+}
+
+async fn selectors_of(selectors: &[&str]) -> Result<Vec<String>, Error> {
+    let sandbox = Sandbox::new().unwrap();
+    let workload = workload();
+    docker_attestor::engine::selectors::check(
+        &selectors.iter().map(|&selector| selector.to_owned()).collect::<Vec<_>>(),
+        &workload,
+    )
+    .map_err(|refused| sandbox.builtin().unwrap().error(refused))?;
+    Ok(Vec::new())
+}
+
+#[tokio::test]
+async fn facts_of_the_proven_container_may_be_stated() {
+    let facts = ["label:name:ours", "label:role:admin:a\nb", "env:NAME=ours", "env:LINES=a\nb", "image_id:ours:1", "own:kind"];
+    assert_eq!(attest_component(&returning(OURS, &facts)).await.unwrap(), facts);
+}
+
+#[tokio::test]
+async fn a_policy_cannot_lie_about_facts() {
+    for (claim, selector) in [
+        // Never claimed anything.
+        ("", "label:name:ours"),
+        // Claims somebody else's container, and states its facts.
+        (OTHERS, "label:name:theirs"),
+        (OTHERS, "image_config_digest:sha256:theirs"),
+        // Is in a proven container, and states another's facts.
+        (OURS, "label:name:theirs"),
+        (OURS, "label:name:ours2"),
+        (OURS, "label:name"),
+        (OURS, "label:role:admi:n:a\nb"),
+        (OURS, "env:NAME=theirs"),
+        (OURS, "image_id:theirs:1"),
+        (OURS, "image_id:"),
+        (OURS, "image_config_digest:sha256:theirs"),
+        (OURS, "image_manifest_digest:sha256:ours"),
+        // Signatures that were not verified.
+        (OURS, "image-signature:verified"),
+        (OURS, "image-attestations:verified"),
+        (OURS, "image-signature-subject:somebody@example.org"),
+        (OURS, "image-signature-made-up:x"),
+    ] {
+        let error = attest_component(&returning(claim, &[selector])).await.unwrap_err();
+        assert!(error.to_string().contains("states no fact"), "{selector}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_own_kind_cannot_look_like_a_built_in_one_and_has_a_form() {
+    for (selector, reason) in [
+        ("Label:name:theirs", "a-z"),
+        ("la-bel:x:y", "looks like"),
+        ("image-id:x", "looks like"),
+        ("imageid:x", "looks like"),
+        ("image_config-digest:x", "looks like"),
+        ("image_signature:verified", "looks like"),
+        ("imagesignature-subject:x", "looks like"),
+        ("image.attestations:verified", "looks like"),
+        ("l\u{0430}bel:x", "a-z"),
+        (" label:x", "a-z"),
+        ("own", "KIND:VALUE"),
+        (":x", "KIND:VALUE"),
+        ("", "KIND:VALUE"),
+        ("own:a\nb", "control character"),
+        ("own:a\0b", "control character"),
+        ("own:\u{1b}[31m", "control character"),
+    ] {
+        let error = attest_component(&returning("", &[selector])).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{selector:?}: {error}");
+    }
+    let error = attest_component(&returning("", &["own:a", "own:a"])).await.unwrap_err();
+    assert!(error.to_string().contains("duplicate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_claim_that_is_no_whole_id_never_reaches_the_engine() {
+    for claim in ["../x", "0123456789ab", "web", &OURS.to_uppercase(), &format!("{OURS}0"), &OURS[1..], &format!("{}/", &OURS[1..])] {
+        let error = attest_component(&returning(claim, &["label:name:ours"])).await.unwrap_err();
+        assert!(error.to_string().contains("states no fact"), "{claim}: {error}");
+    }
+}
+
+#[test]
+fn a_component_with_another_import_or_without_the_export_is_refused_by_name() {
+    let sandbox = Sandbox::new().unwrap();
+    for (text, name) in [
+        ("(component (import \"wasi:cli/environment@0.2.0\" (instance (export \"get\" (func)))))", "wasi:cli/environment"),
+        ("(component)", "docker-attestor:policy/attestor@1.0.0"),
+    ] {
+        let error = sandbox.compile(&wat::parse_str(text).unwrap()).err().expect(text);
+        assert!(format!("{error:#}").contains(name), "{error:#}");
+    }
+    for bytes in [&b""[..], b"random bytes", b"\0asm\x01\0\0\0"] {
+        assert!(sandbox.compile(bytes).is_err());
+    }
+    let large = vec![0; docker_attestor::limits::COMPONENT_FILE + 1];
+    assert!(sandbox.compile(&large).err().unwrap().to_string().contains("may have"));
+}
