@@ -12,7 +12,7 @@ use crate::capability::docker::client::Client;
 use crate::capability::process::Processes;
 use crate::capability::process::linux::{self, Linux};
 use crate::capability::{Asked, Machine, Warnings, Workload};
-use crate::config::{self, Configuration};
+use crate::config::Configuration;
 use crate::engine::{self, Policy, Sandbox};
 pub use crate::error::Error;
 use crate::limits;
@@ -33,15 +33,6 @@ struct Snapshot {
     settings: Settings,
     machine: Arc<Machine>,
     configuration: Configuration,
-}
-
-/// What `Validate` answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Validation {
-    /// Whether Configure would take it.
-    pub valid: bool,
-    /// Errors first, then what is worth knowing.
-    pub notes: Vec<String>,
 }
 
 /// An attestation with everything that led to it.
@@ -69,8 +60,7 @@ impl Attestor {
     }
 
     /// Puts a configuration to use. On an error what runs goes on. Needs neither the engine nor the network.
-    pub async fn configure(&self, trust_domain: Option<&str>, hcl: &str) -> Result<(), Error> {
-        let configuration = config::load(trust_domain, hcl).map_err(|invalid| Error::Configuration(invalid.to_string()))?;
+    pub async fn configure(&self, configuration: Configuration) -> Result<(), Error> {
         let current = self.current.load_full();
         // The kept containers belong to their engine: they stay if it does.
         let docker = match &current {
@@ -94,30 +84,20 @@ impl Attestor {
     }
 
     /// Puts a configuration to use whose engine is `docker`: a recorded one, or one of a test.
-    pub async fn configure_with(&self, hcl: &str, docker: Containers) -> Result<(), Error> {
-        let configuration =
-            config::load(Some("example.org"), hcl).map_err(|invalid| Error::Configuration(invalid.to_string()))?;
+    pub async fn configure_with(&self, configuration: Configuration, docker: Containers) -> Result<(), Error> {
         let snapshot = self.snapshot(configuration, Arc::new(docker));
         self.judge(&snapshot).await?;
         self.current.store(Some(Arc::new(snapshot)));
         Ok(())
     }
 
-    /// Judges a configuration as [`Attestor::configure`] does, and changes nothing.
-    pub async fn validate(&self, trust_domain: Option<&str>, hcl: &str) -> Validation {
-        let configuration = match config::load(trust_domain, hcl) {
-            Ok(configuration) => configuration,
-            Err(invalid) => return Validation { valid: false, notes: invalid.notes },
-        };
+    /// Judges a configuration as [`Attestor::configure`] does, and changes nothing. Answers what is worth knowing.
+    pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
         let docker = self.engine(&configuration);
         let snapshot = self.snapshot(configuration, docker);
-        match self.judge(&snapshot).await {
-            Ok(mut notes) => {
-                notes.extend(snapshot.configuration.notes);
-                Validation { valid: true, notes }
-            }
-            Err(error) => Validation { valid: false, notes: vec![error.to_string()] },
-        }
+        let mut notes = self.judge(&snapshot).await?;
+        notes.extend(snapshot.configuration.notes);
+        Ok(notes)
     }
 
     /// The selectors of a process, without the `docker:` prefix; none when it is not ours. Cancelled by dropping.

@@ -37,6 +37,12 @@ pub enum Error {
     Deadline(u64),
 }
 
+impl From<crate::config::Invalid> for Error {
+    fn from(invalid: crate::config::Invalid) -> Error {
+        Error::Configuration(invalid.to_string())
+    }
+}
+
 impl Error {
     /// The gRPC status code, as the table in the operator's page has it.
     pub fn code(&self) -> Code {
@@ -55,6 +61,29 @@ impl Error {
             Error::Exhausted(_) => Code::ResourceExhausted,
             Error::Deadline(_) => Code::DeadlineExceeded,
         }
+    }
+}
+
+/// The name of a status code as the gRPC documentation writes it.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -3,7 +3,6 @@
 pub mod attestor;
 pub mod bindings;
 pub mod capability;
-pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;

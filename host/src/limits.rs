@@ -56,6 +56,8 @@ pub const SELECTORS_TOTAL: usize = 1 << 20;
 pub const GUEST_TEXT: usize = 4 << 10;
 /// Diagnostics that a policy's `validate` may answer.
 pub const DIAGNOSTICS: usize = 64;
+/// Calls of imports that one policy call may make: the host's work for them is not counted as fuel.
+pub const GUEST_CALLS: usize = 1_024;
 /// Lines that one policy call may log.
 pub const GUEST_LOG_LINES: usize = 64;
 /// Bytes of one line that a policy logs.

@@ -112,7 +112,8 @@ impl Scenario {
         let processes = Arc::new(self.processes.clone());
         let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(broken)?;
         let docker = Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true);
-        attestor.configure_with(&self.config, docker).await?;
+        let configuration = crate::config::load(Some("example.org"), &self.config)?;
+        attestor.configure_with(configuration, docker).await?;
         attestor.explain(self.pid).await
     }
 }

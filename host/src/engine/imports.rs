@@ -22,16 +22,24 @@ pub(super) struct Call {
     pub(super) open: Option<Import>,
     /// The policy's last error line: its panic hook writes there.
     pub(super) panic: Option<String>,
+    calls: usize,
     lines: usize,
 }
 
 impl Call {
     pub(super) fn new(workload: Option<Workload>, limits: StoreLimits) -> Call {
-        Call { workload, limits, open: None, panic: None, lines: 0 }
+        Call { workload, limits, open: None, panic: None, calls: 0, lines: 0 }
+    }
+
+    fn count(&mut self) -> Result<()> {
+        self.calls += 1;
+        wasmtime::ensure!(self.calls <= limits::GUEST_CALLS, "it called the host more than {} times", limits::GUEST_CALLS);
+        Ok(())
     }
 
     /// What the policy is told, or the trap that gets out of the sandbox to fetch it.
     fn ask(&mut self, import: Import) -> Result<Option<Told>> {
+        self.count()?;
         let Some(workload) = &mut self.workload else { return Ok(None) };
         match workload.ask(&import) {
             Some(told) => Ok(Some(told)),
@@ -94,6 +102,7 @@ impl types::Host for Call {}
 
 impl log::Host for Call {
     fn write(&mut self, level: Level, message: String) -> Result<()> {
+        self.count()?;
         self.lines += 1;
         if self.lines > limits::GUEST_LOG_LINES {
             return Ok(());

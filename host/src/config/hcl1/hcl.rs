@@ -1,0 +1,303 @@
+//! HCL1's own syntax.
+
+use super::scan::{Chars, is_digit, is_letter, is_space};
+use super::{DEPTH, ITEMS, Item, Key, Literal, Node, Position, Rejected};
+
+pub(super) fn parse(text: &str) -> Result<Vec<Item>, Rejected> {
+    let mut parser = Parser { chars: Chars::new(text), ahead: None, items: 0 };
+    // What ends the items at the top is the end of the text, or an item that has none of its value (`"n" = ` of a JSON null).
+    parser.items(0)
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Token {
+    End,
+    Ident(String),
+    Literal(Literal),
+    Assign,
+    Comma,
+    OpenBrace,
+    CloseBrace,
+    OpenBracket,
+    CloseBracket,
+    /// A sign that stands nowhere in the grammar.
+    Sign(char),
+}
+
+impl Token {
+    fn name(&self) -> String {
+        match self {
+            Token::End => "the end of the text".to_owned(),
+            Token::Ident(_) => "an identifier".to_owned(),
+            Token::Literal(Literal::String(_)) => "a string".to_owned(),
+            Token::Literal(Literal::Bool(_)) => "a bool".to_owned(),
+            Token::Literal(_) => "a number".to_owned(),
+            Token::Assign => "`=`".to_owned(),
+            Token::Comma => "`,`".to_owned(),
+            Token::OpenBrace => "`{`".to_owned(),
+            Token::CloseBrace => "`}`".to_owned(),
+            Token::OpenBracket => "`[`".to_owned(),
+            Token::CloseBracket => "`]`".to_owned(),
+            Token::Sign(sign) => format!("`{sign}`"),
+        }
+    }
+}
+
+struct Parser<'a> {
+    chars: Chars<'a>,
+    /// The next token, if it was looked at already.
+    ahead: Option<(Token, Position)>,
+    items: usize,
+}
+
+impl Parser<'_> {
+    fn next(&mut self) -> Result<(Token, Position), Rejected> {
+        match self.ahead.take() {
+            Some(token) => Ok(token),
+            None => self.scan(),
+        }
+    }
+
+    fn peek(&mut self) -> Result<&Token, Rejected> {
+        let token = self.next()?;
+        Ok(&self.ahead.insert(token).0)
+    }
+
+    /// Items up to a closing brace, which is left, or to the end of the text.
+    fn items(&mut self, depth: usize) -> Result<Vec<Item>, Rejected> {
+        let mut items = Vec::new();
+        loop {
+            let (first, position) = self.next()?;
+            if first == Token::End || first == Token::CloseBrace && depth > 0 {
+                self.ahead = Some((first, position));
+                return Ok(items);
+            }
+            let (keys, assigned) = self.keys(first, position)?;
+            let (token, position) = match assigned {
+                true => self.next()?,
+                false => (Token::OpenBrace, position),
+            };
+            if token == Token::End {
+                self.ahead = Some((token, position));
+                return Ok(items);
+            }
+            let value = self.value(token, position, depth)?;
+            items.push(Item { keys, value });
+            self.items += 1;
+            if self.items > ITEMS {
+                return Err(Rejected::new(position, format!("more than {ITEMS} items")));
+            }
+            if *self.peek()? == Token::Comma {
+                self.next()?;
+            }
+        }
+    }
+
+    /// The keys of an item, up to and with its `=` or `{`; whether it was `=`.
+    fn keys(&mut self, first: Token, position: Position) -> Result<(Vec<Key>, bool), Rejected> {
+        let mut keys = Vec::new();
+        let (mut token, mut position) = (first, position);
+        loop {
+            match token {
+                Token::Ident(name) | Token::Literal(Literal::String(name)) => keys.push(Key { name, position }),
+                Token::Assign if keys.len() == 1 => return Ok((keys, true)),
+                Token::Assign if keys.is_empty() => return Err(Rejected::new(position, "no object keys found: expected a key before `=`")),
+                Token::Assign => return Err(Rejected::new(position, "nested object expected: `{` after several keys, got `=`")),
+                Token::OpenBrace if !keys.is_empty() => return Ok((keys, false)),
+                other => {
+                    let expected = match keys.first() {
+                        Some(key) => format!("`{{` or `=` after key \"{}\"", key.name.escape_debug()),
+                        None => "a key".to_owned(),
+                    };
+                    return Err(Rejected::new(position, format!("expected {expected}, got {}", other.name())));
+                }
+            }
+            (token, position) = self.next()?;
+        }
+    }
+
+    fn value(&mut self, token: Token, position: Position, depth: usize) -> Result<Node, Rejected> {
+        if depth >= DEPTH {
+            return Err(Rejected::new(position, format!("nested deeper than {DEPTH}")));
+        }
+        match token {
+            Token::Literal(literal) => Ok(Node::Literal(literal, position)),
+            Token::OpenBracket => self.list(position, depth + 1),
+            Token::OpenBrace => {
+                let items = self.items(depth + 1)?;
+                match self.next()? {
+                    (Token::CloseBrace, _) => Ok(Node::Object(items, position)),
+                    (other, position) => Err(Rejected::new(position, format!("expected `}}`, got {}", other.name()))),
+                }
+            }
+            other => Err(Rejected::new(position, format!("expected a value, got {}", other.name()))),
+        }
+    }
+
+    fn list(&mut self, start: Position, depth: usize) -> Result<Node, Rejected> {
+        let mut values = Vec::new();
+        let mut needs_comma = false;
+        loop {
+            let (token, position) = self.next()?;
+            match token {
+                Token::CloseBracket => return Ok(Node::List(values, start)),
+                Token::Comma => {
+                    needs_comma = false;
+                    continue;
+                }
+                other if needs_comma => {
+                    return Err(Rejected::new(position, format!("expected `,` or `]` in a list, got {}", other.name())));
+                }
+                // After a list within a list the original asks for no comma.
+                other => {
+                    needs_comma = other != Token::OpenBracket;
+                    values.push(self.value(other, position, depth)?);
+                }
+            }
+            self.items += 1;
+            if self.items > ITEMS {
+                return Err(Rejected::new(position, format!("more than {ITEMS} items")));
+            }
+        }
+    }
+
+    fn scan(&mut self) -> Result<(Token, Position), Rejected> {
+        self.skip_blank()?;
+        let position = self.chars.position();
+        let start = self.chars.offset();
+        let Some(char) = self.chars.next() else { return Ok((Token::End, position)) };
+        let token = match char {
+            '"' => Token::Literal(Literal::String(self.chars.string(true)?)),
+            '<' => Token::Literal(Literal::String(self.heredoc(position, start)?)),
+            '=' => Token::Assign,
+            ',' => Token::Comma,
+            '{' => Token::OpenBrace,
+            '}' => Token::CloseBrace,
+            '[' => Token::OpenBracket,
+            ']' => Token::CloseBracket,
+            '-' if self.chars.peek().is_some_and(|char| char.is_ascii_digit()) => {
+                let first = self.chars.next().unwrap_or('0');
+                self.number(first, position, start)?
+            }
+            '.' if self.chars.peek().is_some_and(|char| char.is_ascii_digit()) => {
+                self.chars.skip_while(|char| char.is_ascii_digit());
+                self.chars.fraction();
+                Token::Literal(Literal::Float)
+            }
+            '.' | '+' | '-' => Token::Sign(char),
+            digit if digit.is_ascii_digit() => self.number(digit, position, start)?,
+            letter if is_letter(letter) => {
+                self.chars.skip_while(|char| is_letter(char) || is_digit(char) || char == '-' || char == '.');
+                match self.chars.slice(start, self.chars.offset()) {
+                    "true" => Token::Literal(Literal::Bool(true)),
+                    "false" => Token::Literal(Literal::Bool(false)),
+                    name => Token::Ident(name.to_owned()),
+                }
+            }
+            other => return Err(Rejected::new(position, format!("illegal char {other:?}"))),
+        };
+        Ok((token, position))
+    }
+
+    /// Skips white space and comments.
+    fn skip_blank(&mut self) -> Result<(), Rejected> {
+        loop {
+            self.chars.skip_while(is_space);
+            let rest = self.chars.rest();
+            if rest.starts_with('#') || rest.starts_with("//") {
+                self.chars.skip_while(|char| char != '\n');
+            } else if rest.starts_with("/*") {
+                let Some(end) = rest.get(2..).and_then(|rest| rest.find("*/")) else {
+                    return self.chars.reject("comment not terminated");
+                };
+                let end = self.chars.offset() + 2 + end + 2;
+                while self.chars.offset() < end {
+                    self.chars.next();
+                }
+            } else if rest.starts_with('/') {
+                return self.chars.reject("expected `//` or `/*` for a comment");
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn number(&mut self, first: char, position: Position, start: usize) -> Result<Token, Rejected> {
+        let chars = &mut self.chars;
+        if first == '0' && chars.next_if(|char| matches!(char, 'x' | 'X')).is_some() {
+            if chars.skip_while(|char| char.is_ascii_hexdigit()) == 0 {
+                return Err(Rejected::new(position, "illegal hexadecimal number"));
+            }
+        } else {
+            let digits = chars.offset();
+            chars.skip_while(|char| char.is_ascii_digit());
+            // The original looks at all digits of an octal number but the first after the zero.
+            let illegal = chars.slice(digits, chars.offset()).chars().skip(1).any(|digit| matches!(digit, '8' | '9'));
+            if chars.fraction() {
+                return Ok(Token::Literal(Literal::Float));
+            }
+            if first == '0' && illegal {
+                return Err(Rejected::new(position, "illegal octal number"));
+            }
+        }
+        Ok(Token::Literal(Literal::Number(chars.slice(start, chars.offset()).to_owned())))
+    }
+
+    /// A heredoc after its first `<`: `<<MARK` or `<<-MARK`, lines, and a line with the mark.
+    fn heredoc(&mut self, position: Position, start: usize) -> Result<String, Rejected> {
+        if self.chars.next_if(|char| char == '<').is_none() {
+            return Err(Rejected::new(position, "expected a second `<` for a heredoc"));
+        }
+        let indented = self.chars.next_if(|char| char == '-').is_some();
+        let mark_start = self.chars.offset();
+        self.chars.skip_while(|char| is_letter(char) || is_digit(char));
+        let mark = self.chars.slice(mark_start, self.chars.offset());
+        let opening = self.chars.slice(start, self.chars.offset()).len();
+        match self.chars.next() {
+            Some('\n') => {}
+            None => return Err(Rejected::new(position, "heredoc not terminated")),
+            Some(_) => return Err(Rejected::new(position, "invalid characters in the heredoc's mark")),
+        }
+        if mark.is_empty() {
+            return Err(Rejected::new(position, "the heredoc has no mark"));
+        }
+        let least = mark.len() + usize::from(indented);
+        let body_start = self.chars.offset();
+        loop {
+            let line_start = self.chars.offset();
+            self.chars.skip_while(|char| char != '\n');
+            let line = self.chars.slice(line_start, self.chars.offset());
+            let is_mark = line.len() >= least && line.trim_start_matches(is_blank).trim_end_matches('\r') == mark;
+            let ended = self.chars.next().is_none();
+            match (is_mark, ended) {
+                // The agent reprints a heredoc at the end of plugin_data without the last newline.
+                (true, _) => {
+                    let body = self.chars.slice(body_start, self.chars.offset()).to_owned() + if ended { "\n" } else { "" };
+                    return Ok(unindented(&body, opening, indented));
+                }
+                (false, true) => return Err(Rejected::new(position, "heredoc not terminated")),
+                (false, false) => {}
+            }
+        }
+    }
+}
+
+fn is_blank(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\r' | '\x0b' | '\x0c')
+}
+
+/// The heredoc's value: the body, mark and newline included, without the mark; without the mark's own indentation on each
+/// line if `indented` and every line has it. `opening` is the length of `<<MARK` or `<<-MARK`.
+fn unindented(body: &str, opening: usize, indented: bool) -> String {
+    // The original cuts by the length of the opening, whatever else stands on the mark's line.
+    let cut = |less: usize| body.get(..(body.len() + less).saturating_sub(opening)).unwrap_or_default();
+    if !indented {
+        return cut(1).to_owned();
+    }
+    let lines: Vec<&str> = cut(2).split('\n').collect();
+    let Some((indent, lines)) = lines.split_last() else { return String::new() };
+    if !lines.iter().all(|line| line.starts_with(indent)) {
+        return cut(1).trim_end_matches([' ', '\t']).to_owned();
+    }
+    lines.iter().map(|line| line.strip_prefix(indent).unwrap_or(line).to_owned() + "\n").collect()
+}

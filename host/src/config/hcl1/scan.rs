@@ -1,0 +1,178 @@
+//! Characters with their positions, and what the scanners of HCL and JSON share.
+
+use super::{Position, Rejected};
+
+/// Reads characters one by one.
+pub(super) struct Chars<'a> {
+    text: &'a str,
+    /// The byte offset of the next character.
+    offset: usize,
+    line: usize,
+    column: usize,
+}
+
+impl<'a> Chars<'a> {
+    pub(super) fn new(text: &'a str) -> Chars<'a> {
+        Chars { text, offset: 0, line: 1, column: 1 }
+    }
+
+    pub(super) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The text between two offsets.
+    pub(super) fn slice(&self, from: usize, to: usize) -> &'a str {
+        self.text.get(from..to).unwrap_or_default()
+    }
+
+    pub(super) fn rest(&self) -> &'a str {
+        self.slice(self.offset, self.text.len())
+    }
+
+    /// Where the next character stands.
+    pub(super) fn position(&self) -> Position {
+        Position { line: self.line, column: self.column }
+    }
+
+    pub(super) fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    pub(super) fn next(&mut self) -> Option<char> {
+        let char = self.peek()?;
+        self.offset += char.len_utf8();
+        self.column += 1;
+        if char == '\n' {
+            self.line += 1;
+            self.column = 1;
+        }
+        Some(char)
+    }
+
+    pub(super) fn next_if(&mut self, wanted: impl Fn(char) -> bool) -> Option<char> {
+        self.peek().filter(|&char| wanted(char))?;
+        self.next()
+    }
+
+    pub(super) fn skip_while(&mut self, wanted: impl Fn(char) -> bool) -> usize {
+        let mut skipped = 0;
+        while self.next_if(&wanted).is_some() {
+            skipped += 1;
+        }
+        skipped
+    }
+
+    pub(super) fn reject<T>(&self, reason: impl Into<String>) -> Result<T, Rejected> {
+        Err(Rejected::new(self.position(), reason))
+    }
+
+    /// The body of a string after its opening quote, up to and with the closing one. `interpolation`: within `${…}` quotes and
+    /// newlines belong to the string, and nothing is an escape (HCL).
+    pub(super) fn string(&mut self, interpolation: bool) -> Result<String, Rejected> {
+        // Bytes: `\xff` is a byte, not a character.
+        let mut value: Vec<u8> = Vec::new();
+        let mut braces = 0_usize;
+        loop {
+            let start = self.offset;
+            let Some(char) = self.peek() else { return self.reject("literal not terminated") };
+            if char == '\n' && braces == 0 {
+                return self.reject("literal not terminated");
+            }
+            self.next();
+            match char {
+                '"' if braces == 0 => return Ok(String::from_utf8_lossy(&value).into_owned()),
+                '$' if interpolation && braces == 0 && self.peek() == Some('{') => {
+                    self.next();
+                    braces = 1;
+                }
+                '{' if braces > 0 => braces += 1,
+                '}' if braces > 0 => braces -= 1,
+                '\\' => {
+                    let escape = self.escape()?;
+                    if braces == 0 {
+                        value.extend_from_slice(&escape);
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            value.extend_from_slice(self.slice(start, self.offset).as_bytes());
+        }
+    }
+
+    /// What stands for an escape after its backslash.
+    fn escape(&mut self) -> Result<Vec<u8>, Rejected> {
+        let simple = match self.peek() {
+            Some('a') => 0x07,
+            Some('b') => 0x08,
+            Some('f') => 0x0c,
+            Some('n') => b'\n',
+            Some('r') => b'\r',
+            Some('t') => b'\t',
+            Some('v') => 0x0b,
+            Some('\\') => b'\\',
+            Some('"') => b'"',
+            Some('0'..='7') => {
+                let value = self.digits(8, 3)?;
+                return match u8::try_from(value) {
+                    Ok(byte) => Ok(vec![byte]),
+                    Err(_) => self.reject("an octal escape may be \\377 at most"),
+                };
+            }
+            Some(kind @ ('x' | 'u' | 'U')) => {
+                self.next();
+                let value = self.digits(16, match kind { 'x' => 2, 'u' => 4, _ => 8 })?;
+                return match (kind, u8::try_from(value), char::from_u32(value)) {
+                    ('x', Ok(byte), _) => Ok(vec![byte]),
+                    (_, _, Some(char)) => Ok(char.to_string().into_bytes()),
+                    _ => self.reject("the escape is no character"),
+                };
+            }
+            _ => return self.reject("illegal char escape"),
+        };
+        self.next();
+        Ok(vec![simple])
+    }
+
+    fn digits(&mut self, base: u32, count: usize) -> Result<u32, Rejected> {
+        let mut value = 0_u32;
+        for _ in 0..count {
+            match self.peek().and_then(|char| char.to_digit(base)) {
+                Some(digit) => value = value.wrapping_mul(base).wrapping_add(digit),
+                None => return self.reject("illegal char escape"),
+            }
+            self.next();
+        }
+        Ok(value)
+    }
+
+    /// The fraction and exponent after an integer's digits; whether there was any.
+    pub(super) fn fraction(&mut self) -> bool {
+        let decimal = |char: char| char.is_ascii_digit();
+        let fraction = self.next_if(|char| char == '.').is_some();
+        if fraction {
+            self.skip_while(decimal);
+        }
+        let exponent = self.next_if(|char| matches!(char, 'e' | 'E')).is_some();
+        if exponent {
+            self.next_if(|char| matches!(char, '+' | '-'));
+            if self.skip_while(decimal) == 0 {
+                // The original takes the character after an exponent without digits along.
+                self.next();
+            }
+        }
+        fraction || exponent
+    }
+}
+
+pub(super) fn is_letter(char: char) -> bool {
+    char.is_ascii_alphabetic() || char == '_' || !char.is_ascii() && char.is_alphabetic()
+}
+
+pub(super) fn is_digit(char: char) -> bool {
+    char.is_ascii_digit() || !char.is_ascii() && char.is_numeric()
+}
+
+pub(super) fn is_space(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\n' | '\r')
+}

@@ -1,0 +1,122 @@
+//! The configuration: what the agent sends, what was written in it, what it means.
+
+pub mod hcl1;
+mod raw;
+mod validated;
+
+use std::fmt;
+
+use self::hcl1::{Decode, Item, Rejected, Value};
+use self::raw::Raw;
+pub use self::validated::{ApiVersion, Configuration, Endpoint};
+
+/// Why a configuration is refused: everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// One line each; holds keys and positions, never the value of a secret.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.notes.join("; "))
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl From<Rejected> for Invalid {
+    fn from(rejected: Rejected) -> Invalid {
+        Invalid { notes: vec![format!("unable to decode configuration: {rejected}")] }
+    }
+}
+
+/// Reads `plugin_data` as the agent sends it. `trust_domain` is the one of the request.
+pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Invalid> {
+    let mut notes = Vec::new();
+    if let Err(note) = validated::trust_domain(trust_domain) {
+        notes.push(note);
+    }
+    let outcome = hcl1::parse(text).map_err(Invalid::from).and_then(|items| load_items(&items));
+    match outcome {
+        Ok(configuration) if notes.is_empty() => Ok(configuration),
+        Ok(_) => Err(Invalid { notes }),
+        Err(invalid) => Err(Invalid { notes: notes.into_iter().chain(invalid.notes).collect() }),
+    }
+}
+
+fn load_items(items: &[Item]) -> Result<Configuration, Invalid> {
+    let (raw, unknown) = Raw::decode(&Value::of_text(items))?;
+    validated::validate(raw, unknown)
+}
+
+/// A file that an operator has: an agent's configuration, or a plugin's.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// Which of the two it is.
+    pub form: Form,
+    /// The trust domain, if the file names one.
+    pub trust_domain: Option<String>,
+    data: Data,
+}
+
+/// The two forms of [`File`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An agent.conf with the plugin `WorkloadAttestor "docker"`.
+    AgentConf,
+    /// What stands in its `plugin_data`.
+    PluginData,
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    Items(Vec<Item>),
+    /// `plugin_data_file`.
+    Elsewhere(String),
+}
+
+impl File {
+    /// Finds out which form the text has, and the plugin's data in it.
+    pub fn parse(text: &str) -> Result<File, Invalid> {
+        let items = hcl1::parse(text)?;
+        let is_agent_conf = items.iter().filter_map(|item| item.keys.first()).any(|key| matches!(key.name.as_str(), "agent" | "plugins"));
+        if !is_agent_conf {
+            return Ok(File { form: Form::PluginData, trust_domain: None, data: Data::Items(items) });
+        }
+        let conf = raw::AgentConf::decode(&Value::of_text(&items))?;
+        let missing = || Invalid {
+            notes: vec!["this agent.conf has no plugin WorkloadAttestor \"docker\": add it below plugins { … }".to_owned()],
+        };
+        let plugin = conf.plugin.ok_or_else(missing)?;
+        let data = match plugin.data_file {
+            Some(path) => Data::Elsewhere(path),
+            None => Data::Items(plugin.data.unwrap_or_default()),
+        };
+        Ok(File { form: Form::AgentConf, trust_domain: conf.trust_domain, data })
+    }
+
+    /// The file that the plugin's data is in, if it is not in this one (`plugin_data_file`).
+    pub fn elsewhere(&self) -> Option<&str> {
+        match &self.data {
+            Data::Elsewhere(path) => Some(path),
+            Data::Items(_) => None,
+        }
+    }
+
+    /// What the plugin's data means.
+    pub fn load(&self) -> Result<Configuration, Invalid> {
+        match &self.data {
+            Data::Items(items) => load_items(items),
+            Data::Elsewhere(path) => Err(Invalid { notes: vec![format!("the plugin's data is in {path} (plugin_data_file)")] }),
+        }
+    }
+}
+
+/// Decodes a text into `into`, and answers the keys that nothing asked for.
+pub fn decode(text: &str, into: &mut dyn Decode) -> Result<Vec<String>, Rejected> {
+    let items = hcl1::parse(text)?;
+    let mut unknown = Vec::new();
+    into.decode("", &Value::of_text(&items), &mut unknown)?;
+    Ok(unknown)
+}

@@ -1,0 +1,261 @@
+//! What was written: every key that the plugin knows, by type only.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::hcl1::{Decode, Item, Rejected, Value, object};
+
+/// `plugin_data`, as written.
+#[derive(Debug, Default)]
+pub(super) struct Raw {
+    pub(super) docker_socket_path: String,
+    pub(super) docker_version: String,
+    pub(super) container_id_cgroup_matchers: Vec<String>,
+    pub(super) use_new_container_locator: Option<bool>,
+    pub(super) verbose_container_locator_logs: bool,
+    pub(super) engine_shares_pid_namespace: bool,
+    pub(super) podman_socket_path: Option<String>,
+    pub(super) podman_socket_path_template: Option<String>,
+    pub(super) use_rootless_podman: Option<bool>,
+    pub(super) rootless_podman_uids: Option<Vec<String>>,
+    pub(super) sigstore: Option<Sigstore>,
+    pub(super) policy: Option<Component>,
+    pub(super) extension: Option<BTreeMap<String, Component>>,
+    pub(super) selectors: Option<Selectors>,
+}
+
+impl Raw {
+    /// The configuration, and the keys that nothing knows.
+    pub(super) fn decode(value: &Value<'_>) -> Result<(Raw, Vec<String>), Rejected> {
+        let mut raw = Raw::default();
+        let mut unknown = Vec::new();
+        object(
+            "",
+            value,
+            &mut [
+                ("docker_socket_path", &mut raw.docker_socket_path),
+                ("docker_version", &mut raw.docker_version),
+                ("container_id_cgroup_matchers", &mut raw.container_id_cgroup_matchers),
+                ("use_new_container_locator", &mut raw.use_new_container_locator),
+                ("verbose_container_locator_logs", &mut raw.verbose_container_locator_logs),
+                ("engine_shares_pid_namespace", &mut raw.engine_shares_pid_namespace),
+                ("podman_socket_path", &mut raw.podman_socket_path),
+                ("podman_socket_path_template", &mut raw.podman_socket_path_template),
+                ("use_rootless_podman", &mut raw.use_rootless_podman),
+                ("rootless_podman_uids", &mut raw.rootless_podman_uids),
+                ("sigstore", &mut raw.sigstore),
+                ("policy", &mut raw.policy),
+                ("extension", &mut raw.extension),
+                ("selectors", &mut raw.selectors),
+            ],
+            &mut unknown,
+        )?;
+        unknown.sort_unstable();
+        unknown.dedup();
+        Ok((raw, unknown))
+    }
+}
+
+/// `sigstore { … }`
+#[derive(Debug, Default)]
+pub(super) struct Sigstore {
+    allowed_identities: BTreeMap<String, Vec<String>>,
+    skipped_images: Vec<String>,
+    rekor_url: String,
+    ignore_tlog: bool,
+    ignore_attestations: bool,
+    ignore_sct: bool,
+    registry_credentials: BTreeMap<String, Credentials>,
+    trusted_root: String,
+    public_keys: Vec<String>,
+    require_attestations: bool,
+    on_failure: String,
+    insecure_registries: Vec<String>,
+    registry_ca: Vec<String>,
+    cache: Cache,
+}
+
+impl Decode for Sigstore {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        object(
+            path,
+            value,
+            &mut [
+                ("allowed_identities", &mut self.allowed_identities),
+                ("skipped_images", &mut self.skipped_images),
+                ("rekor_url", &mut self.rekor_url),
+                ("ignore_tlog", &mut self.ignore_tlog),
+                ("ignore_attestations", &mut self.ignore_attestations),
+                ("ignore_sct", &mut self.ignore_sct),
+                ("registry_credentials", &mut self.registry_credentials),
+                ("trusted_root", &mut self.trusted_root),
+                ("public_keys", &mut self.public_keys),
+                ("require_attestations", &mut self.require_attestations),
+                ("on_failure", &mut self.on_failure),
+                ("insecure_registries", &mut self.insecure_registries),
+                ("registry_ca", &mut self.registry_ca),
+                ("cache", &mut self.cache),
+            ],
+            unknown,
+        )
+    }
+}
+
+/// `cache { … }` of sigstore.
+#[derive(Debug, Default)]
+struct Cache {
+    ttl: String,
+    max_entries: String,
+}
+
+impl Decode for Cache {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        object(path, value, &mut [("ttl", &mut self.ttl), ("max_entries", &mut self.max_entries)], unknown)
+    }
+}
+
+/// A registry's credentials.
+#[derive(Debug, Default)]
+struct Credentials {
+    username: String,
+    password: Secret,
+}
+
+impl Decode for Credentials {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], unknown)
+    }
+}
+
+/// A text that is never shown.
+#[derive(Default)]
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_empty() { "none" } else { "***" })
+    }
+}
+
+impl Decode for Secret {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        self.0.decode(path, value, unknown)
+    }
+}
+
+/// `policy { … }`, `extension "NAME" { … }`
+#[derive(Debug, Default)]
+pub(super) struct Component {
+    path: String,
+    sha256: OneOrMore,
+    bundle: String,
+    identity: String,
+    issuer: String,
+    unpinned: bool,
+    allow_older: bool,
+    grants: Vec<String>,
+    on_failure: String,
+    settings: BTreeMap<String, String>,
+}
+
+impl Decode for Component {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        let mut fields: Vec<(&str, &mut dyn Decode)> = vec![
+            ("path", &mut self.path),
+            ("sha256", &mut self.sha256),
+            ("bundle", &mut self.bundle),
+            ("identity", &mut self.identity),
+            ("issuer", &mut self.issuer),
+            ("unpinned", &mut self.unpinned),
+            ("allow_older", &mut self.allow_older),
+            ("settings", &mut self.settings),
+        ];
+        if path.starts_with("extension") {
+            fields.push(("grants", &mut self.grants));
+            fields.push(("on_failure", &mut self.on_failure));
+        }
+        object(path, value, &mut fields, unknown)
+    }
+}
+
+/// `"…"` or `["…", "…"]`
+#[derive(Debug, Default)]
+struct OneOrMore(Vec<String>);
+
+impl Decode for OneOrMore {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        let mut one = String::new();
+        match one.decode(path, value, unknown) {
+            Ok(()) => self.0.push(one),
+            Err(_) => self.0.decode(path, value, unknown)?,
+        }
+        Ok(())
+    }
+}
+
+/// `selectors { … }`
+#[derive(Debug, Default)]
+pub(super) struct Selectors {
+    env: Vec<String>,
+    labels: Vec<String>,
+}
+
+impl Decode for Selectors {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        object(path, value, &mut [("env", &mut self.env), ("labels", &mut self.labels)], unknown)
+    }
+}
+
+/// As much of an agent.conf as concerns the plugin.
+#[derive(Default)]
+pub(super) struct AgentConf {
+    pub(super) trust_domain: Option<String>,
+    pub(super) plugin: Option<Plugin>,
+}
+
+/// `WorkloadAttestor "docker" { … }`
+#[derive(Default)]
+pub(super) struct Plugin {
+    /// The first `plugin_data`; the agent sends no other.
+    pub(super) data: Option<Vec<Item>>,
+    pub(super) data_file: Option<String>,
+}
+
+impl AgentConf {
+    pub(super) fn decode(value: &Value<'_>) -> Result<AgentConf, Rejected> {
+        let mut conf = AgentConf::default();
+        let mut agent = Agent::default();
+        let mut plugins: BTreeMap<String, BTreeMap<String, Plugin>> = BTreeMap::new();
+        object("", value, &mut [("agent", &mut agent), ("plugins", &mut plugins)], &mut Vec::new())?;
+        conf.trust_domain = agent.0;
+        conf.plugin = plugins.remove("WorkloadAttestor").and_then(|mut attestors| attestors.remove("docker"));
+        Ok(conf)
+    }
+}
+
+#[derive(Default)]
+struct Agent(Option<String>);
+
+impl Decode for Agent {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        object(path, value, &mut [("trust_domain", &mut self.0)], unknown)
+    }
+}
+
+impl Decode for Plugin {
+    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        let mut data = First(&mut self.data);
+        object(path, value, &mut [("plugin_data", &mut data), ("plugin_data_file", &mut self.data_file)], unknown)
+    }
+}
+
+/// Keeps the first object that comes by.
+struct First<'a>(&'a mut Option<Vec<Item>>);
+
+impl Decode for First<'_> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Vec<String>) -> Result<(), Rejected> {
+        let items = value.clone().into_items(path)?;
+        self.0.get_or_insert(items);
+        Ok(())
+    }
+}

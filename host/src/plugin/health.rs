@@ -1,0 +1,33 @@
+//! The health service: the agent never asks, test clients do.
+
+use std::pin::Pin;
+
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status};
+
+use super::services::{HealthCheckRequest, HealthCheckResponse, ServingStatus, health_server};
+
+/// The service that go-plugin asks about, and the server as a whole.
+const SERVICES: [&str; 2] = ["plugin", ""];
+
+pub(super) struct Health;
+
+fn status(service: &str) -> Option<HealthCheckResponse> {
+    SERVICES.contains(&service).then(|| HealthCheckResponse { status: ServingStatus::Serving.into() })
+}
+
+#[tonic::async_trait]
+impl health_server::Health for Health {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let service = &request.get_ref().service;
+        status(service).map(Response::new).ok_or_else(|| Status::not_found("unknown service"))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
+        let response = status(&request.get_ref().service).unwrap_or(unknown);
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(response)).chain(tokio_stream::pending()))))
+    }
+}

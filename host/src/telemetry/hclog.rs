@@ -1,0 +1,197 @@
+//! The log: one JSON object a line on stderr, in the form of hashicorp/go-hclog, which the agent parses.
+//!
+//! `@message`, `@level` and `@timestamp` are always strings: anything else there kills the agent. Numbers become floats in the
+//! agent, so that all fields are written as strings. Only events of this crate pass: a dependency's could hold secrets.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+
+/// A line's bytes: the agent splits lines over 64 KiB, and loses them.
+const LINE: usize = 60 << 10;
+/// One field's bytes.
+const FIELD: usize = 16 << 10;
+/// Lines that wait for a reader of stderr; more are dropped and counted. The agent reads them as they come.
+const QUEUE: usize = 1_024;
+
+enum Message {
+    Line(Vec<u8>),
+    /// Answer once everything before is written.
+    Flush(SyncSender<()>),
+}
+
+static LINES: OnceLock<SyncSender<Message>> = OnceLock::new();
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Sends this crate's events to stderr from now on, and panics too. A reader of stderr that is slow or gone costs lines, never
+/// an attestation.
+pub fn install() {
+    let (sender, receiver) = sync_channel::<Message>(QUEUE);
+    let writer = move || {
+        for message in receiver {
+            // Errors are a closed stderr or a caller that did not wait: nobody reads, and nothing else depends on it.
+            let _ = match message {
+                Message::Line(line) => std::io::stderr().write_all(&line).is_ok(),
+                Message::Flush(done) => done.send(()).is_ok(),
+            };
+        }
+    };
+    let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10).spawn(writer);
+    if thread.is_ok() && LINES.set(sender).is_ok() {
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Hclog));
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        send(line("error", "docker_attestor", Map::from_iter([
+            ("@message".to_owned(), Value::from(format!("panic: {message}"))),
+            ("place".to_owned(), Value::from(place)),
+        ])));
+    }));
+}
+
+/// Waits until what was logged so far has been written, at most a moment: stderr may be stuck.
+pub fn flush() {
+    let (done, written) = sync_channel(1);
+    if let Some(lines) = LINES.get()
+        && lines.try_send(Message::Flush(done)).is_ok()
+    {
+        let _ = written.recv_timeout(std::time::Duration::from_millis(200));
+    }
+}
+
+struct Hclog;
+
+impl<S: Subscriber> Layer<S> for Hclog {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        is_ours(metadata) && *metadata.level() != Level::TRACE
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        send(line(level(metadata.level()), &metadata.target().replace("::", "."), fields.0));
+    }
+}
+
+/// Whether an event is this crate's.
+pub fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
+}
+
+fn level(level: &Level) -> &'static str {
+    match *level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG | Level::TRACE => "debug",
+    }
+}
+
+fn line(level: &'static str, module: &str, mut fields: Map<String, Value>) -> Vec<u8> {
+    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+    if dropped > 0 {
+        fields.insert("log_lines_dropped".to_owned(), Value::from(dropped.to_string()));
+    }
+    fields.entry("@message").or_insert_with(|| Value::from(""));
+    fields.insert("@level".to_owned(), Value::from(level));
+    fields.insert("@module".to_owned(), Value::from(module));
+    fields.insert("@timestamp".to_owned(), Value::from(timestamp(OffsetDateTime::now_utc())));
+    let mut text = Value::Object(fields).to_string().into_bytes();
+    if text.len() > LINE {
+        // Fields are bounded; so many of them are a mistake of ours, and the message says more than nothing.
+        text = format!(
+            "{{\"@level\":\"{level}\",\"@message\":\"a log line was too long\",\"@timestamp\":\"{}\"}}",
+            timestamp(OffsetDateTime::now_utc())
+        )
+        .into_bytes();
+    }
+    text.push(b'\n');
+    text
+}
+
+/// RFC 3339 with exactly six digits of a second: another form makes the agent take the line for plain text.
+fn timestamp(now: OffsetDateTime) -> String {
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        now.year(),
+        u8::from(now.month()),
+        now.day(),
+        now.hour(),
+        now.minute(),
+        now.second(),
+        now.microsecond()
+    )
+}
+
+fn send(line: Vec<u8>) {
+    if let Some(lines) = LINES.get()
+        && let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = lines.try_send(Message::Line(line))
+    {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn insert(&mut self, field: &Field, value: String) {
+        let name = match field.name() {
+            "message" => "@message",
+            name => name,
+        };
+        let cut = value.floor_char_boundary(FIELD);
+        self.0.insert(name.to_owned(), Value::from(value.get(..cut).unwrap_or_default()));
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let mut text = String::new();
+        let _ = write!(text, "{value:?}");
+        self.insert(field, text);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.insert(field, value.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_the_agent_parses() {
+        let fields = Map::from_iter([("@message".to_owned(), Value::from("a\n\u{1b}[31m\"b\"")), ("pid".to_owned(), Value::from("7"))]);
+        let text = line("warn", "docker_attestor.attestor", fields);
+        assert_eq!(text.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        let value: Value = serde_json::from_slice(&text).unwrap();
+        for key in ["@message", "@level", "@timestamp", "@module", "pid"] {
+            assert!(value[key].is_string(), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_timestamp_has_six_digits() {
+        let time = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
+        assert_eq!(timestamp(time), "2023-11-14T22:13:20.000000Z");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_agent_reads() {
+        let field = |number: usize| (format!("field{number}"), Value::from("x".repeat(FIELD)));
+        assert!(line("info", "m", Map::from_iter((0..8).map(field))).len() < 64 << 10);
+    }
+}

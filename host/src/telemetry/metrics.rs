@@ -1,0 +1,159 @@
+//! The metrics, sent to the agent's metrics host service, which adds them to its own.
+//!
+//! | key | kind | labels | meaning |
+//! |---|---|---|---|
+//! | `docker_attestor.attestations` | counter | `status` (gRPC code) | attestations by outcome |
+//! | `docker_attestor.attestation_seconds` | sample | `status` | how long an attestation took |
+//! | `docker_attestor.sandbox_traps` | counter | | policy calls that trapped, broke a limit or lied |
+//! | `docker_attestor.engine_calls` | counter | `operation`, `outcome` | calls of the container engine |
+//! | `docker_attestor.engine_call_seconds` | sample | `operation`, `outcome` | how long they took |
+//!
+//! Recording never waits: counters are summed and samples kept in a bounded buffer until a task of its own sends them. An agent
+//! without the service, or one that hangs, costs samples.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::error::code_name;
+
+use self::proto::metrics_client::MetricsClient;
+use self::proto::{AddSampleRequest, IncrCounterRequest, Label};
+
+#[expect(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+mod proto {
+    tonic::include_proto!("spire.hostservice.common.metrics.v1");
+}
+
+/// How often what was recorded is sent.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// One call of the service.
+const CALL: Duration = Duration::from_secs(2);
+/// The longest pause after a failure.
+const BACKOFF: Duration = Duration::from_secs(60);
+/// Samples kept for one series between two sendings; the rest only count.
+const SAMPLES: usize = 64;
+
+/// Records. Cheap to clone; all clones record to the same place.
+#[derive(Clone, Default)]
+pub struct Metrics(Option<Arc<Mutex<BTreeMap<Series, Recorded>>>>);
+
+/// The name and labels of a series.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Series {
+    counter: &'static str,
+    sample: Option<&'static str>,
+    labels: Vec<(&'static str, &'static str)>,
+}
+
+#[derive(Default)]
+struct Recorded {
+    count: u32,
+    seconds: Vec<f32>,
+}
+
+impl Metrics {
+    /// Metrics that [`Metrics::send`] sends.
+    pub fn new() -> Metrics {
+        Metrics(Some(Arc::default()))
+    }
+
+    /// Metrics that go nowhere: the command line's.
+    pub fn disabled() -> Metrics {
+        Metrics(None)
+    }
+
+    /// An attestation was answered.
+    pub fn attestation(&self, code: Code, started: Instant) {
+        let labels = vec![("status", code_name(code))];
+        self.record("attestations", Some("attestation_seconds"), labels, started);
+    }
+
+    /// A policy trapped, broke a limit, or lied.
+    pub fn sandbox_trap(&self) {
+        self.record("sandbox_traps", None, Vec::new(), Instant::now());
+    }
+
+    /// The container engine was called.
+    pub fn engine_call(&self, operation: &'static str, outcome: &'static str, started: Instant) {
+        let labels = vec![("operation", operation), ("outcome", outcome)];
+        self.record("engine_calls", Some("engine_call_seconds"), labels, started);
+    }
+
+    fn record(&self, counter: &'static str, sample: Option<&'static str>, labels: Vec<(&'static str, &'static str)>, started: Instant) {
+        let Some(series) = &self.0 else { return };
+        let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = series.entry(Series { counter, sample, labels }).or_default();
+        recorded.count = recorded.count.saturating_add(1);
+        if sample.is_some() && recorded.seconds.len() < SAMPLES {
+            recorded.seconds.push(started.elapsed().as_secs_f32());
+        }
+    }
+
+    /// Sends what is recorded to the host services, once the broker knows their socket. Ends with its task.
+    pub async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
+        let Some(recorded) = &self.0 else { return };
+        let mut connected: Option<(PathBuf, MetricsClient<Channel>)> = None;
+        let mut pause = INTERVAL;
+        loop {
+            tokio::time::sleep(pause).await;
+            let Some(services) = services.borrow_and_update().clone() else { continue };
+            let client = match connected.take() {
+                Some((known, client)) if known == services => client,
+                // Dialled at the first call, and again by itself when the connection is lost. No keepalive: a Go server
+                // punishes pings.
+                _ => MetricsClient::new(dial(&services)),
+            };
+            let batch = std::mem::take(&mut *recorded.lock().unwrap_or_else(PoisonError::into_inner));
+            pause = match send_batch(client.clone(), batch).await {
+                Ok(()) => INTERVAL,
+                Err(status) => {
+                    tracing::debug!(reason = %status.message(), "the agent's metrics service does not answer");
+                    (pause * 2).min(BACKOFF)
+                }
+            };
+            connected = Some((services, client));
+        }
+    }
+}
+
+async fn send_batch(mut client: MetricsClient<Channel>, batch: BTreeMap<Series, Recorded>) -> Result<(), tonic::Status> {
+    let late = |_| tonic::Status::deadline_exceeded("no answer in time");
+    for (series, recorded) in batch {
+        let labels: Vec<Label> = series
+            .labels
+            .iter()
+            .map(|&(name, value)| Label { name: name.to_owned(), value: value.to_owned() })
+            .collect();
+        #[expect(clippy::cast_precision_loss, reason = "the service counts in floats")]
+        let counter = IncrCounterRequest { key: key(series.counter), val: recorded.count as f32, labels: labels.clone() };
+        tokio::time::timeout(CALL, client.incr_counter(counter)).await.map_err(late)??;
+        if let Some(sample) = series.sample {
+            for val in recorded.seconds {
+                let sample = AddSampleRequest { key: key(sample), val, labels: labels.clone() };
+                tokio::time::timeout(CALL, client.add_sample(sample)).await.map_err(late)??;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn key(name: &str) -> Vec<String> {
+    vec!["docker_attestor".to_owned(), name.to_owned()]
+}
+
+fn dial(services: &Path) -> Channel {
+    let services = services.to_owned();
+    // The address of the endpoint is not used: the connector knows where to go.
+    Endpoint::from_static("http://host-services").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let connect = UnixStream::connect(services.clone());
+        async { connect.await.map(TokioIo::new) }
+    }))
+}
