@@ -1,7 +1,6 @@
 //! The contract of `wit/` as Rust types and traits: the only place where `bindgen!` is used.
 
 #![expect(missing_docs, reason = "the documentation is in wit/policy.wit")]
-#![expect(unreachable_pub, reason = "generated code")]
 #![deny(unsafe_code)]
 
 wasmtime::component::bindgen!({

@@ -3,6 +3,7 @@
 pub mod attestor;
 pub mod bindings;
 pub mod capability;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;

@@ -104,6 +104,11 @@ impl File {
         }
     }
 
+    /// This file with the plugin's data of another one.
+    pub fn with_data_of(self, elsewhere: File) -> File {
+        File { data: elsewhere.data, ..self }
+    }
+
     /// What the plugin's data means.
     pub fn load(&self) -> Result<Configuration, Invalid> {
         match &self.data {

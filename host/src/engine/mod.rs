@@ -14,7 +14,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
 
 use self::imports::Call;
-pub use self::settings::Allocation;
+use self::settings::Allocation;
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
 use crate::bindings::{Policy as Bindings, PolicyPre};
 use crate::capability::{Import, Workload};
@@ -32,7 +32,6 @@ pub struct Sandbox {
     linker: Linker<Call>,
     slots: Semaphore,
     waiting: AtomicUsize,
-    allocation: Allocation,
 }
 
 /// A policy that is compiled and linked.
@@ -46,11 +45,11 @@ impl Sandbox {
     /// Reserves the pool, or does without where its address space cannot be had.
     pub fn new() -> wasmtime::Result<Sandbox> {
         let pooling = Engine::new(&settings::config(Allocation::Pooling));
-        let (engine, allocation) = match pooling {
-            Ok(engine) => (engine, Allocation::Pooling),
+        let engine = match pooling {
+            Ok(engine) => engine,
             Err(error) => {
                 tracing::warn!(error = %error, "the sandbox pool cannot be reserved: attestations will be slower");
-                (Engine::new(&settings::config(Allocation::OnDemand))?, Allocation::OnDemand)
+                Engine::new(&settings::config(Allocation::OnDemand))?
             }
         };
         let mut linker = Linker::new(&engine);
@@ -60,13 +59,7 @@ impl Sandbox {
             linker,
             slots: Semaphore::new(limits::SANDBOXES as usize),
             waiting: AtomicUsize::new(0),
-            allocation,
         })
-    }
-
-    /// How sandboxes get their memory.
-    pub fn allocation(&self) -> Allocation {
-        self.allocation
     }
 
     /// The policy inside this program.

@@ -13,7 +13,7 @@ const CORE_INSTANCES: u32 = 8;
 
 /// How sandboxes get their memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Allocation {
+pub(crate) enum Allocation {
     /// From a pool that is reserved once: a call costs no system call for its memory.
     Pooling,
     /// Mapped for each call: where the pool's address space cannot be reserved.
@@ -22,7 +22,7 @@ pub enum Allocation {
 
 /// The configuration. Whatever changes the generated code is the same for both allocations, so that the
 /// embedded policy loads with either.
-pub fn config(allocation: Allocation) -> Config {
+pub(crate) fn config(allocation: Allocation) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)

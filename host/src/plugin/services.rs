@@ -1,6 +1,6 @@
 //! The generated services of `host/proto`, and their names.
 
-#![expect(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+#![expect(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
 
 mod goplugin {
     tonic::include_proto!("plugin");
@@ -21,17 +21,17 @@ mod reference {
     tonic::include_proto!("spiffe.broker");
 }
 
-pub use attestor::workload_attestor_server::{self as attestor_server, WorkloadAttestorServer};
-pub use attestor::*;
-pub use config::config_server::{self, ConfigServer};
-pub use config::*;
-pub use goplugin::grpc_broker_server as broker_server;
-pub use goplugin::grpc_controller_server as controller_server;
-pub use goplugin::grpc_stdio_server as stdio_server;
-pub use goplugin::*;
-pub use health::health_check_response::ServingStatus;
-pub use health::health_server::{self, HealthServer};
-pub use health::*;
-pub use init::init_server::{self, InitServer};
-pub use init::*;
-pub use reference::*;
+pub(super) use attestor::workload_attestor_server::{self as attestor_server, WorkloadAttestorServer};
+pub(super) use attestor::*;
+pub(super) use config::config_server::{self, ConfigServer};
+pub(super) use config::*;
+pub(super) use goplugin::grpc_broker_server as broker_server;
+pub(super) use goplugin::grpc_controller_server as controller_server;
+pub(super) use goplugin::grpc_stdio_server as stdio_server;
+pub(super) use goplugin::*;
+pub(super) use health::health_check_response::ServingStatus;
+pub(super) use health::health_server::{self, HealthServer};
+pub(super) use health::*;
+pub(super) use init::init_server::{self, InitServer};
+pub(super) use init::*;
+pub(super) use reference::*;

@@ -1,0 +1,121 @@
+//! `docker-attestor explain`
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::style::Style;
+use super::{Failure, Target, provenance};
+use crate::capability::{Asked, Import, Told, engine_name};
+use crate::error::{code_name, fault_text, printable};
+
+/// Lines of one kind that are shown of a step.
+const LINES: usize = 24;
+
+pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+    let attested = target.attest().await?;
+    let explanation = attested.explanation;
+    writeln!(out, "{}\n{}\n", style.bold(&printable(&attested.subject)), style.dim(&provenance()))?;
+    for (number, asked) in explanation.asked.iter().enumerate() {
+        step(number + 1, asked, out, style)?;
+    }
+    let elapsed = style.dim(&format!("in all {}", time(explanation.elapsed)));
+    match explanation.outcome {
+        Ok(selectors) if selectors.is_empty() => {
+            writeln!(out, "{} no selectors: the process is not ours  {elapsed}", style.bold("answer"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(selectors) => {
+            let kinds = kinds(&selectors);
+            writeln!(out, "{} {} selectors ({kinds}), each a fact  {elapsed}", style.bold("answer"), selectors.len())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let text = printable(&error.to_string());
+            writeln!(out, "{} {} {}  {elapsed}", style.bold("answer"), style.bad(code_name(error.code())), style.bad(&text))?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn step(number: usize, asked: &Asked, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    let question = style.bold(&printable(&question(&asked.import)));
+    writeln!(out, "{number}. {question}  {}", style.dim(&time(asked.elapsed)))?;
+    writeln!(out, "   {}", printable(&asked.note))?;
+    let (told, lines) = told(&asked.told);
+    writeln!(out, "   told: {}", printable(&told))?;
+    for line in lines.iter().take(LINES) {
+        writeln!(out, "     {}", printable(line))?;
+    }
+    if lines.len() > LINES {
+        writeln!(out, "     … and {} more", lines.len() - LINES)?;
+    }
+    writeln!(out)
+}
+
+fn question(import: &Import) -> String {
+    match import {
+        Import::Cgroups => "process.cgroups: which cgroups is it in?".to_owned(),
+        Import::CgroupMounts => "process.cgroup-mounts: which cgroup mounts does it see?".to_owned(),
+        Import::JobObjectNames => "job-objects.names: which job objects is it in?".to_owned(),
+        Import::Container(engine, id) => {
+            let id: String = id.chars().take(80).collect();
+            format!("docker.container: claims to be in container \"{id}\" of {}", engine_name(engine))
+        }
+        Import::Verify => "sigstore.verify: is the image signed?".to_owned(),
+    }
+}
+
+/// What the policy was told: names and counts. Values of labels and env may be secrets.
+fn told(told: &Told) -> (String, Vec<String>) {
+    let lines = |count: usize, what: &str| format!("{count} {what}");
+    match told {
+        Told::Cgroups(Ok(cgroups)) => (
+            lines(cgroups.len(), "cgroups"),
+            cgroups.iter().map(|cgroup| format!("{}:{}:{}", cgroup.hierarchy, cgroup.controllers, cgroup.path)).collect(),
+        ),
+        Told::CgroupMounts(Ok(mounts)) => (
+            lines(mounts.len(), "mounts"),
+            mounts.iter().map(|mount| format!("{} {}", mount.fs_type, mount.root)).collect(),
+        ),
+        Told::JobObjectNames(Ok(names)) => (lines(names.len(), "names"), names.clone()),
+        Told::Container(Ok(None)) => ("no container".to_owned(), Vec::new()),
+        Told::Container(Ok(Some(proven))) => {
+            let container = proven.container();
+            let text = format!(
+                "the container: {} labels, {} env values, image \"{}\", {}",
+                container.labels.len(),
+                container.env.len(),
+                container.image,
+                container.image_id.as_deref().unwrap_or("no image id")
+            );
+            (text, Vec::new())
+        }
+        Told::Verify(Ok(_)) => ("the verdict".to_owned(), Vec::new()),
+        Told::Cgroups(Err(fault))
+        | Told::CgroupMounts(Err(fault))
+        | Told::JobObjectNames(Err(fault))
+        | Told::Container(Err(fault))
+        | Told::Verify(Err(fault)) => (format!("an error: {}", fault_text(fault)), Vec::new()),
+    }
+}
+
+fn kinds(selectors: &[String]) -> String {
+    let mut kinds: Vec<(&str, usize)> = Vec::new();
+    for selector in selectors {
+        let kind = selector.split_once(':').map_or(selector.as_str(), |(kind, _)| kind);
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((kind, 1)),
+        }
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    printable(&kinds.join(", "))
+}
+
+fn time(elapsed: Duration) -> String {
+    match elapsed.as_micros() {
+        micros @ 0..10_000 => format!("{micros} µs"),
+        micros => format!("{} ms", micros / 1_000),
+    }
+}
