@@ -38,18 +38,14 @@ fn policy() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=../wit");
     println!("cargo::rerun-if-changed=../guest/src");
 
-    let bytes = fs::read(&module).map_err(|error| {
-        format!("the guest is not built ({}: {error}): run `just guest` first", module.display())
-    })?;
+    let bytes = fs::read(&module)
+        .map_err(|error| format!("the guest is not built ({}: {error}): run `just guest` first", module.display()))?;
     let built = fs::metadata(&module)?.modified()?;
     if newest(Path::new("../guest/src"))?.max(newest(Path::new("../wit"))?) > built {
         return Err("the guest is older than its sources: run `just guest` first".into());
     }
 
-    let component = wit_component::ComponentEncoder::default()
-        .validate(true)
-        .module(&bytes)?
-        .encode()?;
+    let component = wit_component::ComponentEncoder::default().validate(true).module(&bytes)?.encode()?;
     let mut config = settings::config(settings::Allocation::OnDemand);
     // A named target means baseline CPU features, so that the program runs on other machines than this one.
     config.target(&env::var("TARGET")?)?;

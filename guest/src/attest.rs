@@ -209,7 +209,9 @@ mod tests {
         assert_eq!(attest(&machine(&["/"], &["/", &docker]), &settings).unwrap(), asked);
         assert_eq!(attest(&machine(&["/"], &["/"]), &settings).unwrap(), Vec::<String>::new());
         assert_eq!(attest(&machine(&[&other], &[&docker]), &settings).unwrap(), Vec::<String>::new());
-        assert!(matches!(attest(&machine(&["/"], &[&docker, &other]), &settings), Err(Fault::Workload(text)) if text.contains(OTHER)));
+        assert!(
+            matches!(attest(&machine(&["/"], &[&docker, &other]), &settings), Err(Fault::Workload(text)) if text.contains(OTHER))
+        );
     }
 
     #[test]
@@ -229,7 +231,10 @@ mod tests {
             (format!("/machine.slice/libpod-{ID}.scope"), "Engine::Podman"),
             (format!("/libpod_parent/libpod-{ID}"), "Engine::Podman"),
             (format!("/libpod/{ID}"), "Engine::Podman"),
-            (format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope"), "Engine::RootlessPodman(1000)"),
+            (
+                format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope"),
+                "Engine::RootlessPodman(1000)",
+            ),
             (format!("/user.slice/user-99999999999.slice/x/libpod-{ID}.scope"), "Engine::Podman"),
             (format!("/user.slice/user-1x.slice/libpod-{ID}.scope"), "Engine::Podman"),
             (format!("/docker/{ID}"), "Engine::Docker"),
@@ -244,7 +249,10 @@ mod tests {
     #[test]
     fn on_windows_the_job_object_names_the_container() {
         let settings = settings(Capabilities::JOB_OBJECTS | Capabilities::DOCKER, &[]);
-        let jobs = |names: &[&str]| Recorded { jobs: names.iter().map(|&name| name.to_owned()).collect(), ..Recorded::default() };
+        let jobs = |names: &[&str]| Recorded {
+            jobs: names.iter().map(|&name| name.to_owned()).collect(),
+            ..Recorded::default()
+        };
         let (ours, other) = (format!("\\Container_{ID}"), format!("\\Container_{OTHER}"));
         assert_eq!(attest(&jobs(&["\\x", &ours, &ours]), &settings).unwrap().len(), 1);
         assert_eq!(attest(&jobs(&["\\x"]), &settings).unwrap(), Vec::<String>::new());

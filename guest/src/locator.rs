@@ -26,7 +26,8 @@ fn id_in_component(component: &str) -> Option<&str> {
     // Words are runs of ASCII word characters; anything else, other bytes of UTF-8 too, lies between them.
     while let Some(offset) = bytes.get(start..)?.iter().position(|byte| is_word(*byte)) {
         let word = start + offset;
-        let end = bytes.get(word..)?.iter().position(|byte| !is_word(*byte)).map_or(bytes.len(), |length| word + length);
+        let end =
+            bytes.get(word..)?.iter().position(|byte| !is_word(*byte)).map_or(bytes.len(), |length| word + length);
         if end - word == 64 && bytes.get(word..end)?.iter().all(u8::is_ascii_hexdigit) {
             return component.get(word..end);
         }
@@ -64,7 +65,15 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_an_id_is_none() {
-        for path in ["/", "", "/system.slice/sshd.service", &format!("/{ID}0"), &format!("/g{ID}"), &format!("/{ID}_"), &format!("/{}", &ID[1..])] {
+        for path in [
+            "/",
+            "",
+            "/system.slice/sshd.service",
+            &format!("/{ID}0"),
+            &format!("/g{ID}"),
+            &format!("/{ID}_"),
+            &format!("/{}", &ID[1..]),
+        ] {
             assert_eq!(claim([path]), Ok(None), "{path}");
         }
         // The search walks back from the end, and an empty component ends it.

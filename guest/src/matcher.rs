@@ -28,7 +28,8 @@ impl Unusable {
             Unusable::NoPatterns => "container_id_cgroup_matchers: at least one pattern must be given".to_owned(),
             Unusable::Ambiguous(patterns) => {
                 let mut message =
-                    "container_id_cgroup_matchers: patterns must not be ambiguous (able to match the same path): ".to_owned();
+                    "container_id_cgroup_matchers: patterns must not be ambiguous (able to match the same path): "
+                        .to_owned();
                 for (index, pattern) in patterns.iter().enumerate() {
                     if index > 0 {
                         message.push_str(", ");
@@ -110,7 +111,9 @@ fn ambiguous(patterns: &[String]) -> Vec<String> {
 /// Whether some path matches both: as many components, and at each place the same text or a token on either side.
 fn overlap(one: &str, other: &str) -> bool {
     let mut others = other.split('/');
-    let same = one.split('/').all(|a| others.next().is_some_and(|b| a == b || [a, b].iter().any(|&part| part == ANY || part == ID)));
+    let same = one
+        .split('/')
+        .all(|a| others.next().is_some_and(|b| a == b || [a, b].iter().any(|&part| part == ANY || part == ID)));
     same && others.next().is_none()
 }
 

@@ -28,7 +28,8 @@ pub(crate) fn of_verdict(verdict: Verdict, selectors: &mut Vec<String>) {
         selectors.push("image-attestations:verified".to_owned());
     }
     for signature in verified.signatures {
-        let Signature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp } = signature;
+        let Signature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp } =
+            signature;
         for (kind, value) in [
             ("subject", subject),
             ("issuer", issuer),

@@ -108,7 +108,8 @@ impl Scenario {
 
     /// Attests the scenario's process with the built-in policy, in the sandbox, as a real one.
     pub async fn run(&self) -> Result<Explanation, Error> {
-        let broken = |error: wasmtime::Error| Error::Fault(Fault::Malformed(format!("the sandbox cannot be made: {error}")));
+        let broken =
+            |error: wasmtime::Error| Error::Fault(Fault::Malformed(format!("the sandbox cannot be made: {error}")));
         let processes = Arc::new(self.processes.clone());
         let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(broken)?;
         let docker = Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true);

@@ -76,7 +76,8 @@ impl Decode for Credentials {
 
 impl Recorded {
     fn json(&self) -> Json {
-        let credentials = |credentials: &Credentials| json!({"Username": credentials.username, "Password": credentials.password});
+        let credentials =
+            |credentials: &Credentials| json!({"Username": credentials.username, "Password": credentials.password});
         json!({
             "Path": self.path,
             "M": self.matchers,

@@ -157,7 +157,10 @@ async fn a_policy_that_breaks_a_limit_fails_its_own_call_only() {
         "(drop (call $deeper (i64.const 1))) (unreachable)",
     );
     let outside = component("", "(i32.const -4)");
-    let log = component("", "(loop $again (call $log (i32.const 1) (i32.const 0) (i32.const 1024)) (br $again)) (i32.const 64)");
+    let log = component(
+        "",
+        "(loop $again (call $log (i32.const 1) (i32.const 0) (i32.const 1024)) (br $again)) (i32.const 64)",
+    );
     for (name, component, reason) in [
         ("spin", spin, "more CPU than a call may"),
         ("hog", hog, "memory"),
@@ -212,7 +215,8 @@ async fn selectors_of(selectors: &[&str]) -> Result<Vec<String>, Error> {
 
 #[tokio::test]
 async fn facts_of_the_proven_container_may_be_stated() {
-    let facts = ["label:name:ours", "label:role:admin:a\nb", "env:NAME=ours", "env:LINES=a\nb", "image_id:ours:1", "own:kind"];
+    let facts =
+        ["label:name:ours", "label:role:admin:a\nb", "env:NAME=ours", "env:LINES=a\nb", "image_id:ours:1", "own:kind"];
     assert_eq!(attest_component(&returning(OURS, &facts)).await.unwrap(), facts);
 }
 
@@ -274,7 +278,15 @@ async fn an_own_kind_cannot_look_like_a_built_in_one_and_has_a_form() {
 
 #[tokio::test]
 async fn a_claim_that_is_no_whole_id_never_reaches_the_engine() {
-    for claim in ["../x", "0123456789ab", "web", &OURS.to_uppercase(), &format!("{OURS}0"), &OURS[1..], &format!("{}/", &OURS[1..])] {
+    for claim in [
+        "../x",
+        "0123456789ab",
+        "web",
+        &OURS.to_uppercase(),
+        &format!("{OURS}0"),
+        &OURS[1..],
+        &format!("{}/", &OURS[1..]),
+    ] {
         let error = attest_component(&returning(claim, &["label:name:ours"])).await.unwrap_err();
         assert!(error.to_string().contains("states no fact"), "{claim}: {error}");
     }
@@ -284,7 +296,10 @@ async fn a_claim_that_is_no_whole_id_never_reaches_the_engine() {
 fn a_component_with_another_import_or_without_the_export_is_refused_by_name() {
     let sandbox = Sandbox::new().unwrap();
     for (text, name) in [
-        ("(component (import \"wasi:cli/environment@0.2.0\" (instance (export \"get\" (func)))))", "wasi:cli/environment"),
+        (
+            "(component (import \"wasi:cli/environment@0.2.0\" (instance (export \"get\" (func)))))",
+            "wasi:cli/environment",
+        ),
         ("(component)", "docker-attestor:policy/attestor@1.0.0"),
     ] {
         let error = sandbox.compile(&wat::parse_str(text).unwrap()).err().expect(text);

@@ -243,7 +243,8 @@ impl Workload {
     }
 
     fn cgroup_mounts(&mut self) -> (Told, String) {
-        let mounts = self.read("mountinfo", |process| process.mountinfo()).and_then(|text| process::cgroup_mounts(&text));
+        let mounts =
+            self.read("mountinfo", |process| process.mountinfo()).and_then(|text| process::cgroup_mounts(&text));
         let note = match &mounts {
             Ok(mounts) => format!("read /proc/{}/mountinfo: {} cgroup mounts", self.pid, mounts.len()),
             Err(fault) => crate::error::fault_text(fault).to_owned(),

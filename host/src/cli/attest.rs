@@ -12,7 +12,12 @@ use crate::error::printable;
 /// Selectors in the suggested entry.
 const SUGGESTED: usize = 3;
 
-pub(super) async fn run(target: &Target, output: Output, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    target: &Target,
+    output: Output,
+    out: &mut impl Write,
+    style: Style,
+) -> Result<ExitCode, Failure> {
     let attested = target.attest().await?;
     let selectors = attested.explanation.outcome?;
     if output == Output::Json {
@@ -22,14 +27,21 @@ pub(super) async fn run(target: &Target, output: Output, out: &mut impl Write, s
     }
     writeln!(out, "{}", style.dim(&printable(&attested.subject)))?;
     if selectors.is_empty() {
-        writeln!(out, "no selectors: in no container that the engine knows and that is proven; `docker-attestor explain` tells why")?;
+        writeln!(
+            out,
+            "no selectors: in no container that the engine knows and that is proven; `docker-attestor explain` tells why"
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     for selector in &selectors {
         writeln!(out, "{}", style.good(&printable(&format!("docker:{selector}"))))?;
     }
     let trust_domain = attested.trust_domain.as_deref().unwrap_or("example.org");
-    writeln!(out, "\n{}", style.dim("an entry that matches it (choose the selectors that say what you mean, and your ids):"))?;
+    writeln!(
+        out,
+        "\n{}",
+        style.dim("an entry that matches it (choose the selectors that say what you mean, and your ids):")
+    )?;
     writeln!(out, "{}", style.bold(&entry(trust_domain, &selectors)))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -44,7 +56,8 @@ fn entry(trust_domain: &str, selectors: &[String]) -> String {
         quoted(&format!("spiffe://{trust_domain}/WORKLOAD"))
     );
     // One that names the image, and labels for the rest.
-    let mut chosen: Vec<&String> = suggested.clone().filter(|selector| !selector.starts_with("label:")).take(1).collect();
+    let mut chosen: Vec<&String> =
+        suggested.clone().filter(|selector| !selector.starts_with("label:")).take(1).collect();
     chosen.extend(suggested.filter(|selector| selector.starts_with("label:")).take(SUGGESTED - chosen.len()));
     for selector in chosen {
         line.push_str(" -selector ");
@@ -83,7 +96,21 @@ mod tests {
 
     #[test]
     fn a_real_shell_reads_back_what_was_quoted() {
-        for word in ["plain", "", "it's", "a b", "$(id)", "`id`", "a\nb", "it's\n\u{1b}[31m\\x", "\u{e9}\u{85}x", "a\"b", "-n", "*", "!x"] {
+        for word in [
+            "plain",
+            "",
+            "it's",
+            "a b",
+            "$(id)",
+            "`id`",
+            "a\nb",
+            "it's\n\u{1b}[31m\\x",
+            "\u{e9}\u{85}x",
+            "a\"b",
+            "-n",
+            "*",
+            "!x",
+        ] {
             let script = format!("printf %s {}", quoted(word));
             let output = std::process::Command::new("bash").arg("-c").arg(&script).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), word, "{script}");
@@ -92,7 +119,14 @@ mod tests {
 
     #[test]
     fn the_entry_names_the_image_and_labels_and_no_env() {
-        let selectors = ["label:a:1", "label:b:x y", "label:c:3", "env:TOKEN=hunter2", "image_id:web:1", "image_config_digest:sha256:aa"];
+        let selectors = [
+            "label:a:1",
+            "label:b:x y",
+            "label:c:3",
+            "env:TOKEN=hunter2",
+            "image_id:web:1",
+            "image_config_digest:sha256:aa",
+        ];
         let selectors: Vec<String> = selectors.iter().map(|&selector| selector.to_owned()).collect();
         let line = entry("example.org", &selectors);
         assert!(line.ends_with("-selector docker:image_config_digest:sha256:aa -selector docker:label:a:1 -selector 'docker:label:b:x y'"), "{line}");

@@ -32,7 +32,13 @@ pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> 
         }
         Err(error) => {
             let text = printable(&error.to_string());
-            writeln!(out, "{} {} {}  {elapsed}", style.bold("answer"), style.bad(code_name(error.code())), style.bad(&text))?;
+            writeln!(
+                out,
+                "{} {} {}  {elapsed}",
+                style.bold("answer"),
+                style.bad(code_name(error.code())),
+                style.bad(&text)
+            )?;
             Ok(ExitCode::FAILURE)
         }
     }
@@ -72,7 +78,10 @@ fn told(told: &Told) -> (String, Vec<String>) {
     match told {
         Told::Cgroups(Ok(cgroups)) => (
             lines(cgroups.len(), "cgroups"),
-            cgroups.iter().map(|cgroup| format!("{}:{}:{}", cgroup.hierarchy, cgroup.controllers, cgroup.path)).collect(),
+            cgroups
+                .iter()
+                .map(|cgroup| format!("{}:{}:{}", cgroup.hierarchy, cgroup.controllers, cgroup.path))
+                .collect(),
         ),
         Told::CgroupMounts(Ok(mounts)) => (
             lines(mounts.len(), "mounts"),

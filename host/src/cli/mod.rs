@@ -43,7 +43,8 @@ struct Cli {
     verbose: bool,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine; 1 the attestation failed or the configuration is invalid; 2 usage, or a file cannot be read.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 fine; 1 the attestation failed or the configuration is invalid; 2 usage, or a file cannot be read.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -96,7 +97,12 @@ enum Output {
 }
 
 fn long_version() -> &'static str {
-    concat!(env!("CARGO_PKG_VERSION"), "\npolicy ", env!("BUILTIN_POLICY_DIGEST"), "\ncontract docker-attestor:policy@1.0.0")
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        "\npolicy ",
+        env!("BUILTIN_POLICY_DIGEST"),
+        "\ncontract docker-attestor:policy@1.0.0"
+    )
 }
 
 /// Runs as what the environment says: a plugin, or a command line tool.
@@ -156,7 +162,11 @@ fn serve(environment: Environment) -> ExitCode {
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    tokio::runtime::Builder::new_multi_thread().worker_threads(cores.clamp(2, 4)).max_blocking_threads(4).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, 4))
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
 }
 
 /// Why a command has no answer.
@@ -206,7 +216,12 @@ impl Target {
         if let Some(path) = &self.scenario {
             let scenario = Scenario::read(path).map_err(|error| Failure::Usage(error.to_string()))?;
             return Ok(Attested {
-                subject: format!("process {} of the recorded machine {} ({})", scenario.pid, path.display(), scenario.description),
+                subject: format!(
+                    "process {} of the recorded machine {} ({})",
+                    scenario.pid,
+                    path.display(),
+                    scenario.description
+                ),
                 pid: scenario.pid,
                 trust_domain: None,
                 explanation: scenario.run().await?,

@@ -42,7 +42,8 @@ async fn judge(file: &config::File) -> Result<(&'static str, Vec<String>), Vec<S
         Form::PluginData => "a plugin_data file",
     };
     let configuration = file.load().map_err(|Invalid { notes }| notes)?;
-    let attestor = Attestor::new(Metrics::disabled()).map_err(|error| vec![format!("the sandbox cannot be made: {error}")])?;
+    let attestor =
+        Attestor::new(Metrics::disabled()).map_err(|error| vec![format!("the sandbox cannot be made: {error}")])?;
     let notes = attestor.validate(configuration).await.map_err(|error| vec![error.to_string()])?;
     Ok((form, notes))
 }
@@ -63,7 +64,11 @@ mod tests {
     async fn the_verdict_is_in_the_text_and_in_the_exit_code() {
         for (config, part, code) in [
             ("docker_version = \"1.41\"", "valid (a plugin_data file)", ExitCode::SUCCESS),
-            ("agent {}\nplugins { WorkloadAttestor \"docker\" { plugin_data {} } }", "valid (an agent.conf", ExitCode::SUCCESS),
+            (
+                "agent {}\nplugins { WorkloadAttestor \"docker\" { plugin_data {} } }",
+                "valid (an agent.conf",
+                ExitCode::SUCCESS,
+            ),
             ("a = 1\nb = 2", "unknown configurations detected: a,b", ExitCode::FAILURE),
             ("a = ", "valid", ExitCode::SUCCESS),
             ("a = [", "invalid", ExitCode::FAILURE),

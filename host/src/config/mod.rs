@@ -80,13 +80,18 @@ impl File {
     /// Finds out which form the text has, and the plugin's data in it.
     pub fn parse(text: &str) -> Result<File, Invalid> {
         let items = hcl1::parse(text)?;
-        let is_agent_conf = items.iter().filter_map(|item| item.keys.first()).any(|key| matches!(key.name.as_str(), "agent" | "plugins"));
+        let is_agent_conf = items
+            .iter()
+            .filter_map(|item| item.keys.first())
+            .any(|key| matches!(key.name.as_str(), "agent" | "plugins"));
         if !is_agent_conf {
             return Ok(File { form: Form::PluginData, trust_domain: None, data: Data::Items(items) });
         }
         let conf = raw::AgentConf::decode(&Value::of_text(&items))?;
         let missing = || Invalid {
-            notes: vec!["this agent.conf has no plugin WorkloadAttestor \"docker\": add it below plugins { … }".to_owned()],
+            notes: vec![
+                "this agent.conf has no plugin WorkloadAttestor \"docker\": add it below plugins { … }".to_owned(),
+            ],
         };
         let plugin = conf.plugin.ok_or_else(missing)?;
         let data = match plugin.data_file {
@@ -113,7 +118,9 @@ impl File {
     pub fn load(&self) -> Result<Configuration, Invalid> {
         match &self.data {
             Data::Items(items) => load_items(items),
-            Data::Elsewhere(path) => Err(Invalid { notes: vec![format!("the plugin's data is in {path} (plugin_data_file)")] }),
+            Data::Elsewhere(path) => {
+                Err(Invalid { notes: vec![format!("the plugin's data is in {path} (plugin_data_file)")] })
+            }
         }
     }
 }

@@ -126,9 +126,9 @@ fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
         .split_once("://")
         .ok_or_else(|| format!("docker_socket_path: {text:?} has no scheme: write unix:///path/to/docker.sock"))?;
     match scheme {
-        "unix" if !rest.starts_with('/') => {
-            Err(format!("docker_socket_path: {text:?} is no absolute path: write unix:///path/to/docker.sock, with three slashes"))
-        }
+        "unix" if !rest.starts_with('/') => Err(format!(
+            "docker_socket_path: {text:?} is no absolute path: write unix:///path/to/docker.sock, with three slashes"
+        )),
         "unix" if rest.len() > SOCKET_PATH || rest.contains('\0') => {
             Err(format!("docker_socket_path: a socket's path may have {SOCKET_PATH} bytes, and no NUL"))
         }
@@ -137,7 +137,8 @@ fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
             "docker_socket_path: {text:?}: over TCP nothing tells whose process ids the engine speaks of: use a unix socket, or set \
              engine_shares_pid_namespace = true if the engine runs in the agent's pid namespace"
         )),
-        "tcp" | "http" => tcp(rest.trim_end_matches('/')).ok_or_else(|| format!("docker_socket_path: {text:?}: write {scheme}://HOST:PORT")),
+        "tcp" | "http" => tcp(rest.trim_end_matches('/'))
+            .ok_or_else(|| format!("docker_socket_path: {text:?}: write {scheme}://HOST:PORT")),
         "npipe" => Err(format!("docker_socket_path: {text:?}: named pipes are Windows'")),
         _ => Err(format!("docker_socket_path: scheme {scheme:?} is not supported: write unix:///path/to/docker.sock")),
     }
@@ -145,7 +146,8 @@ fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
 
 fn tcp(address: &str) -> Option<Endpoint> {
     let (host, port) = address.rsplit_once(':')?;
-    let host_fits = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    let host_fits =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
     let port_fits = port.parse::<u16>().is_ok_and(|port| port > 0);
     (host_fits && port_fits).then(|| Endpoint::Tcp(address.to_owned()))
 }
@@ -182,9 +184,11 @@ pub(super) fn trust_domain(name: Option<&str>) -> Result<(), String> {
     let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     match !name.is_empty() && name.len() <= 255 && name.bytes().all(fits) {
         true => Ok(()),
-        false => Err("server core configuration trust_domain is malformed: lowercase letters, digits, dots, dashes and \
+        false => {
+            Err("server core configuration trust_domain is malformed: lowercase letters, digits, dots, dashes and \
                       underscores, 255 at most"
-            .to_owned()),
+                .to_owned())
+        }
     }
 }
 
@@ -203,7 +207,10 @@ mod tests {
         assert_eq!(configuration.docker, Endpoint::Unix("/var/run/docker.sock".into()));
         assert_eq!(configuration.docker_version, None);
         assert!(configuration.use_new_container_locator && !configuration.engine_shares_pid_namespace);
-        assert_eq!(configuration, load(Some("example.org"), "docker_socket_path = \"\"\ncontainer_id_cgroup_matchers = []").unwrap());
+        assert_eq!(
+            configuration,
+            load(Some("example.org"), "docker_socket_path = \"\"\ncontainer_id_cgroup_matchers = []").unwrap()
+        );
     }
 
     #[test]
@@ -226,7 +233,10 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named_nested_and_quoted_ones_too() {
-        assert_eq!(notes("b = 1\n\"a\" = {}\ndocker_host = \"x\""), ["unknown configurations detected: a,b,docker_host"]);
+        assert_eq!(
+            notes("b = 1\n\"a\" = {}\ndocker_host = \"x\""),
+            ["unknown configurations detected: a,b,docker_host"]
+        );
         let nested = notes("sigstore { foo = 1\n cache { bar = 1 } }\nextension \"x\" { baz = 1 }");
         assert_eq!(nested[0], "unknown configurations detected: extension.x.baz,sigstore.cache.bar,sigstore.foo");
         assert_eq!(notes("{\"nope\": {\"x\": 1}}")[0], "unknown configurations detected: nope");
@@ -240,16 +250,19 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        let text = "docker_socket_path = \"x\"\ndocker_version = \"v1\"\ncontainer_id_cgroup_matchers = [\"/<id>\"]\nx = 1";
+        let text =
+            "docker_socket_path = \"x\"\ndocker_version = \"v1\"\ncontainer_id_cgroup_matchers = [\"/<id>\"]\nx = 1";
         let notes = load(None, text).unwrap_err().notes;
-        for part in ["core configuration is required", "unknown", "no scheme", "docker_version", "cannot both be used"] {
+        for part in ["core configuration is required", "unknown", "no scheme", "docker_version", "cannot both be used"]
+        {
             assert!(notes.iter().any(|note| note.contains(part)), "{part}: {notes:?}");
         }
     }
 
     #[test]
     fn endpoints_are_held_to_their_form() {
-        let endpoint = |path: &str| load(Some("example.org"), &format!("docker_socket_path = {path:?}")).map(|it| it.docker);
+        let endpoint =
+            |path: &str| load(Some("example.org"), &format!("docker_socket_path = {path:?}")).map(|it| it.docker);
         for (path, part) in [
             ("/var/run/docker.sock", "no scheme"),
             ("unix://run/docker.sock", "three slashes"),
@@ -262,7 +275,8 @@ mod tests {
             assert!(invalid.contains(part), "{path}: {invalid}");
         }
         let tcp = |address: &str| {
-            load(Some("example.org"), &format!("engine_shares_pid_namespace = true\ndocker_socket_path = {address:?}")).map(|it| it.docker)
+            load(Some("example.org"), &format!("engine_shares_pid_namespace = true\ndocker_socket_path = {address:?}"))
+                .map(|it| it.docker)
         };
         assert_eq!(tcp("tcp://127.0.0.1:2375").unwrap(), Endpoint::Tcp("127.0.0.1:2375".to_owned()));
         for address in ["tcp://127.0.0.1", "tcp://:2375", "tcp://a b:1", "tcp://a:0", "tcp://a:99999", "http://a/b:1"] {
@@ -272,7 +286,12 @@ mod tests {
 
     #[test]
     fn trust_domains_are_held_to_their_form() {
-        for (name, part) in [(None, "required"), (Some(""), "must contain"), (Some("Example"), "malformed"), (Some("spiffe://"), "malformed")] {
+        for (name, part) in [
+            (None, "required"),
+            (Some(""), "must contain"),
+            (Some("Example"), "malformed"),
+            (Some("spiffe://"), "malformed"),
+        ] {
             let invalid = load(name, "").unwrap_err().to_string();
             assert!(invalid.contains(part), "{name:?}: {invalid}");
         }
@@ -307,7 +326,10 @@ mod tests {
             }
         "#;
         let file = File::parse(conf).unwrap();
-        assert_eq!((file.form, file.trust_domain.as_deref(), file.elsewhere()), (Form::AgentConf, Some("example.org"), None));
+        assert_eq!(
+            (file.form, file.trust_domain.as_deref(), file.elsewhere()),
+            (Form::AgentConf, Some("example.org"), None)
+        );
         assert_eq!(file.load().unwrap().docker_version, Some(ApiVersion { major: 1, minor: 40 }));
 
         let json = r#"{"agent": {"trust_domain": "example.org"}, "plugins": {"WorkloadAttestor": [{"docker": {"plugin_data": {"docker_version": "1.40"}}}]}}"#;

@@ -33,7 +33,11 @@ impl Call {
 
     fn count(&mut self) -> Result<()> {
         self.calls += 1;
-        wasmtime::ensure!(self.calls <= limits::GUEST_CALLS, "it called the host more than {} times", limits::GUEST_CALLS);
+        wasmtime::ensure!(
+            self.calls <= limits::GUEST_CALLS,
+            "it called the host more than {} times",
+            limits::GUEST_CALLS
+        );
         Ok(())
     }
 

@@ -54,12 +54,7 @@ impl Sandbox {
         };
         let mut linker = Linker::new(&engine);
         Bindings::add_to_linker::<_, wasmtime::component::HasSelf<Call>>(&mut linker, |call| call)?;
-        Ok(Sandbox {
-            engine,
-            linker,
-            slots: Semaphore::new(limits::SANDBOXES as usize),
-            waiting: AtomicUsize::new(0),
-        })
+        Ok(Sandbox { engine, linker, slots: Semaphore::new(limits::SANDBOXES as usize), waiting: AtomicUsize::new(0) })
     }
 
     /// The policy inside this program.
@@ -176,7 +171,8 @@ impl Sandbox {
         let mut store = Store::new(&self.engine, Call::new(workload, limits));
         store.limiter(|call| &mut call.limits);
         store.set_hostcall_fuel(limits::GUEST_TO_HOST);
-        let fuel = store.set_fuel(limits::FUEL).and_then(|()| store.fuel_async_yield_interval(Some(limits::FUEL_YIELD)));
+        let fuel =
+            store.set_fuel(limits::FUEL).and_then(|()| store.fuel_async_yield_interval(Some(limits::FUEL_YIELD)));
         fuel.map_err(|error| Error::Fault(Fault::Malformed(format!("the sandbox's fuel cannot be set: {error}"))))?;
         Ok(store)
     }
@@ -198,7 +194,9 @@ impl Policy {
     fn broken(&self, error: &wasmtime::Error, store: &Store<Call>) -> Error {
         let reason = match error.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => "it used more CPU than a call may (100 ms)".to_owned(),
-            Some(Trap::StackOverflow) => format!("it used more stack than a call may ({} KiB)", limits::GUEST_STACK >> 10),
+            Some(Trap::StackOverflow) => {
+                format!("it used more stack than a call may ({} KiB)", limits::GUEST_STACK >> 10)
+            }
             Some(trap) => format!("it trapped: {trap}"),
             None if error.is::<Elapsed>() => format!("it did not end within {} s", limits::SANDBOX_WALL.as_secs()),
             None => format!("it broke a limit or the contract: {}", error.root_cause()),

@@ -17,7 +17,11 @@ pub enum Refused {
     #[error("it returned {0} selectors, more than {limit}", limit = limits::SELECTORS)]
     TooMany(usize),
     /// Longer than [`limits::SELECTOR`], or all together than [`limits::SELECTORS_TOTAL`].
-    #[error("its selector {index} is too long: one may have {} bytes, all together {}", limits::SELECTOR, limits::SELECTORS_TOTAL)]
+    #[error(
+        "its selector {index} is too long: one may have {} bytes, all together {}",
+        limits::SELECTOR,
+        limits::SELECTORS_TOTAL
+    )]
     TooLong {
         /// Counted from 1.
         index: usize,

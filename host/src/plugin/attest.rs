@@ -7,7 +7,8 @@ use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 
 use super::services::{
-    AttestReferenceRequest, AttestReferenceResponse, AttestRequest, AttestResponse, WorkloadPidReference, attestor_server,
+    AttestReferenceRequest, AttestReferenceResponse, AttestRequest, AttestResponse, WorkloadPidReference,
+    attestor_server,
 };
 use crate::attestor::Attestor;
 use crate::error::printable;
@@ -52,7 +53,10 @@ impl attestor_server::WorkloadAttestor for WorkloadAttestor {
         };
         if reference.type_url != PID_REFERENCE {
             let start: String = reference.type_url.chars().take(200).collect();
-            return Err(Status::unimplemented(format!("references of type \"{}\" are not supported", printable(&start))));
+            return Err(Status::unimplemented(format!(
+                "references of type \"{}\" are not supported",
+                printable(&start)
+            )));
         }
         let reference = WorkloadPidReference::decode(reference.value.as_slice())
             .map_err(|_| Status::invalid_argument("the WorkloadPIDReference cannot be decoded"))?;

@@ -36,14 +36,19 @@ impl GrpcBroker for Broker {
     type StartStreamStream = Silent<ConnInfo>;
 
     /// Stays open until the connection closes: the agent fails the load otherwise.
-    async fn start_stream(&self, request: Request<Streaming<ConnInfo>>) -> Result<Response<Self::StartStreamStream>, Status> {
+    async fn start_stream(
+        &self,
+        request: Request<Streaming<ConnInfo>>,
+    ) -> Result<Response<Self::StartStreamStream>, Status> {
         let host_services = self.host_services.clone();
         let offers = request.into_inner().filter_map(move |offer| {
             match offer {
                 Ok(offer) if offer.service_id == HOST_SERVICES && offer.network == "unix" && offer.knock.is_none() => {
                     host_services.send_replace(Some(PathBuf::from(offer.address)));
                 }
-                Ok(offer) => tracing::debug!(service = %offer.service_id, network = ?offer.network, "broker offer passed over"),
+                Ok(offer) => {
+                    tracing::debug!(service = %offer.service_id, network = ?offer.network, "broker offer passed over")
+                }
                 Err(_) => {}
             }
             None

@@ -95,7 +95,8 @@ impl Socket {
     /// Makes the directory, cleans up what dead plugins left beside it, and listens.
     pub(super) fn bind(environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
         // The agent's TMPDIR is not ours to trust: other users may be able to write there.
-        let parent = environment.socket_dir.as_deref().filter(|dir| !dir.is_empty()).map_or(Path::new("/tmp"), Path::new);
+        let parent =
+            environment.socket_dir.as_deref().filter(|dir| !dir.is_empty()).map_or(Path::new("/tmp"), Path::new);
         let failed = |error| ServeError::Socket { directory: parent.display().to_string(), error };
         remove_dead(parent);
         let socket = Socket::create(parent).map_err(failed)?;
@@ -183,9 +184,15 @@ mod tests {
         assert_eq!(environment(|environment| environment.protocol_versions = Some("2,1".into())).check(), Ok(()));
         let other = environment(|environment| environment.protocol_versions = Some("2,11".into()));
         assert_eq!(other.check(), Err(Refused::Protocol("2,11".to_owned())));
-        assert_eq!(environment(|environment| environment.multiplex = Some("true".into())).check(), Err(Refused::Multiplex));
+        assert_eq!(
+            environment(|environment| environment.multiplex = Some("true".into())).check(),
+            Err(Refused::Multiplex)
+        );
         assert_eq!(environment(|environment| environment.multiplex = Some("false".into())).check(), Ok(()));
-        assert_eq!(environment(|environment| environment.client_cert = Some("x".into())).check(), Err(Refused::AutoMtls));
+        assert_eq!(
+            environment(|environment| environment.client_cert = Some("x".into())).check(),
+            Err(Refused::AutoMtls)
+        );
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The generated services of `host/proto`, and their names.
 
-#![expect(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+#![expect(unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
 
 mod goplugin {
     tonic::include_proto!("plugin");

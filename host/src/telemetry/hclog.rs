@@ -5,9 +5,9 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -52,10 +52,14 @@ pub fn install() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
-        send(line("error", "docker_attestor", Map::from_iter([
-            ("@message".to_owned(), Value::from(format!("panic: {message}"))),
-            ("place".to_owned(), Value::from(place)),
-        ])));
+        send(line(
+            "error",
+            "docker_attestor",
+            Map::from_iter([
+                ("@message".to_owned(), Value::from(format!("panic: {message}"))),
+                ("place".to_owned(), Value::from(place)),
+            ]),
+        ));
     }));
 }
 
@@ -174,7 +178,10 @@ mod tests {
 
     #[test]
     fn a_line_is_what_the_agent_parses() {
-        let fields = Map::from_iter([("@message".to_owned(), Value::from("a\n\u{1b}[31m\"b\"")), ("pid".to_owned(), Value::from("7"))]);
+        let fields = Map::from_iter([
+            ("@message".to_owned(), Value::from("a\n\u{1b}[31m\"b\"")),
+            ("pid".to_owned(), Value::from("7")),
+        ]);
         let text = line("warn", "docker_attestor.attestor", fields);
         assert_eq!(text.iter().filter(|&&byte| byte == b'\n').count(), 1);
         let value: Value = serde_json::from_slice(&text).unwrap();

@@ -27,7 +27,7 @@ use crate::error::code_name;
 use self::proto::metrics_client::MetricsClient;
 use self::proto::{AddSampleRequest, IncrCounterRequest, Label};
 
-#[expect(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+#[expect(unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
 mod proto {
     tonic::include_proto!("spire.hostservice.common.metrics.v1");
 }
@@ -87,7 +87,13 @@ impl Metrics {
         self.record("engine_calls", Some("engine_call_seconds"), labels, started);
     }
 
-    fn record(&self, counter: &'static str, sample: Option<&'static str>, labels: Vec<(&'static str, &'static str)>, started: Instant) {
+    fn record(
+        &self,
+        counter: &'static str,
+        sample: Option<&'static str>,
+        labels: Vec<(&'static str, &'static str)>,
+        started: Instant,
+    ) {
         let Some(series) = &self.0 else { return };
         let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
         let recorded = series.entry(Series { counter, sample, labels }).or_default();
@@ -124,7 +130,10 @@ impl Metrics {
     }
 }
 
-async fn send_batch(mut client: MetricsClient<Channel>, batch: BTreeMap<Series, Recorded>) -> Result<(), tonic::Status> {
+async fn send_batch(
+    mut client: MetricsClient<Channel>,
+    batch: BTreeMap<Series, Recorded>,
+) -> Result<(), tonic::Status> {
     let late = |_| tonic::Status::deadline_exceeded("no answer in time");
     for (series, recorded) in batch {
         let labels: Vec<Label> = series
@@ -133,7 +142,8 @@ async fn send_batch(mut client: MetricsClient<Channel>, batch: BTreeMap<Series, 
             .map(|&(name, value)| Label { name: name.to_owned(), value: value.to_owned() })
             .collect();
         #[expect(clippy::cast_precision_loss, reason = "the service counts in floats")]
-        let counter = IncrCounterRequest { key: key(series.counter), val: recorded.count as f32, labels: labels.clone() };
+        let counter =
+            IncrCounterRequest { key: key(series.counter), val: recorded.count as f32, labels: labels.clone() };
         tokio::time::timeout(CALL, client.incr_counter(counter)).await.map_err(late)??;
         if let Some(sample) = series.sample {
             for val in recorded.seconds {

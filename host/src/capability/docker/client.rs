@@ -50,8 +50,15 @@ impl Client {
     ) -> Client {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let connect = Connect { endpoint: endpoint.clone(), shares_pid_namespace, seen: Arc::clone(&seen) };
-        let client = HyperClient::builder(TokioExecutor::new()).pool_max_idle_per_host(limits::ENGINE_CALLS).build(connect);
-        Client { endpoint, pinned: version, transport: Transport { client, seen }, negotiated: Mutex::default(), metrics }
+        let client =
+            HyperClient::builder(TokioExecutor::new()).pool_max_idle_per_host(limits::ENGINE_CALLS).build(connect);
+        Client {
+            endpoint,
+            pinned: version,
+            transport: Transport { client, seen },
+            negotiated: Mutex::default(),
+            metrics,
+        }
     }
 
     async fn inspect_with_retries(&self, id: &ContainerId) -> Result<Option<Inspected>, Fault> {
@@ -133,6 +140,8 @@ impl Client {
                 negotiated?
             }
         };
+        let version = docker.client_version();
+        let docker = docker.with_request_modifier(move |request| versioned(request, &version));
         let known = (docker, self.transport.engine());
         *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = Some(known.clone());
         Ok(known)
@@ -191,6 +200,17 @@ impl Engine for Client {
     fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
         Box::pin(self.inspect_with_retries(id))
     }
+}
+
+/// The request with the API's version in its path: bollard 0.21 loses it where it joins host and path.
+fn versioned(mut request: BollardRequest, version: &ClientVersion) -> BollardRequest {
+    let mut parts = request.uri().clone().into_parts();
+    let path = format!("/v{version}{}", request.uri().path_and_query().map_or("/", |path| path.as_str()));
+    parts.path_and_query = path.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 enum Failure {
@@ -366,7 +386,11 @@ impl Connection for Metered {
 }
 
 impl AsyncRead for Metered {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = match &mut self.stream {
             Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),

@@ -178,7 +178,8 @@ impl Init {
                 Ok(None) => {}
                 Ok(Some(uid)) if uid == rights.engine_uid || uid == 0 => {}
                 Ok(Some(uid)) => {
-                    let seen = format!("the pid namespace of process {} was made by uid {uid}, not by the engine", self.pid);
+                    let seen =
+                        format!("the pid namespace of process {} was made by uid {uid}, not by the engine", self.pid);
                     return Ok(Err(untrusted(seen)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !rights.namespaces => {}
@@ -190,12 +191,7 @@ impl Init {
 }
 
 /// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container of `answer`.
-pub fn prove(
-    answer: &Arc<Answer>,
-    process: &dyn Process,
-    cgroup: &[u8],
-    rights: Rights,
-) -> Result<Proven, NotProven> {
+pub fn prove(answer: &Arc<Answer>, process: &dyn Process, cgroup: &[u8], rights: Rights) -> Result<Proven, NotProven> {
     let id = &answer.id;
     let malformed = |_| NotProven {
         clause: 'd',
@@ -223,7 +219,9 @@ fn within_namespace(init: &Init, process: &dyn Process, rights: Rights, id: &Con
         Ok(own) if own == namespace => Ok(false),
         Ok(_) => match process.is_within(&namespace) {
             Ok(true) => Ok(true),
-            Ok(false) => Err(unproven(format!("the process is not in the pid namespace of container {id} or below it"))),
+            Ok(false) => {
+                Err(unproven(format!("the process is not in the pid namespace of container {id} or below it")))
+            }
             Err(error) => Err(unproven(format!("the pid namespaces of the process cannot be followed: {error}"))),
         },
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !rights.namespaces => Ok(false),
@@ -288,7 +286,10 @@ fn no_container_between(id: &ContainerId, rest: &[u8], nested: bool) -> Result<(
         None => Ok(()),
         Some(component) => Err(NotProven {
             clause: 'e',
-            seen: format!("below the cgroup of container {id} the process is in \"{}\", another container's", component.escape_ascii()),
+            seen: format!(
+                "below the cgroup of container {id} the process is in \"{}\", another container's",
+                component.escape_ascii()
+            ),
             remedy: "the inner container's engine is not this one; give it an agent of its own",
         }),
     }
@@ -296,9 +297,7 @@ fn no_container_between(id: &ContainerId, rest: &[u8], nested: bool) -> Result<(
 
 /// Whether a component holds a run of exactly 64 or more hex digits that is not this container's id.
 fn holds_other_id(component: &[u8], id: &ContainerId) -> bool {
-    component
-        .split(|byte| !byte.is_ascii_hexdigit())
-        .any(|run| run.len() >= 64 && run != id.as_str().as_bytes())
+    component.split(|byte| !byte.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != id.as_str().as_bytes())
 }
 
 #[cfg(test)]
@@ -356,7 +355,9 @@ mod tests {
     #[test]
     fn only_whole_ids_are_claims() {
         assert!(ContainerId::new(ID).is_some());
-        for claim in ["", "../x", "web", &ID[1..], &ID.to_uppercase(), &format!("{ID}0"), &ID.replacen('0', "\u{0660}", 1)] {
+        for claim in
+            ["", "../x", "web", &ID[1..], &ID.to_uppercase(), &format!("{ID}0"), &ID.replacen('0', "\u{0660}", 1)]
+        {
             assert_eq!(ContainerId::new(claim), None, "{claim}");
         }
     }

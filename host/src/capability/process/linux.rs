@@ -110,10 +110,8 @@ impl Process for LinuxProcess {
     fn namespace_pids(&self) -> io::Result<Vec<i32>> {
         let status = read(&self.dir, "status")?;
         let malformed = || io::Error::new(io::ErrorKind::InvalidData, "status has no NSpid (Linux 4.1 or newer has)");
-        let line = status
-            .split(|&byte| byte == b'\n')
-            .find_map(|line| line.strip_prefix(b"NSpid:"))
-            .ok_or_else(malformed)?;
+        let line =
+            status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:")).ok_or_else(malformed)?;
         std::str::from_utf8(line)
             .map_err(|_| malformed())?
             .split_ascii_whitespace()
@@ -155,7 +153,8 @@ impl LinuxProcess {
         }
         for name in names.iter().filter(|name| !name.to_bytes().starts_with(b".")) {
             let Ok(thread) = openat(&tasks, name.as_c_str(), directory(), Mode::empty()) else { continue };
-            let live = read(&thread, "stat").and_then(|text| parse_stat(&text)).is_ok_and(|stat| !b"ZX".contains(&stat.state));
+            let live =
+                read(&thread, "stat").and_then(|text| parse_stat(&text)).is_ok_and(|stat| !b"ZX".contains(&stat.state));
             if live && let Ok(text) = read(&thread, "cgroup") {
                 return Ok(Some(text));
             }
@@ -186,10 +185,9 @@ fn read(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(4 << 10);
     let read = std::fs::File::from(file).take(limits::PROC_FILE as u64 + 1).read_to_end(&mut text);
     match read {
-        Ok(length) if length > limits::PROC_FILE => Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("larger than {} bytes", limits::PROC_FILE),
-        )),
+        Ok(length) if length > limits::PROC_FILE => {
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} bytes", limits::PROC_FILE)))
+        }
         Ok(_) => Ok(text),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
             Err(io::ErrorKind::NotFound.into())

@@ -92,7 +92,9 @@ fn named<'a>(items: &[(&'a [Key], &'a Node)], name: &str) -> Vec<(&'a [Key], &'a
     let name = fold(name);
     items
         .iter()
-        .filter_map(|(keys, value)| keys.split_first().filter(|(first, _)| fold(&first.name) == name).map(|(_, rest)| (rest, *value)))
+        .filter_map(|(keys, value)| {
+            keys.split_first().filter(|(first, _)| fold(&first.name) == name).map(|(_, rest)| (rest, *value))
+        })
         .collect()
 }
 

@@ -101,8 +101,12 @@ impl Parser<'_> {
             match token {
                 Token::Ident(name) | Token::Literal(Literal::String(name)) => keys.push(Key { name, position }),
                 Token::Assign if keys.len() == 1 => return Ok((keys, true)),
-                Token::Assign if keys.is_empty() => return Err(Rejected::new(position, "no object keys found: expected a key before `=`")),
-                Token::Assign => return Err(Rejected::new(position, "nested object expected: `{` after several keys, got `=`")),
+                Token::Assign if keys.is_empty() => {
+                    return Err(Rejected::new(position, "no object keys found: expected a key before `=`"));
+                }
+                Token::Assign => {
+                    return Err(Rejected::new(position, "nested object expected: `{` after several keys, got `=`"));
+                }
                 Token::OpenBrace if !keys.is_empty() => return Ok((keys, false)),
                 other => {
                     let expected = match keys.first() {
@@ -146,7 +150,10 @@ impl Parser<'_> {
                     continue;
                 }
                 other if needs_comma => {
-                    return Err(Rejected::new(position, format!("expected `,` or `]` in a list, got {}", other.name())));
+                    return Err(Rejected::new(
+                        position,
+                        format!("expected `,` or `]` in a list, got {}", other.name()),
+                    ));
                 }
                 // After a list within a list the original asks for no comma.
                 other => {
@@ -272,7 +279,8 @@ impl Parser<'_> {
             match (is_mark, ended) {
                 // The agent reprints a heredoc at the end of plugin_data without the last newline.
                 (true, _) => {
-                    let body = self.chars.slice(body_start, self.chars.offset()).to_owned() + if ended { "\n" } else { "" };
+                    let body =
+                        self.chars.slice(body_start, self.chars.offset()).to_owned() + if ended { "\n" } else { "" };
                     return Ok(unindented(&body, opening, indented));
                 }
                 (false, true) => return Err(Rejected::new(position, "heredoc not terminated")),

@@ -176,7 +176,9 @@ fn flatten(item: Item, flat: &mut Vec<Item>, count: &mut usize) -> Result<(), Re
     }
     let Item { keys, value } = item;
     match value {
-        Node::Object(items, _) if !items.is_empty() && items.iter().all(|item| matches!(item.value, Node::Object(..))) => {
+        Node::Object(items, _)
+            if !items.is_empty() && items.iter().all(|item| matches!(item.value, Node::Object(..))) =>
+        {
             for item in items {
                 let keys = keys.iter().cloned().chain(item.keys).collect();
                 flatten(Item { keys, value: item.value }, flat, count)?;

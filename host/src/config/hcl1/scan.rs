@@ -121,7 +121,14 @@ impl<'a> Chars<'a> {
             }
             Some(kind @ ('x' | 'u' | 'U')) => {
                 self.next();
-                let value = self.digits(16, match kind { 'x' => 2, 'u' => 4, _ => 8 })?;
+                let value = self.digits(
+                    16,
+                    match kind {
+                        'x' => 2,
+                        'u' => 4,
+                        _ => 8,
+                    },
+                )?;
                 return match (kind, u8::try_from(value), char::from_u32(value)) {
                     ('x', Ok(byte), _) => Ok(vec![byte]),
                     (_, _, Some(char)) => Ok(char.to_string().into_bytes()),
