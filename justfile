@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR := absolute_path(env("CARGO_TARGET_DIR", "target"))
 
 program := CARGO_TARGET_DIR / "release/docker-attestor"
 wasm := "wasm32-unknown-unknown"
-demo_scenario := "fixtures/scenarios/demo.json"
+demo_scenario := "fixtures/scenarios/v2-systemd.json"
 cargo_deny := "0.20.2"
 
 [private]

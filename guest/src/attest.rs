@@ -15,7 +15,6 @@ pub(crate) trait Machine {
     fn job_object_names(&self) -> Result<Vec<String>, Fault>;
     fn container(&self, engine: Engine, id: &str) -> Result<Option<ProvenContainer>, Fault>;
     fn verify(&self) -> Result<Verdict, Fault>;
-    fn debug(&self, message: &str);
 }
 
 /// Judges what only the policy understands: the matchers.
@@ -32,11 +31,13 @@ pub(crate) fn validate(settings: &Settings) -> Vec<Diagnostic> {
 /// The selectors of the workload; none when it is in no container of ours.
 pub(crate) fn attest(machine: &impl Machine, settings: &Settings) -> Result<Vec<String>, Fault> {
     let Some((engine, id)) = claim(machine, settings)? else { return Ok(Vec::new()) };
-    if !settings.capabilities.contains(capability(&engine)) {
-        machine.debug("the process is in a container of an engine that is not configured");
-        return Ok(Vec::new());
-    }
-    let Some(container) = machine.container(engine, &id)? else { return Ok(Vec::new()) };
+    let configured = settings.capabilities.contains(capability(&engine));
+    let container = match machine.container(engine, &id) {
+        // A container of an engine that nobody configured is not ours. The host was asked all the same: it says so in `explain`.
+        Err(Fault::NotConfigured(_)) if !configured => None,
+        answer => answer?,
+    };
+    let Some(container) = container else { return Ok(Vec::new()) };
     let mut selectors = selectors::of_container(container);
     if settings.capabilities.contains(Capabilities::SIGSTORE) {
         selectors::of_verdict(machine.verify()?, &mut selectors);
@@ -145,11 +146,13 @@ mod tests {
         cgroups: Vec<String>,
         mounts: Vec<String>,
         jobs: Vec<String>,
+        podman: bool,
     }
 
     impl Machine for Recorded {
         fn cgroups(&self) -> Result<Vec<Cgroup>, Fault> {
-            let cgroup = |path: &String| Cgroup { hierarchy: 0, controllers: String::new(), path: path.clone() };
+            let cgroup =
+                |path: &String| Cgroup { hierarchy: "0".to_owned(), controllers: String::new(), path: path.clone() };
             Ok(self.cgroups.iter().map(cgroup).collect())
         }
 
@@ -164,6 +167,9 @@ mod tests {
 
         /// Knows one container, and says in its image which engine was asked.
         fn container(&self, engine: Engine, id: &str) -> Result<Option<ProvenContainer>, Fault> {
+            if engine != Engine::Docker && !self.podman {
+                return Err(Fault::NotConfigured("podman is not configured".to_owned()));
+            }
             Ok((id == ID).then(|| ProvenContainer {
                 id: id.to_owned(),
                 labels: Vec::new(),
@@ -177,13 +183,11 @@ mod tests {
         fn verify(&self) -> Result<Verdict, Fault> {
             Err(Fault::Unverified("no signature".to_owned()))
         }
-
-        fn debug(&self, _: &str) {}
     }
 
     fn machine(cgroups: &[&str], mounts: &[&str]) -> Recorded {
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-        Recorded { cgroups: owned(cgroups), mounts: owned(mounts), jobs: Vec::new() }
+        Recorded { cgroups: owned(cgroups), mounts: owned(mounts), ..Recorded::default() }
     }
 
     fn settings(capabilities: Capabilities, matchers: &[&str]) -> Settings {
@@ -239,9 +243,10 @@ mod tests {
             (format!("/user.slice/user-1x.slice/libpod-{ID}.scope"), "Engine::Podman"),
             (format!("/docker/{ID}"), "Engine::Docker"),
         ] {
-            let machine = machine(&["/", &path], &[]);
+            let machine = Recorded { podman: true, ..machine(&["/", &path], &[]) };
             assert_eq!(attest(&machine, &settings(all, &[])).unwrap(), vec![format!("image_id:{engine}")], "{path}");
             let configured = usize::from(engine == "Engine::Docker");
+            let machine = Recorded { podman: false, ..machine };
             assert_eq!(attest(&machine, &settings(linux(), &[])).unwrap().len(), configured, "{path}");
         }
     }

@@ -35,10 +35,6 @@ impl Machine for Imports {
     fn verify(&self) -> Result<Verdict, Fault> {
         sigstore::verify()
     }
-
-    fn debug(&self, message: &str) {
-        log::write(log::Level::Debug, message);
-    }
 }
 
 struct Policy;

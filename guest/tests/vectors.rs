@@ -1,5 +1,7 @@
 //! The matchers against recorded answers of the Go attestor: every set of the folder that `ATTESTOR_VECTORS` names.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
 use std::path::PathBuf;
 
 use docker_attestor_policy::matcher::{Matchers, Unusable};

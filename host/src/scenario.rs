@@ -11,7 +11,7 @@ use crate::attestor::{Attestor, Error, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::capability::docker::proof::ContainerId;
 use crate::capability::docker::{Container, Containers, Engine, Inspected, Inspecting};
-use crate::capability::process::recorded::Recorded;
+use crate::capability::process::recorded::{Recorded, RecordedProcess};
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
 
@@ -27,12 +27,19 @@ pub struct Scenario {
     /// The process that is attested.
     pub pid: i32,
     /// The processes, by pid.
-    pub processes: Recorded,
+    pub processes: BTreeMap<i32, RecordedProcess>,
+    /// When the engine is asked, in clock ticks since boot; after everything, if it is not said.
+    #[serde(default = "after_everything")]
+    pub now: u64,
     /// What the Docker engine answers, by container id. Other ids it does not know.
     #[serde(default)]
     pub docker: BTreeMap<String, Recording>,
     /// What the attestation must come to.
     pub expect: Expect,
+}
+
+fn after_everything() -> u64 {
+    u64::MAX
 }
 
 /// What the engine answers for one container.
@@ -110,7 +117,7 @@ impl Scenario {
     pub async fn run(&self) -> Result<Explanation, Error> {
         let broken =
             |error: wasmtime::Error| Error::Fault(Fault::Malformed(format!("the sandbox cannot be made: {error}")));
-        let processes = Arc::new(self.processes.clone());
+        let processes = Arc::new(Recorded { processes: self.processes.clone(), now: self.now });
         let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(broken)?;
         let docker = Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true);
         let configuration = crate::config::load(Some("example.org"), &self.config)?;

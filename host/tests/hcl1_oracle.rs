@@ -1,6 +1,8 @@
 //! The HCL1 parser and decoder against recorded answers of hashicorp/hcl: every case of the folder that `ATTESTOR_HCL1_ORACLE`
 //! names. `decoded-by-go.txt` has a line a case: its name, OK and the decoded value as JSON, or REJECT and the error.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,5 +1,7 @@
 //! Hostile policies against the real sandbox: each is contained, answered with its own reason, and costs the next call nothing.
 
+#![expect(clippy::unwrap_used, clippy::string_slice, reason = "in a test a panic is the verdict")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -120,7 +122,7 @@ fn workload() -> Workload {
         (101, process(OURS, &[101, 7], 2)),
         (200, process(OTHERS, &[200, 1], 3)),
     ]);
-    let processes = Arc::new(Recorded(processes));
+    let processes = Arc::new(Recorded { processes, now: 2 });
     let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), true));
     let machine = Machine { processes, docker, verbose: false, warnings: Warnings::default() };
     Workload::new(Arc::new(machine), 101)

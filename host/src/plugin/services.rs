@@ -1,6 +1,12 @@
 //! The generated services of `host/proto`, and their names.
 
-#![expect(unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+#![expect(
+    unreachable_pub,
+    unused_qualifications,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 
 mod goplugin {
     tonic::include_proto!("plugin");

@@ -27,7 +27,7 @@ use crate::error::code_name;
 use self::proto::metrics_client::MetricsClient;
 use self::proto::{AddSampleRequest, IncrCounterRequest, Label};
 
-#[expect(unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+#[expect(unreachable_pub, unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated code")]
 mod proto {
     tonic::include_proto!("spire.hostservice.common.metrics.v1");
 }

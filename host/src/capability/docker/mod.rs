@@ -80,10 +80,13 @@ pub struct Containers {
     namespaces: bool,
     kept: Mutex<Kept>,
     /// Fetches in flight: however many ask for a container, the engine is asked once.
-    flights: Mutex<HashMap<ContainerId, Arc<OnceCell<Result<Fetched, Fault>>>>>,
+    flights: Mutex<HashMap<ContainerId, Arc<Flight>>>,
     calls: Semaphore,
     waiting: AtomicUsize,
 }
+
+/// One fetch, and its outcome for all who wait for it.
+type Flight = OnceCell<Result<Fetched, Fault>>;
 
 #[derive(Default)]
 struct Kept {

@@ -245,9 +245,9 @@ fn below_container<'a>(
     let mut rests = Vec::new();
     for line in init {
         let Some(container) = container_cgroup(id, line.path) else { continue };
-        let same = claimant
-            .iter()
-            .find(|other| other.controllers == line.controllers && (other.hierarchy == 0) == (line.hierarchy == 0));
+        let same = claimant.iter().find(|other| {
+            other.controllers == line.controllers && (other.hierarchy == b"0") == (line.hierarchy == b"0")
+        });
         let rest = same.and_then(|other| other.path.strip_prefix(container));
         match rest {
             Some(rest @ ([] | [b'/', ..])) => rests.push(rest),
@@ -302,6 +302,8 @@ fn holds_other_id(component: &[u8], id: &ContainerId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::string_slice, reason = "the ids are ASCII")]
+
     use proptest::prelude::*;
 
     use super::*;

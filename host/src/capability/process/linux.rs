@@ -142,7 +142,7 @@ impl Process for LinuxProcess {
 
 impl LinuxProcess {
     fn open_pid_namespace(&self) -> io::Result<OwnedFd> {
-        Ok(openat(&self.dir, "ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)?)
+        openat(&self.dir, "ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)
     }
 
     fn live_thread_cgroup(&self) -> io::Result<Option<Vec<u8>>> {

@@ -79,8 +79,8 @@ pub fn parse_stat(text: &[u8]) -> io::Result<Stat> {
 /// One line of /proc/PID/cgroup, as bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CgroupLine<'a> {
-    /// The hierarchy's number.
-    pub hierarchy: u32,
+    /// The hierarchy's number; `0` is the unified hierarchy.
+    pub hierarchy: &'a [u8],
     /// The controllers, as the kernel lists them.
     pub controllers: &'a [u8],
     /// The path. Never normalised, never decoded.
@@ -95,10 +95,6 @@ pub fn parse_cgroup(text: &[u8]) -> Result<Vec<CgroupLine<'_>>, Fault> {
             let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
                 return Err(malformed("cgroup", line, "hierarchy:controllers:path"));
             };
-            let hierarchy = std::str::from_utf8(hierarchy)
-                .ok()
-                .and_then(|number| number.parse().ok())
-                .ok_or_else(|| malformed("cgroup", line, "a hierarchy number first"))?;
             Ok(CgroupLine { hierarchy, controllers, path })
         })
         .collect()
@@ -109,7 +105,7 @@ pub fn cgroups(text: &[u8]) -> Result<Vec<Cgroup>, Fault> {
     Ok(parse_cgroup(text)?
         .into_iter()
         .map(|line| Cgroup {
-            hierarchy: line.hierarchy,
+            hierarchy: String::from_utf8_lossy(line.hierarchy).into_owned(),
             controllers: String::from_utf8_lossy(line.controllers).into_owned(),
             path: String::from_utf8_lossy(line.path).into_owned(),
         })

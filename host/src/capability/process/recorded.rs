@@ -8,10 +8,14 @@ use serde::Deserialize;
 
 use super::{PidNamespace, Process, Processes, Stat};
 
-/// The processes of a scenario, by pid.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(transparent)]
-pub struct Recorded(pub BTreeMap<i32, RecordedProcess>);
+/// The processes of a recorded machine.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// By pid.
+    pub processes: BTreeMap<i32, RecordedProcess>,
+    /// When the engine is asked, in clock ticks since boot.
+    pub now: u64,
+}
 
 /// One recorded process.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,11 +50,11 @@ fn host_namespace() -> Vec<u64> {
 
 impl Processes for Recorded {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
-        Ok(self.0.get(&pid).map(|process| Arc::new(process.clone()) as Arc<dyn Process>))
+        Ok(self.processes.get(&pid).map(|process| Arc::new(process.clone()) as Arc<dyn Process>))
     }
 
     fn now(&self) -> u64 {
-        u64::MAX
+        self.now
     }
 }
 
