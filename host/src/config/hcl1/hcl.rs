@@ -14,6 +14,8 @@ enum Token {
     End,
     Ident(String),
     Literal(Literal),
+    /// A value, never a key.
+    Heredoc(String),
     Assign,
     Comma,
     OpenBrace,
@@ -32,6 +34,7 @@ impl Token {
             Token::Literal(Literal::String(_)) => "a string".to_owned(),
             Token::Literal(Literal::Bool(_)) => "a bool".to_owned(),
             Token::Literal(_) => "a number".to_owned(),
+            Token::Heredoc(_) => "a heredoc".to_owned(),
             Token::Assign => "`=`".to_owned(),
             Token::Comma => "`,`".to_owned(),
             Token::OpenBrace => "`{`".to_owned(),
@@ -126,6 +129,7 @@ impl Parser<'_> {
         }
         match token {
             Token::Literal(literal) => Ok(Node::Literal(literal, position)),
+            Token::Heredoc(text) => Ok(Node::Literal(Literal::String(text), position)),
             Token::OpenBracket => self.list(position, depth + 1),
             Token::OpenBrace => {
                 let items = self.items(depth + 1)?;
@@ -175,7 +179,7 @@ impl Parser<'_> {
         let Some(char) = self.chars.next() else { return Ok((Token::End, position)) };
         let token = match char {
             '"' => Token::Literal(Literal::String(self.chars.string(true)?)),
-            '<' => Token::Literal(Literal::String(self.heredoc(position, start)?)),
+            '<' => Token::Heredoc(self.heredoc(position, start)?),
             '=' => Token::Assign,
             ',' => Token::Comma,
             '{' => Token::OpenBrace,

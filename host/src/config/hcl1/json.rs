@@ -36,6 +36,8 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn next(&mut self) -> Result<Token, Rejected> {
+        // What cannot be scanned is no closing brace, whatever came before.
+        self.last = Token::End;
         self.last = self.scan()?;
         Ok(self.last.clone())
     }
