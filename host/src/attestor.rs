@@ -13,6 +13,7 @@ use crate::capability::process::Processes;
 use crate::capability::process::linux::{self, Linux};
 use crate::capability::{Asked, Machine, Warnings, Workload};
 use crate::config::Configuration;
+use crate::engine::answers::Answers;
 use crate::engine::{self, Policy, Sandbox};
 pub use crate::error::Error;
 use crate::limits;
@@ -33,6 +34,7 @@ struct Snapshot {
     settings: Settings,
     machine: Arc<Machine>,
     configuration: Configuration,
+    answers: Answers,
 }
 
 /// An attestation with everything that led to it.
@@ -43,8 +45,19 @@ pub struct Explanation {
     pub asked: Vec<Asked>,
     /// The digest of the policy that decided.
     pub policy: String,
+    /// An earlier answer was used again: all that led to it still holds.
+    pub reused: bool,
     /// The whole time.
     pub elapsed: Duration,
+}
+
+/// One attestation, whatever came of it.
+struct Run {
+    outcome: Result<Vec<String>, Error>,
+    /// None when the call was given up in the sandbox.
+    workload: Option<Workload>,
+    policy: Arc<Policy>,
+    reused: bool,
 }
 
 impl Attestor {
@@ -102,35 +115,42 @@ impl Attestor {
 
     /// The selectors of a process, without the `docker:` prefix; none when it is not ours. Cancelled by dropping.
     pub async fn attest(&self, pid: i32) -> Result<Vec<String>, Error> {
-        let (outcome, _) = self.run(pid).await?;
-        outcome
+        self.run(pid).await?.outcome
     }
 
     /// Attests, and tells how the answer came about.
     pub async fn explain(&self, pid: i32) -> Result<Explanation, Error> {
         let started = Instant::now();
-        let policy = self.current.load_full().ok_or(Error::NotConfigured)?.policy.digest.clone();
-        let (outcome, workload) = self.run(pid).await?;
-        let asked = workload.map_or_else(Vec::new, |workload| workload.asked().to_vec());
-        Ok(Explanation { outcome, asked, policy, elapsed: started.elapsed() })
+        let Run { outcome, workload, policy, reused } = self.run(pid).await?;
+        let asked = workload.map_or_else(Vec::new, Workload::into_asked);
+        Ok(Explanation { outcome, asked, policy: policy.digest.clone(), reused, elapsed: started.elapsed() })
     }
 
-    async fn run(&self, pid: i32) -> Result<(Result<Vec<String>, Error>, Option<Workload>), Error> {
+    async fn run(&self, pid: i32) -> Result<Run, Error> {
         if pid <= 0 {
             return Err(Error::InvalidPid(pid));
         }
         let current = self.current.load_full().ok_or(Error::NotConfigured)?;
-        let mut workload = Some(Workload::new(Arc::clone(&current.machine), pid));
-        let call = self.sandbox.attest(&current.policy, &current.settings, &mut workload);
+        let policy = Arc::clone(&current.policy);
+        let mut workload = Workload::new(Arc::clone(&current.machine), pid);
+        if let Some(selectors) = current.answers.reuse(&mut workload) {
+            return Ok(Run { outcome: Ok(selectors), workload: Some(workload), policy, reused: true });
+        }
+        let mut workload = Some(workload);
+        let call = self.sandbox.attest(&policy, &current.settings, &mut workload);
         let outcome = match tokio::time::timeout(limits::ATTESTATION, call).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Deadline(limits::ATTESTATION.as_secs())),
         };
-        if let Err(error @ Error::Policy { .. }) = &outcome {
-            self.metrics.sandbox_trap();
-            tracing::error!(pid = %pid, "{error}");
+        match (&outcome, &workload) {
+            (Ok(selectors), Some(workload)) => current.answers.keep(workload, selectors),
+            (Err(error @ Error::Policy { .. }), _) => {
+                self.metrics.sandbox_trap();
+                tracing::error!(pid = %pid, "{error}");
+            }
+            _ => {}
         }
-        Ok((outcome, workload))
+        Ok(Run { outcome, workload, policy, reused: false })
     }
 
     fn engine(&self, configuration: &Configuration) -> Arc<Containers> {
@@ -156,7 +176,13 @@ impl Attestor {
             verbose: configuration.verbose_container_locator_logs,
             warnings: Warnings::default(),
         };
-        Snapshot { policy: Arc::clone(&self.builtin), settings, machine: Arc::new(machine), configuration }
+        Snapshot {
+            policy: Arc::clone(&self.builtin),
+            settings,
+            machine: Arc::new(machine),
+            configuration,
+            answers: Answers::default(),
+        }
     }
 
     /// The policy's own word on the settings: its errors refuse them, its warnings are notes.

@@ -46,6 +46,13 @@ pub const SANDBOXES: u32 = 64;
 /// Calls that wait for a sandbox; the next is refused.
 pub const SANDBOX_WAITERS: usize = 1_024;
 
+/// Answers of one policy that are kept to be used again.
+pub const ANSWERS: usize = 1_024;
+/// Bytes of the selectors of one kept answer.
+pub const ANSWER_KEPT: usize = 256 << 10;
+/// Bytes of the selectors of all kept answers.
+pub const ANSWERS_TOTAL: usize = 4 << 20;
+
 /// Selectors of one answer.
 pub const SELECTORS: usize = 4_096;
 /// Bytes of one selector.

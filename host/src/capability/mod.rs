@@ -8,6 +8,7 @@
 pub mod docker;
 pub mod process;
 
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -88,6 +89,30 @@ pub enum Told {
     Verify(Result<Verdict, Fault>),
 }
 
+impl Hash for Told {
+    /// Of what can stand first; what is equal has the same hash, and little else does.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Told::Cgroups(Ok(cgroups)) => cgroups.iter().for_each(|cgroup| cgroup.path.hash(state)),
+            Told::JobObjectNames(Ok(names)) => names.hash(state),
+            _ => {}
+        }
+    }
+}
+
+impl Told {
+    /// Whether the policy was told an error.
+    pub fn is_err(&self) -> bool {
+        match self {
+            Told::Cgroups(told) => told.is_err(),
+            Told::CgroupMounts(told) => told.is_err(),
+            Told::JobObjectNames(told) => told.is_err(),
+            Told::Container(told) => told.is_err(),
+            Told::Verify(told) => told.is_err(),
+        }
+    }
+}
+
 /// One question, its answer, and what `explain` says of it.
 #[derive(Clone)]
 pub struct Asked {
@@ -128,6 +153,11 @@ impl Workload {
         &self.asked
     }
 
+    /// Every question, in order.
+    pub fn into_asked(self) -> Vec<Asked> {
+        self.asked
+    }
+
     /// The container that the policy obtained; the first, should it have obtained several.
     pub fn container(&self) -> Option<&Proven> {
         self.asked.iter().find_map(|asked| match &asked.told {
@@ -137,9 +167,9 @@ impl Workload {
     }
 
     /// Answers a question without waiting; `None` when it takes [`Workload::fetch`] first.
-    pub fn ask(&mut self, import: &Import) -> Option<Told> {
-        if let Some(asked) = self.asked.iter().find(|asked| asked.import == *import) {
-            return Some(asked.told.clone());
+    pub fn ask(&mut self, import: &Import) -> Option<&Told> {
+        if let Some(known) = self.asked.iter().position(|asked| asked.import == *import) {
+            return self.asked.get(known).map(|asked| &asked.told);
         }
         let started = Instant::now();
         let (told, note) = match import {
@@ -165,8 +195,8 @@ impl Workload {
                 (Told::Verify(Err(Fault::NotConfigured(reason.to_owned()))), reason.to_owned())
             }
         };
-        self.record(import.clone(), told.clone(), note, started);
-        Some(told)
+        self.record(import.clone(), told, note, started);
+        self.asked.last().map(|asked| &asked.told)
     }
 
     /// Fetches the answer to a question that [`Workload::ask`] left open, outside the sandbox.

@@ -19,6 +19,9 @@ pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> 
     for (number, asked) in explanation.asked.iter().enumerate() {
         step(number + 1, asked, out, style)?;
     }
+    if explanation.reused {
+        writeln!(out, "an earlier answer was used again: all that led to it still holds")?;
+    }
     let elapsed = style.dim(&format!("in all {}", time(explanation.elapsed)));
     match explanation.outcome {
         Ok(selectors) if selectors.is_empty() => {

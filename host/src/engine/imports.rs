@@ -46,7 +46,7 @@ impl Call {
         self.count()?;
         let Some(workload) = &mut self.workload else { return Ok(None) };
         match workload.ask(&import) {
-            Some(told) => Ok(Some(told)),
+            Some(told) => Ok(Some(told.clone())),
             None => {
                 self.open = Some(import);
                 Err(wasmtime::format_err!("the answer is fetched outside the sandbox"))

@@ -1,6 +1,7 @@
 //! The sandbox: a fresh instance of the policy for each call, with bounded CPU, memory, stack and text. A trap costs its
 //! own call only.
 
+pub mod answers;
 mod imports;
 pub mod selectors;
 mod settings;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 
+use super::contained;
 use super::services::{
     AttestReferenceRequest, AttestReferenceResponse, AttestRequest, AttestResponse, WorkloadPidReference,
     attestor_server,
@@ -28,11 +29,26 @@ impl WorkloadAttestor {
     }
 
     async fn selectors(&self, pid: i32) -> Result<Vec<String>, Status> {
-        let started = Instant::now();
-        let outcome = self.attestor.attest(pid).await;
-        let code = outcome.as_ref().map_or_else(crate::error::Error::code, |_| Code::Ok);
-        self.metrics.attestation(code, started);
-        outcome.map_err(|error| Status::new(code, error.to_string()))
+        // Dropped in the middle when the caller gives up.
+        let mut outcome = Outcome { metrics: &self.metrics, code: Code::Cancelled, started: Instant::now() };
+        let attest =
+            async { self.attestor.attest(pid).await.map_err(|error| Status::new(error.code(), error.to_string())) };
+        let answer = contained(attest).await;
+        outcome.code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        answer
+    }
+}
+
+/// Records an attestation when it is over, however it ends.
+struct Outcome<'a> {
+    metrics: &'a Metrics,
+    code: Code,
+    started: Instant,
+}
+
+impl Drop for Outcome<'_> {
+    fn drop(&mut self) {
+        self.metrics.attestation(self.code, self.started);
     }
 }
 

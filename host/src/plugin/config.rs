@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::contained;
 use super::services::{
     ConfigureRequest, ConfigureResponse, CoreConfiguration, ValidateRequest, ValidateResponse, config_server,
 };
@@ -24,27 +25,34 @@ impl Config {
 impl config_server::Config for Config {
     async fn configure(&self, request: Request<ConfigureRequest>) -> Result<Response<ConfigureResponse>, Status> {
         let request = request.into_inner();
-        let loaded = config::load(trust_domain(&request.core_configuration), &request.hcl_configuration);
-        let configured = match loaded {
-            Ok(configuration) => self.attestor.configure(configuration).await,
-            Err(invalid) => Err(invalid.into()),
-        };
-        match configured {
-            Ok(()) => Ok(Response::new(ConfigureResponse {})),
-            Err(error) => Err(Status::new(error.code(), error.to_string())),
-        }
+        contained(async {
+            let loaded = config::load(trust_domain(&request.core_configuration), &request.hcl_configuration);
+            let configured = match loaded {
+                Ok(configuration) => self.attestor.configure(configuration).await,
+                Err(invalid) => Err(invalid.into()),
+            };
+            match configured {
+                Ok(()) => Ok(Response::new(ConfigureResponse {})),
+                Err(error) => Err(Status::new(error.code(), error.to_string())),
+            }
+        })
+        .await
     }
 
     async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
         let request = request.into_inner();
-        let (valid, notes) = match config::load(trust_domain(&request.core_configuration), &request.hcl_configuration) {
-            Err(invalid) => (false, invalid.notes),
-            Ok(configuration) => match self.attestor.validate(configuration).await {
-                Ok(notes) => (true, notes),
-                Err(error) => (false, vec![error.to_string()]),
-            },
-        };
-        Ok(Response::new(ValidateResponse { valid, notes }))
+        contained(async {
+            let (valid, notes) =
+                match config::load(trust_domain(&request.core_configuration), &request.hcl_configuration) {
+                    Err(invalid) => (false, invalid.notes),
+                    Ok(configuration) => match self.attestor.validate(configuration).await {
+                        Ok(notes) => (true, notes),
+                        Err(error) => (false, vec![error.to_string()]),
+                    },
+                };
+            Ok(Response::new(ValidateResponse { valid, notes }))
+        })
+        .await
     }
 }
 

@@ -53,7 +53,7 @@ impl GrpcBroker for Broker {
             }
             None
         });
-        Ok(Response::new(Box::pin(offers)))
+        Ok(Response::new(Box::pin(offers.chain(tokio_stream::pending()))))
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, open, openat, unlinkat};
 use tokio::net::UnixListener;
 
 use super::ServeError;
@@ -17,6 +18,13 @@ const COOKIE: &str = "WorkloadAttestor";
 const PROTOCOL: &str = "1";
 /// The beginning of our directories' names.
 const PREFIX: &str = "docker-attestor-";
+/// The socket's name in its directory.
+const SOCKET: &str = "plugin.sock";
+/// Where the directory is made, the first that can be: /run, where only root can write, else /tmp. Not TMPDIR, which is the
+/// agent's.
+const PARENTS: [&str; 2] = ["/run", "/tmp"];
+/// A directory itself, never what a link of its name leads to.
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What go-plugin says in the environment.
 #[derive(Debug, Default, Clone)]
@@ -43,6 +51,9 @@ pub enum Refused {
     /// Broker multiplexing.
     #[error("PLUGIN_MULTIPLEX_GRPC is set: this plugin does not multiplex its broker; SPIRE does not ask for it")]
     Multiplex,
+    /// A directory that the handshake cannot name.
+    #[error("PLUGIN_UNIX_SOCKET_DIR is {0:?}: it must be UTF-8 without control characters and without \"|\"")]
+    SocketDirectory(OsString),
     /// AutoMTLS.
     #[error("PLUGIN_CLIENT_CERT is set: this plugin does not speak AutoMTLS; SPIRE does not ask for it")]
     AutoMtls,
@@ -74,6 +85,13 @@ impl Environment {
                 return Err(Refused::Protocol(versions.chars().take(100).collect()));
             }
         }
+        if let Some(directory) = &self.socket_dir
+            && directory
+                .to_str()
+                .is_none_or(|directory| directory.contains(|char: char| char.is_control() || char == '|'))
+        {
+            return Err(Refused::SocketDirectory(directory.clone()));
+        }
         let multiplex = self.multiplex.as_deref().is_some_and(|value| value != "false" && value != "0");
         match (multiplex && set(&self.multiplex), set(&self.client_cert)) {
             (true, _) => Err(Refused::Multiplex),
@@ -92,37 +110,51 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Makes the directory, cleans up what dead plugins left beside it, and listens.
+    /// Makes the directory, and listens there. What dead plugins left beside it is cleaned up meanwhile.
     pub(super) fn bind(environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
-        // The agent's TMPDIR is not ours to trust: other users may be able to write there.
-        let parent =
-            environment.socket_dir.as_deref().filter(|dir| !dir.is_empty()).map_or(Path::new("/tmp"), Path::new);
-        let failed = |error| ServeError::Socket { directory: parent.display().to_string(), error };
-        remove_dead(parent);
-        let socket = Socket::create(parent).map_err(failed)?;
-        let listener = UnixListener::bind(socket.path()).map_err(failed)?;
+        let asked = environment.socket_dir.as_deref().filter(|directory| !directory.is_empty()).map(Path::new);
+        let parents = asked.map_or_else(|| PARENTS.map(Path::new).to_vec(), |asked| vec![asked]);
+        let mut failed = None;
+        for parent in parents {
+            match Socket::listen(parent) {
+                Ok(listening) => {
+                    let parent = parent.to_owned();
+                    // Not here: whoever writes to /tmp decides how long this takes.
+                    tokio::task::spawn_blocking(move || remove_dead(&parent));
+                    return Ok(listening);
+                }
+                Err(error) => failed = Some(ServeError::Socket { directory: parent.display().to_string(), error }),
+            }
+        }
+        Err(failed.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound).into()))
+    }
+
+    fn listen(parent: &Path) -> io::Result<(Socket, UnixListener)> {
+        let socket = Socket::create(parent)?;
+        let listener = UnixListener::bind(socket.path())?;
         Ok((socket, listener))
     }
 
     fn create(parent: &Path) -> io::Result<Socket> {
-        // Taken names, by whomever, are passed over: mkdir never follows a link and never reuses.
-        for number in 0..100 {
-            let directory = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
+        for attempt in 0..16 {
+            // Names that nobody can take beforehand. mkdir never follows a link and never reuses.
+            let directory = parent.join(format!("{PREFIX}{:016x}", RandomState::new().hash_one(attempt)));
             match DirBuilder::new().mode(0o700).create(&directory) {
-                Ok(()) => {
-                    let alive = File::open(&directory)?;
-                    flock(&alive, FlockOperation::NonBlockingLockExclusive)?;
-                    return Ok(Socket { directory, _alive: alive });
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             }
+            if let Ok(alive) = lock(&directory) {
+                return Ok(Socket { directory, _alive: alive });
+            }
+            // Another plugin, which is cleaning up, found it before it was locked, and removes it.
+            remove(&directory);
         }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, "every name for the socket's directory is taken"))
+        Err(io::Error::other("a directory of our own could not be made and locked"))
     }
 
     fn path(&self) -> PathBuf {
-        self.directory.join("plugin.sock")
+        self.directory.join(SOCKET)
     }
 
     /// The handshake: the one line that ever goes to stdout.
@@ -139,25 +171,35 @@ impl Drop for Socket {
     }
 }
 
+/// Says that the directory is in use, and makes sure that it is still there.
+fn lock(directory: &Path) -> io::Result<File> {
+    let alive = File::from(open(directory, DIRECTORY, Mode::empty())?);
+    flock(&alive, FlockOperation::NonBlockingLockExclusive)?;
+    let (there, locked) = (fs::symlink_metadata(directory)?, alive.metadata()?);
+    match (there.dev(), there.ino()) == (locked.dev(), locked.ino()) {
+        true => Ok(alive),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
 fn remove(directory: &Path) {
-    let _ = fs::remove_file(directory.join("plugin.sock"));
+    let _ = fs::remove_file(directory.join(SOCKET));
     let _ = fs::remove_dir(directory);
 }
 
 /// Removes directories of plugins that were killed: of our name, of our user, and locked by nobody. Only the socket and the
-/// empty directory are ever removed.
+/// empty directory are ever removed, through the opened directory: a link put in its place meanwhile leads nowhere.
 fn remove_dead(parent: &Path) {
-    use std::os::unix::fs::MetadataExt as _;
     let Ok(entries) = fs::read_dir(parent) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-        let directory = entry.path();
-        let ours = fs::symlink_metadata(&directory)
-            .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw());
-        if ours
-            && let Ok(file) = File::open(&directory)
-            && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    let Ok(parent) = open(parent, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty()) else { return };
+    for name in entries.flatten().map(|entry| entry.file_name()) {
+        if name.to_string_lossy().starts_with(PREFIX)
+            && let Ok(directory) = openat(&parent, &name, DIRECTORY, Mode::empty())
+            && fstat(&directory).is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw())
+            && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
         {
-            remove(&directory);
+            let _ = unlinkat(&directory, SOCKET, AtFlags::empty());
+            let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
         }
     }
 }
@@ -193,6 +235,10 @@ mod tests {
             environment(|environment| environment.client_cert = Some("x".into())).check(),
             Err(Refused::AutoMtls)
         );
+        for directory in ["/a\n1|1|unix|/b", "/a|b"] {
+            let asked = environment(|environment| environment.socket_dir = Some(directory.into()));
+            assert_eq!(asked.check(), Err(Refused::SocketDirectory(directory.into())));
+        }
     }
 
     #[tokio::test]
@@ -212,6 +258,7 @@ mod tests {
         let environment = environment(|environment| environment.socket_dir = Some(parent.path().into()));
         let (living, _listener) = Socket::bind(&environment).unwrap();
         let (second, _second_listener) = Socket::bind(&environment).unwrap();
+        remove_dead(parent.path());
         assert!(!dead.exists());
         assert!(foreign.join("precious").exists());
         assert!(target.path().join("plugin.sock").exists());
@@ -220,5 +267,24 @@ mod tests {
         let gone = living.directory.clone();
         drop(living);
         assert!(!gone.exists());
+        assert!(second.path().exists());
+    }
+
+    #[test]
+    fn plugins_that_start_together_take_nothing_from_each_other() {
+        let parent = tempfile::tempdir().unwrap();
+        let start = || {
+            for _ in 0..200 {
+                let socket = Socket::create(parent.path()).unwrap();
+                remove_dead(parent.path());
+                assert!(socket.directory.exists());
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(start);
+            }
+        });
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 }

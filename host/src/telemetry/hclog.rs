@@ -22,6 +22,8 @@ const LINE: usize = 60 << 10;
 const FIELD: usize = 16 << 10;
 /// Lines that wait for a reader of stderr; more are dropped and counted. The agent reads them as they come.
 const QUEUE: usize = 1_024;
+/// The module of lines that no event wrote, as the events' have theirs.
+const MODULE: &str = env!("CARGO_CRATE_NAME");
 
 enum Message {
     Line(Vec<u8>),
@@ -43,6 +45,11 @@ pub fn install() {
                 Message::Line(line) => std::io::stderr().write_all(&line).is_ok(),
                 Message::Flush(done) => done.send(()).is_ok(),
             };
+            let dropped = DROPPED.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                let text = format!("{dropped} log lines were dropped: stderr was not read in time");
+                let _ = std::io::stderr().write_all(&line("warn", MODULE, text_only(&text)));
+            }
         }
     };
     let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10).spawn(writer);
@@ -51,15 +58,10 @@ pub fn install() {
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("no message");
-        send(line(
-            "error",
-            "docker_attestor",
-            Map::from_iter([
-                ("@message".to_owned(), Value::from(format!("panic: {message}"))),
-                ("place".to_owned(), Value::from(place)),
-            ]),
-        ));
+        let text = panic.payload_as_str().unwrap_or("no message");
+        let mut fields = text_only(&format!("panic: {text}"));
+        fields.insert("place".to_owned(), Value::from(place));
+        send(line("error", MODULE, fields));
     }));
 }
 
@@ -90,7 +92,7 @@ impl<S: Subscriber> Layer<S> for Hclog {
 
 /// Whether an event is this crate's.
 pub fn is_ours(metadata: &Metadata<'_>) -> bool {
-    metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
+    metadata.target().split("::").next() == Some(MODULE)
 }
 
 fn level(level: &Level) -> &'static str {
@@ -103,22 +105,14 @@ fn level(level: &Level) -> &'static str {
 }
 
 fn line(level: &'static str, module: &str, mut fields: Map<String, Value>) -> Vec<u8> {
-    let dropped = DROPPED.swap(0, Ordering::Relaxed);
-    if dropped > 0 {
-        fields.insert("log_lines_dropped".to_owned(), Value::from(dropped.to_string()));
-    }
     fields.entry("@message").or_insert_with(|| Value::from(""));
     fields.insert("@level".to_owned(), Value::from(level));
     fields.insert("@module".to_owned(), Value::from(module));
     fields.insert("@timestamp".to_owned(), Value::from(timestamp(OffsetDateTime::now_utc())));
     let mut text = Value::Object(fields).to_string().into_bytes();
     if text.len() > LINE {
-        // Fields are bounded; so many of them are a mistake of ours, and the message says more than nothing.
-        text = format!(
-            "{{\"@level\":\"{level}\",\"@message\":\"a log line was too long\",\"@timestamp\":\"{}\"}}",
-            timestamp(OffsetDateTime::now_utc())
-        )
-        .into_bytes();
+        // Each field is bounded: they were many, or escaping made them long. Where it came from says more than nothing.
+        return line(level, module, text_only("a log line was too long"));
     }
     text.push(b'\n');
     text
@@ -155,9 +149,17 @@ impl Fields {
             "message" => "@message",
             name => name,
         };
-        let cut = value.floor_char_boundary(FIELD);
-        self.0.insert(name.to_owned(), Value::from(value.get(..cut).unwrap_or_default()));
+        self.0.insert(name.to_owned(), bounded(&value));
     }
+}
+
+/// The fields of a line with a message only.
+fn text_only(text: &str) -> Map<String, Value> {
+    Map::from_iter([("@message".to_owned(), bounded(text))])
+}
+
+fn bounded(text: &str) -> Value {
+    Value::from(text.get(..text.floor_char_boundary(FIELD)).unwrap_or_default())
 }
 
 impl Visit for Fields {
@@ -188,6 +190,7 @@ mod tests {
         for key in ["@message", "@level", "@timestamp", "@module", "pid"] {
             assert!(value[key].is_string(), "{key}");
         }
+        assert_eq!(value["@message"], "a\n\u{1b}[31m\"b\"");
     }
 
     #[test]
@@ -199,6 +202,11 @@ mod tests {
     #[test]
     fn no_line_is_longer_than_the_agent_reads() {
         let field = |number: usize| (format!("field{number}"), Value::from("x".repeat(FIELD)));
-        assert!(line("info", "m", Map::from_iter((0..8).map(field))).len() < 64 << 10);
+        for fields in [Map::from_iter((0..8).map(field)), text_only(&"\u{1}".repeat(1 << 20))] {
+            let text = line("info", "m", fields);
+            assert!(text.len() < 64 << 10);
+            let value: Value = serde_json::from_slice(&text).unwrap();
+            assert!(["@message", "@level", "@timestamp", "@module"].iter().all(|key| value[key].is_string()));
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! | `docker_attestor.engine_call_seconds` | sample | `operation`, `outcome` | how long they took |
 //!
 //! Recording never waits: counters are summed and samples kept in a bounded buffer until a task of its own sends them. An agent
-//! without the service, or one that hangs, costs samples.
+//! without the service, or one that hangs, costs samples, and what was counted is sent when it answers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tonic::Code;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Status};
 
 use crate::error::code_name;
 
@@ -103,6 +103,16 @@ impl Metrics {
         }
     }
 
+    /// Keeps the counts of what could not be sent for the next time.
+    fn keep(&self, unsent: BTreeMap<Series, Recorded>) {
+        let Some(series) = &self.0 else { return };
+        let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
+        for (unsent, Recorded { count, .. }) in unsent {
+            let recorded = series.entry(unsent).or_default();
+            recorded.count = recorded.count.saturating_add(count);
+        }
+    }
+
     /// Sends what is recorded to the host services, once the broker knows their socket. Ends with its task.
     pub async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
         let Some(recorded) = &self.0 else { return };
@@ -117,10 +127,11 @@ impl Metrics {
                 // punishes pings.
                 _ => MetricsClient::new(dial(&services)),
             };
-            let batch = std::mem::take(&mut *recorded.lock().unwrap_or_else(PoisonError::into_inner));
-            pause = match send_batch(client.clone(), batch).await {
+            let mut batch = std::mem::take(&mut *recorded.lock().unwrap_or_else(PoisonError::into_inner));
+            pause = match send_batch(client.clone(), &mut batch).await {
                 Ok(()) => INTERVAL,
                 Err(status) => {
+                    self.keep(batch);
                     tracing::debug!(reason = %status.message(), "the agent's metrics service does not answer");
                     (pause * 2).min(BACKOFF)
                 }
@@ -130,21 +141,26 @@ impl Metrics {
     }
 }
 
-async fn send_batch(
-    mut client: MetricsClient<Channel>,
-    batch: BTreeMap<Series, Recorded>,
-) -> Result<(), tonic::Status> {
-    let late = |_| tonic::Status::deadline_exceeded("no answer in time");
-    for (series, recorded) in batch {
-        let labels: Vec<Label> = series
+/// Sends, and takes what was sent out of `batch`.
+async fn send_batch(mut client: MetricsClient<Channel>, batch: &mut BTreeMap<Series, Recorded>) -> Result<(), Status> {
+    let late = |_| Status::deadline_exceeded("no answer in time");
+    while let Some(entry) = batch.first_entry() {
+        let labels: Vec<Label> = entry
+            .key()
             .labels
             .iter()
             .map(|&(name, value)| Label { name: name.to_owned(), value: value.to_owned() })
             .collect();
         #[expect(clippy::cast_precision_loss, reason = "the service counts in floats")]
         let counter =
-            IncrCounterRequest { key: key(series.counter), val: recorded.count as f32, labels: labels.clone() };
-        tokio::time::timeout(CALL, client.incr_counter(counter)).await.map_err(late)??;
+            IncrCounterRequest { key: key(entry.key().counter), val: entry.get().count as f32, labels: labels.clone() };
+        let sent = tokio::time::timeout(CALL, client.incr_counter(counter)).await;
+        if let Ok(Err(status)) = sent {
+            return Err(status);
+        }
+        // Sent, or perhaps: what may have arrived late is not sent twice.
+        let (series, recorded) = entry.remove_entry();
+        sent.map_err(late)??;
         if let Some(sample) = series.sample {
             for val in recorded.seconds {
                 let sample = AddSampleRequest { key: key(sample), val, labels: labels.clone() };
@@ -166,4 +182,24 @@ fn dial(services: &Path) -> Channel {
         let connect = UnixStream::connect(services.clone());
         async { connect.await.map(TokioIo::new) }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_could_not_be_sent_are_kept_and_samples_are_bounded() {
+        let metrics = Metrics::new();
+        for _ in 0..100 {
+            metrics.attestation(Code::Ok, Instant::now());
+        }
+        let recorded = metrics.0.as_ref().unwrap();
+        let unsent = std::mem::take(&mut *recorded.lock().unwrap());
+        metrics.attestation(Code::Ok, Instant::now());
+        metrics.keep(unsent);
+        let recorded = recorded.lock().unwrap();
+        let recorded = recorded.values().map(|recorded| (recorded.count, recorded.seconds.len())).collect::<Vec<_>>();
+        assert_eq!(recorded, [(101, 1)]);
+    }
 }

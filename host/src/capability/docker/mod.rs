@@ -44,14 +44,14 @@ pub struct Inspected {
 /// An engine's answer, and the init process it belongs to.
 pub struct Answer {
     id: ContainerId,
-    container: Container,
+    container: Arc<Container>,
     init: Init,
     rights: Rights,
 }
 
 impl Answer {
     /// Proves that the process, whose /proc/PID/cgroup is `cgroup`, is in this container.
-    pub fn prove(self: &Arc<Self>, process: &dyn Process, cgroup: &[u8]) -> Result<Proven, NotProven> {
+    pub fn prove(&self, process: &dyn Process, cgroup: &[u8]) -> Result<Proven, NotProven> {
         proof::prove(self, process, cgroup, self.rights)
     }
 
@@ -173,7 +173,8 @@ impl Containers {
             match Init::find(&*self.processes, id, &claim, rights) {
                 Err(not_proven) => return Ok(Fetched::NotProven(not_proven)),
                 Ok(Some(init)) => {
-                    let answer = Arc::new(Answer { id: id.clone(), container: inspected.container, init, rights });
+                    let answer =
+                        Arc::new(Answer { id: id.clone(), container: Arc::new(inspected.container), init, rights });
                     self.keep(&answer);
                     return Ok(Fetched::Answer(answer));
                 }

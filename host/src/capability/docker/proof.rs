@@ -46,19 +46,19 @@ impl fmt::Display for ContainerId {
 
 /// A container that the workload has been proven to be in.
 #[derive(Clone)]
-pub struct Proven(Arc<Answer>);
+pub struct Proven(Arc<Container>);
 
 impl Proven {
     /// The facts that the policy may see.
     pub fn container(&self) -> &Container {
-        &self.0.container
+        &self.0
     }
 }
 
 impl PartialEq for Proven {
-    /// Equal if it is the same answer of the engine, or another one with the same facts.
+    /// Equal facts; the same answer of the engine has them without a look.
     fn eq(&self, other: &Proven) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.container == other.0.container
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
     }
 }
 
@@ -191,7 +191,7 @@ impl Init {
 }
 
 /// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container of `answer`.
-pub fn prove(answer: &Arc<Answer>, process: &dyn Process, cgroup: &[u8], rights: Rights) -> Result<Proven, NotProven> {
+pub fn prove(answer: &Answer, process: &dyn Process, cgroup: &[u8], rights: Rights) -> Result<Proven, NotProven> {
     let id = &answer.id;
     let malformed = |_| NotProven {
         clause: 'd',
@@ -204,7 +204,7 @@ pub fn prove(answer: &Arc<Answer>, process: &dyn Process, cgroup: &[u8], rights:
     for rest in below_container(id, &init, &claimant)? {
         no_container_between(id, rest, nested)?;
     }
-    Ok(Proven(Arc::clone(answer)))
+    Ok(Proven(Arc::clone(&answer.container)))
 }
 
 /// Clause f: the claimant's pid namespace is init's or a descendant of it. Answers whether it is a strict descendant.
@@ -341,7 +341,7 @@ mod tests {
             image_id: None,
             image_manifest_digest: None,
         };
-        Arc::new(Answer { id: ContainerId::new(ID).unwrap(), container, init, rights: RIGHTS })
+        Arc::new(Answer { id: ContainerId::new(ID).unwrap(), container: Arc::new(container), init, rights: RIGHTS })
     }
 
     fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<char> {

@@ -1,0 +1,70 @@
+//! Answers that are used again (decision 10). A policy is a pure function of what it is told: an answer holds for as long as
+//! every question that led to it would be answered the same. What was told is recorded where every import passes, so that no
+//! capability can be forgotten; for the next call the same questions are asked again, of the machine as it is now.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::capability::{Import, Told, Workload};
+use crate::limits;
+
+/// The answers of one policy under one configuration; they end with it.
+#[derive(Default)]
+pub struct Answers {
+    /// What the policy asks first: always the same, it knows nothing yet.
+    first: OnceLock<Import>,
+    kept: Mutex<Kept>,
+    /// Keyed at random: who chooses cgroup names must not choose collisions.
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Kept {
+    answers: HashMap<u64, Arc<Answer>>,
+    bytes: usize,
+}
+
+struct Answer {
+    asked: Vec<(Import, Told)>,
+    selectors: Vec<String>,
+}
+
+impl Answers {
+    /// The selectors of an earlier answer, if all that led to it still holds for this workload. What was asked for that stays
+    /// with the workload: if the policy must run, nothing is asked twice.
+    pub fn reuse(&self, workload: &mut Workload) -> Option<Vec<String>> {
+        let first = self.hasher.hash_one(workload.ask(self.first.get()?)?);
+        let answer = {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(kept.answers.get(&first)?)
+        };
+        let holds = answer.asked.iter().all(|(import, told)| workload.ask(import) == Some(told));
+        holds.then(|| answer.selectors.clone())
+    }
+
+    /// Keeps an answer, unless an error was among what the policy was told.
+    pub fn keep(&self, workload: &Workload, selectors: &[String]) {
+        let asked = workload.asked();
+        let Some(first) = asked.first() else { return };
+        let bytes: usize = selectors.iter().map(String::len).sum();
+        if asked.iter().any(|asked| asked.told.is_err()) || bytes > limits::ANSWER_KEPT {
+            return;
+        }
+        if self.first.get_or_init(|| first.import.clone()) != &first.import {
+            return;
+        }
+        let answer = Answer {
+            asked: asked.iter().map(|asked| (asked.import.clone(), asked.told.clone())).collect(),
+            selectors: selectors.to_vec(),
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.answers.len() >= limits::ANSWERS || kept.bytes + bytes > limits::ANSWERS_TOTAL {
+            // Rare, and cheap to make good: each is made anew by one run of the policy.
+            *kept = Kept::default();
+        }
+        let replaced = kept.answers.insert(self.hasher.hash_one(&first.told), Arc::new(answer));
+        kept.bytes += bytes;
+        kept.bytes -= replaced.map_or(0, |answer| answer.selectors.iter().map(String::len).sum());
+    }
+}
