@@ -131,11 +131,18 @@ impl Attestor {
             return Err(Error::InvalidPid(pid));
         }
         let current = self.current.load_full().ok_or(Error::NotConfigured)?;
-        let policy = Arc::clone(&current.policy);
         let mut workload = Workload::new(Arc::clone(&current.machine), pid);
         if let Some(selectors) = current.answers.reuse(&mut workload) {
+            let policy = Arc::clone(&current.policy);
             return Ok(Run { outcome: Ok(selectors), workload: Some(workload), policy, reused: true });
         }
+        // In a box of its own: the future of the way that every call takes stays small.
+        Ok(Box::pin(self.run_policy(&current, workload)).await)
+    }
+
+    async fn run_policy(&self, current: &Snapshot, workload: Workload) -> Run {
+        let policy = Arc::clone(&current.policy);
+        let pid = workload.pid();
         let mut workload = Some(workload);
         let call = self.sandbox.attest(&policy, &current.settings, &mut workload);
         let outcome = match tokio::time::timeout(limits::ATTESTATION, call).await {
@@ -150,7 +157,7 @@ impl Attestor {
             }
             _ => {}
         }
-        Ok(Run { outcome, workload, policy, reused: false })
+        Run { outcome, workload, policy, reused: false }
     }
 
     fn engine(&self, configuration: &Configuration) -> Arc<Containers> {

@@ -17,7 +17,7 @@ use self::docker::proof::{ContainerId, Proven};
 use self::docker::{Containers, Fetched};
 use self::process::{Process, Processes};
 use crate::bindings::docker_attestor::policy::docker::Engine;
-use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
+use crate::bindings::docker_attestor::policy::process::CgroupMount;
 use crate::bindings::docker_attestor::policy::sigstore::Verdict;
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::limits;
@@ -77,8 +77,8 @@ pub enum Import {
 /// What a policy was told.
 #[derive(Clone, PartialEq)]
 pub enum Told {
-    /// `process.cgroups`
-    Cgroups(Result<Vec<Cgroup>, Fault>),
+    /// `process.cgroups`: the text of /proc/PID/cgroup, every line of which can be parsed
+    Cgroups(Result<Arc<[u8]>, Fault>),
     /// `process.cgroup-mounts`
     CgroupMounts(Result<Vec<CgroupMount>, Fault>),
     /// `job-objects.names`
@@ -93,7 +93,7 @@ impl Hash for Told {
     /// Of what can stand first; what is equal has the same hash, and little else does.
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
-            Told::Cgroups(Ok(cgroups)) => cgroups.iter().for_each(|cgroup| cgroup.path.hash(state)),
+            Told::Cgroups(Ok(text)) => text.hash(state),
             Told::JobObjectNames(Ok(names)) => names.hash(state),
             _ => {}
         }
@@ -133,7 +133,7 @@ pub struct Workload {
     /// Opened at the first question; every read goes to this very process.
     process: Option<Option<Arc<dyn Process>>>,
     /// /proc/PID/cgroup, read once: what the policy claims from is what the proof holds against.
-    cgroup: Option<Result<Vec<u8>, Fault>>,
+    cgroup: Option<Result<Arc<[u8]>, Fault>>,
     asked: Vec<Asked>,
 }
 
@@ -255,21 +255,25 @@ impl Workload {
         Ok(text)
     }
 
-    fn cgroup(&mut self) -> Result<Vec<u8>, Fault> {
-        if self.cgroup.is_none() {
-            self.cgroup = Some(self.read("cgroup", |process| process.cgroup()));
+    fn cgroup(&mut self) -> Result<Arc<[u8]>, Fault> {
+        if let Some(cgroup) = &self.cgroup {
+            return cgroup.clone();
         }
-        self.cgroup.clone().unwrap_or_else(|| Ok(Vec::new()))
+        let cgroup = self.read("cgroup", |process| process.cgroup()).map(Arc::from);
+        self.cgroup = Some(cgroup.clone());
+        cgroup
     }
 
     fn cgroups(&mut self) -> (Told, String) {
-        let cgroups = self.cgroup().and_then(|text| process::cgroups(&text));
-        let note = match &cgroups {
-            Ok(lines) if lines.is_empty() => format!("process {} is gone", self.pid),
-            Ok(lines) => format!("read /proc/{}/cgroup: {} lines", self.pid, lines.len()),
+        let parsed = self
+            .cgroup()
+            .and_then(|text| process::parse_cgroup(&text).map(|lines| lines.len()).map(|lines| (text, lines)));
+        let note = match &parsed {
+            Ok((_, 0)) => format!("process {} is gone", self.pid),
+            Ok((_, lines)) => format!("read /proc/{}/cgroup: {lines} lines", self.pid),
             Err(fault) => crate::error::fault_text(fault).to_owned(),
         };
-        (Told::Cgroups(cgroups), note)
+        (Told::Cgroups(parsed.map(|(text, _)| text)), note)
     }
 
     fn cgroup_mounts(&mut self) -> (Told, String) {

@@ -79,13 +79,14 @@ fn question(import: &Import) -> String {
 fn told(told: &Told) -> (String, Vec<String>) {
     let lines = |count: usize, what: &str| format!("{count} {what}");
     match told {
-        Told::Cgroups(Ok(cgroups)) => (
-            lines(cgroups.len(), "cgroups"),
-            cgroups
-                .iter()
-                .map(|cgroup| format!("{}:{}:{}", cgroup.hierarchy, cgroup.controllers, cgroup.path))
-                .collect(),
-        ),
+        Told::Cgroups(Ok(text)) => {
+            let cgroups: Vec<String> = text
+                .split(|&byte| byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(|line| line.escape_ascii().to_string())
+                .collect();
+            (lines(cgroups.len(), "cgroups"), cgroups)
+        }
         Told::CgroupMounts(Ok(mounts)) => (
             lines(mounts.len(), "mounts"),
             mounts.iter().map(|mount| format!("{} {}", mount.fs_type, mount.root)).collect(),

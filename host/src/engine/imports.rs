@@ -9,6 +9,7 @@ use crate::bindings::docker_attestor::policy::sigstore::Verdict;
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
 use crate::capability::docker::Container;
+use crate::capability::process::cgroups;
 use crate::capability::{Import, Told, Workload};
 use crate::error::printable;
 use crate::limits;
@@ -62,7 +63,7 @@ fn no_workload<T>() -> Result<Result<T, Fault>> {
 impl process::Host for Call {
     fn cgroups(&mut self) -> Result<Result<Vec<Cgroup>, Fault>> {
         match self.ask(Import::Cgroups)? {
-            Some(Told::Cgroups(told)) => Ok(told),
+            Some(Told::Cgroups(told)) => Ok(told.and_then(|text| cgroups(&text))),
             _ => no_workload(),
         }
     }

@@ -79,10 +79,18 @@ pub struct NotProven {
 pub struct Init {
     process: Arc<dyn Process>,
     pid: i32,
-    /// The text of its /proc/PID/cgroup.
-    cgroup: Vec<u8>,
+    /// The hierarchies in which its path contains the container's id.
+    hierarchies: Vec<Hierarchy>,
     /// None where the kernel refuses it and nothing can be said about namespaces.
     namespace: Option<PidNamespace>,
+}
+
+/// One hierarchy of cgroups, and the container's cgroup in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    unified: bool,
+    controllers: Box<[u8]>,
+    container: Box<[u8]>,
 }
 
 /// What the host can and may check of pid namespaces.
@@ -120,7 +128,7 @@ impl Init {
             seen: format!("the init process {} of container {id} cannot be read: {error}", claim.pid),
             remedy: "run the agent as root, in the host's pid namespace, with /proc mounted without hidepid",
         };
-        let Some(process) = processes.open(claim.pid).map_err(unreadable)? else { return Ok(None) };
+        let Some(process) = processes.open_to_keep(claim.pid).map_err(unreadable)? else { return Ok(None) };
         let cgroup = match process.cgroup() {
             Ok(cgroup) => cgroup,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -140,7 +148,8 @@ impl Init {
             Err(_) if !rights.namespaces => None,
             Err(error) => return Err(unreadable(error)),
         };
-        let init = Init { process, pid: claim.pid, cgroup, namespace };
+        let hierarchies = Hierarchy::of_init(id, &cgroup)?;
+        let init = Init { process, pid: claim.pid, hierarchies, namespace };
         if claim.pid_mode.is_empty() || claim.pid_mode == "private" {
             match init.first_of_trusted_namespace(id, rights) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -193,18 +202,18 @@ impl Init {
 /// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container of `answer`.
 pub fn prove(answer: &Answer, process: &dyn Process, cgroup: &[u8], rights: Rights) -> Result<Proven, NotProven> {
     let id = &answer.id;
-    let malformed = |_| NotProven {
+    let claimant = parse_cgroup(cgroup).map_err(|_| malformed())?;
+    let nested = within_namespace(&answer.init, process, rights, id)?;
+    below_container(id, &answer.init.hierarchies, &claimant, |rest| no_container_between(id, rest, nested))?;
+    Ok(Proven(Arc::clone(&answer.container)))
+}
+
+fn malformed() -> NotProven {
+    NotProven {
         clause: 'd',
         seen: "a line of /proc/PID/cgroup cannot be parsed".to_owned(),
         remedy: "report it with the kernel's version",
-    };
-    let init = parse_cgroup(&answer.init.cgroup).map_err(malformed)?;
-    let claimant = parse_cgroup(cgroup).map_err(malformed)?;
-    let nested = within_namespace(&answer.init, process, rights, id)?;
-    for rest in below_container(id, &init, &claimant)? {
-        no_container_between(id, rest, nested)?;
     }
-    Ok(Proven(Arc::clone(&answer.container)))
 }
 
 /// Clause f: the claimant's pid namespace is init's or a descendant of it. Answers whether it is a strict descendant.
@@ -229,42 +238,54 @@ fn within_namespace(init: &Init, process: &dyn Process, rights: Rights, id: &Con
     }
 }
 
-/// Clause d: in every hierarchy where init's path contains the id, the claimant's path is the container's cgroup or lies
-/// below it; and there is such a hierarchy. Hierarchies are matched by their controllers, paths component by component, as
-/// bytes. Answers the components below the container's cgroup, for each hierarchy.
-fn below_container<'a>(
+impl Hierarchy {
+    /// Clause d, init's side: where init's path contains the id, and the container's cgroup there. At least one: `/` proves
+    /// nothing.
+    fn of_init(id: &ContainerId, cgroup: &[u8]) -> Result<Vec<Hierarchy>, NotProven> {
+        let hierarchies: Vec<Hierarchy> = parse_cgroup(cgroup)
+            .map_err(|_| malformed())?
+            .into_iter()
+            .filter_map(|line| {
+                let container = container_cgroup(id, line.path)?.into();
+                Some(Hierarchy { unified: line.hierarchy == b"0", controllers: line.controllers.into(), container })
+            })
+            .collect();
+        match hierarchies.is_empty() {
+            true => Err(outside(format!("no cgroup of the init process of container {id} names the container"))),
+            false => Ok(hierarchies),
+        }
+    }
+}
+
+fn outside(seen: String) -> NotProven {
+    NotProven { clause: 'd', seen, remedy: "look at who can write to the container's cgroup, and at --cgroup-parent" }
+}
+
+/// Clause d, the claimant's side: in each of these hierarchies its path is the container's cgroup or lies below it.
+/// Hierarchies are matched by their controllers, paths component by component, as bytes. What is below the container's cgroup
+/// goes to `below`.
+fn below_container(
     id: &ContainerId,
-    init: &[CgroupLine<'_>],
-    claimant: &[CgroupLine<'a>],
-) -> Result<Vec<&'a [u8]>, NotProven> {
-    let unproven = |seen: String| NotProven {
-        clause: 'd',
-        seen,
-        remedy: "look at who can write to the container's cgroup, and at --cgroup-parent",
-    };
-    let mut rests = Vec::new();
-    for line in init {
-        let Some(container) = container_cgroup(id, line.path) else { continue };
-        let same = claimant.iter().find(|other| {
-            other.controllers == line.controllers && (other.hierarchy == b"0") == (line.hierarchy == b"0")
-        });
-        let rest = same.and_then(|other| other.path.strip_prefix(container));
-        match rest {
-            Some(rest @ ([] | [b'/', ..])) => rests.push(rest),
+    hierarchies: &[Hierarchy],
+    claimant: &[CgroupLine<'_>],
+    below: impl Fn(&[u8]) -> Result<(), NotProven>,
+) -> Result<(), NotProven> {
+    for Hierarchy { unified, controllers, container } in hierarchies {
+        let same =
+            claimant.iter().find(|line| *line.controllers == **controllers && (line.hierarchy == b"0") == *unified);
+        match same.and_then(|line| line.path.strip_prefix(&**container)) {
+            Some(rest @ ([] | [b'/', ..])) => below(rest)?,
             _ => {
-                return Err(unproven(format!(
+                return Err(outside(format!(
                     "the process is not below cgroup \"{}\" of container {id} in hierarchy \"{}\" but in \"{}\"",
                     container.escape_ascii(),
-                    line.controllers.escape_ascii(),
-                    same.map_or(&b""[..], |other| other.path).escape_ascii(),
+                    controllers.escape_ascii(),
+                    same.map_or(&b""[..], |line| line.path).escape_ascii(),
                 )));
             }
         }
     }
-    match rests.is_empty() {
-        true => Err(unproven(format!("no cgroup of the init process of container {id} names the container"))),
-        false => Ok(rests),
-    }
+    Ok(())
 }
 
 /// Init's path cut after the first component that contains the id. (Not init's whole path: with systemd or dind inside, init
@@ -325,10 +346,11 @@ mod tests {
         }
     }
 
-    fn answer(init: &[String]) -> Arc<Answer> {
+    fn answer(init: &[String]) -> Result<Answer, NotProven> {
         let process = process(init, &[2, 1]);
+        let id = ContainerId::new(ID).unwrap();
         let init = Init {
-            cgroup: process.cgroup().unwrap(),
+            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap())?,
             namespace: process.pid_namespace().ok(),
             process: Arc::new(process),
             pid: 100,
@@ -341,13 +363,14 @@ mod tests {
             image_id: None,
             image_manifest_digest: None,
         };
-        Arc::new(Answer { id: ContainerId::new(ID).unwrap(), container: Arc::new(container), init, rights: RIGHTS })
+        Ok(Answer { id, container: Arc::new(container), init, rights: RIGHTS })
     }
 
     fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<char> {
         let claimant = process(cgroup, namespaces);
         let text = claimant.cgroup().unwrap();
-        answer(init).prove(&claimant, &text).err().map(|not_proven| not_proven.clause)
+        let proof = answer(init).and_then(|answer| answer.prove(&claimant, &text));
+        proof.err().map(|not_proven| not_proven.clause)
     }
 
     fn one(path: &str) -> Vec<String> {

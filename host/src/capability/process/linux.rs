@@ -1,11 +1,14 @@
 //! /proc of the machine itself (proc(5)), read through directory handles that stay with one process.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, statat};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{PidNamespace, Process, Processes, Stat, parse_stat};
@@ -18,32 +21,109 @@ const NAMESPACE_DEPTH: usize = 33;
 #[derive(Debug)]
 pub struct Linux {
     proc: OwnedFd,
+    own: Arc<OwnMounts>,
 }
 
 impl Linux {
     /// Opens /proc.
     pub fn new() -> io::Result<Linux> {
-        Ok(Linux { proc: openat(CWD, "/proc", directory(), Mode::empty())? })
+        let proc = openat(CWD, "/proc", directory(), Mode::empty())?;
+        Ok(Linux { own: Arc::new(OwnMounts::open(&proc)?), proc })
     }
+
+    fn open_dir(&self, pid: i32) -> io::Result<Option<OwnedFd>> {
+        if pid <= 0 {
+            return Ok(None);
+        }
+        match openat(&self.proc, pid.to_string(), directory(), Mode::empty()) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The mounts of our own mount namespace, read again only when they changed. Most processes in no container share them, and
+/// making the text costs the kernel twice what all else costs. Only our own: an open mountinfo keeps its namespace, and so a
+/// container's file systems, alive.
+#[derive(Debug)]
+struct OwnMounts {
+    /// The identities of our mount namespace and of our root directory: the text depends on nothing else.
+    identity: Option<(FileId, FileId)>,
+    mountinfo: File,
+    known: Mutex<KnownMounts>,
+}
+
+#[derive(Debug, Default)]
+struct KnownMounts {
+    /// None after a change, until it is read again.
+    text: Option<Vec<u8>>,
+    /// Counts changes: a text that was read before one is not kept after it.
+    changes: u64,
+}
+
+impl OwnMounts {
+    fn open(proc: &OwnedFd) -> io::Result<OwnMounts> {
+        let own = openat(proc, "self", directory(), Mode::empty())?;
+        let mountinfo = openat(&own, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(OwnMounts { identity: mounts_of(&own).ok(), mountinfo: File::from(mountinfo), known: Mutex::default() })
+    }
+
+    fn text(&self) -> io::Result<Vec<u8>> {
+        let mut changed = [PollFd::new(&self.mountinfo, PollFlags::PRI)];
+        // A change of the mounts is exceptional data (proc_pid_mounts(5)), told once.
+        let unchanged = matches!(poll(&mut changed, Some(&Timespec::default())), Ok(0));
+        let changes = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if !unchanged {
+                known.changes += 1;
+                known.text = None;
+            }
+            if let Some(text) = &known.text {
+                return Ok(text.clone());
+            }
+            known.changes
+        };
+        let text = read_file(|free, offset| self.mountinfo.read_at(free, offset))?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.changes == changes {
+            known.text = Some(text.clone());
+        }
+        Ok(text)
+    }
+}
+
+/// The mount namespace and the root directory of a process.
+fn mounts_of(dir: &OwnedFd) -> io::Result<(FileId, FileId)> {
+    Ok((file_id(dir, "ns/mnt")?, file_id(dir, "root")?))
+}
+
+/// Device and inode of what a link of /proc/PID leads to.
+type FileId = (u64, u64);
+
+fn file_id(dir: &OwnedFd, link: &str) -> io::Result<FileId> {
+    let stat = statat(dir, link, AtFlags::empty()).map_err(gone)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 impl Processes for Linux {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
+        let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
+        Ok(Some(Arc::new(LinuxProcess { dir, pidfd: None, own: Arc::clone(&self.own) })))
+    }
+
+    fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
         // The pidfd first: while it says that its process lives, the directory that was opened later is the same process's.
         let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
             Ok(pidfd) => Some(pidfd),
             // A thread's id has a /proc directory but no pidfd (EINVAL); kernels before 5.3 have none at all (ENOSYS).
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => None,
-            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(Errno::INVAL | Errno::NOSYS) => None,
+            Err(Errno::SRCH) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let dir = match openat(&self.proc, pid.to_string(), directory(), Mode::empty()) {
-            Ok(dir) => dir,
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Some(Arc::new(LinuxProcess { dir, pidfd })))
+        let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
+        Ok(Some(Arc::new(LinuxProcess { dir, pidfd, own: Arc::clone(&self.own) })))
     }
 
     fn now(&self) -> u64 {
@@ -59,7 +139,9 @@ impl Processes for Linux {
 #[derive(Debug)]
 struct LinuxProcess {
     dir: OwnedFd,
+    /// Of processes that are kept.
     pidfd: Option<OwnedFd>,
+    own: Arc<OwnMounts>,
 }
 
 impl Process for LinuxProcess {
@@ -80,7 +162,10 @@ impl Process for LinuxProcess {
     }
 
     fn mountinfo(&self) -> io::Result<Vec<u8>> {
-        read(&self.dir, "mountinfo")
+        match mounts_of(&self.dir) {
+            Ok(mounts) if Some(mounts) == self.own.identity => self.own.text(),
+            _ => read(&self.dir, "mountinfo"),
+        }
     }
 
     fn stat(&self) -> io::Result<Stat> {
@@ -88,7 +173,8 @@ impl Process for LinuxProcess {
     }
 
     fn pid_namespace(&self) -> io::Result<PidNamespace> {
-        identity(&self.open_pid_namespace()?)
+        let (device, inode) = file_id(&self.dir, "ns/pid")?;
+        Ok(PidNamespace { device, inode })
     }
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
@@ -100,7 +186,7 @@ impl Process for LinuxProcess {
             current = match namespaces::parent(&current) {
                 Ok(parent) => parent,
                 // Above our own pid namespace nothing is shown (ioctl_ns(2)).
-                Err(rustix::io::Errno::PERM) => return Ok(false),
+                Err(Errno::PERM) => return Ok(false),
                 Err(error) => return Err(error.into()),
             };
         }
@@ -172,9 +258,9 @@ fn directory_to_list() -> OFlags {
 }
 
 /// A process that is gone answers ESRCH through an open directory.
-fn gone(error: rustix::io::Errno) -> io::Error {
+fn gone(error: Errno) -> io::Error {
     match error {
-        rustix::io::Errno::SRCH => io::ErrorKind::NotFound.into(),
+        Errno::SRCH => io::ErrorKind::NotFound.into(),
         error => error.into(),
     }
 }
@@ -182,18 +268,35 @@ fn gone(error: rustix::io::Errno) -> io::Error {
 /// Reads a file below `dir`, up to [`limits::PROC_FILE`].
 fn read(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)?;
-    let mut text = Vec::with_capacity(4 << 10);
-    let read = std::fs::File::from(file).take(limits::PROC_FILE as u64 + 1).read_to_end(&mut text);
-    match read {
-        Ok(length) if length > limits::PROC_FILE => {
-            Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} bytes", limits::PROC_FILE)))
+    let mut file = File::from(file);
+    read_file(|free, _| file.read(free))
+}
+
+fn read_file(mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>) -> io::Result<Vec<u8>> {
+    // One call for nearly every file: what does not fill a page is whole, or ends with an empty read.
+    let mut text = vec![0; 4 << 10];
+    let mut length = 0;
+    loop {
+        let Some(free) = text.get_mut(length..) else { break };
+        match read(free, length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Err(error) => return Err(error),
         }
-        Ok(_) => Ok(text),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
-            Err(io::ErrorKind::NotFound.into())
+        if length > limits::PROC_FILE {
+            let message = format!("larger than {} bytes", limits::PROC_FILE);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
-        Err(error) => Err(error),
+        if length == text.len() {
+            text.resize(text.len() * 2, 0);
+        }
     }
+    text.truncate(length);
+    Ok(text)
 }
 
 fn identity(namespace: &OwnedFd) -> io::Result<PidNamespace> {
@@ -273,7 +376,7 @@ mod tests {
     #[test]
     fn this_process_is_open_alive_and_in_its_own_namespace() {
         let linux = Linux::new().unwrap();
-        let own = linux.open(std::process::id() as i32).unwrap().unwrap();
+        let own = linux.open_to_keep(std::process::id() as i32).unwrap().unwrap();
         assert!(own.alive());
         assert!(own.stat().unwrap().start_time <= linux.now());
         assert!(own.is_within(&own.pid_namespace().unwrap()).unwrap());
@@ -286,7 +389,7 @@ mod tests {
     fn a_process_that_exited_is_not_alive_and_reads_as_gone() {
         let linux = Linux::new().unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let process = linux.open(child.id() as i32).unwrap().unwrap();
+        let process = linux.open_to_keep(child.id() as i32).unwrap().unwrap();
         assert!(process.alive());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -294,6 +397,25 @@ mod tests {
         assert_eq!(process.cgroup().unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(process.pid_namespace().unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(linux.open(child.id() as i32).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![b'x'; limits::PROC_FILE]).unwrap();
+        let read = || read_file(|free, offset| file.as_file().read_at(free, offset));
+        assert_eq!(read().unwrap().len(), limits::PROC_FILE);
+        std::fs::write(file.path(), vec![b'x'; limits::PROC_FILE + 1]).unwrap();
+        assert_eq!(read().unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn our_own_mounts_are_what_proc_says() {
+        let linux = Linux::new().unwrap();
+        let own = linux.open(std::process::id() as i32).unwrap().unwrap();
+        for _ in 0..2 {
+            assert_eq!(own.mountinfo().unwrap(), std::fs::read("/proc/self/mountinfo").unwrap());
+        }
     }
 
     #[test]

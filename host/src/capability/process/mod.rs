@@ -18,6 +18,11 @@ pub trait Processes: Send + Sync {
     /// with `NotFound`, also when another process has its pid by then.
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>>;
 
+    /// Opens one process to keep: [`Process::alive`] tells at the cost of one system call whether it still lives.
+    fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
+        self.open(pid)
+    }
+
     /// The time since boot in the unit and clock of [`Stat::start_time`].
     fn now(&self) -> u64;
 }
@@ -100,7 +105,7 @@ pub fn parse_cgroup(text: &[u8]) -> Result<Vec<CgroupLine<'_>>, Fault> {
         .collect()
 }
 
-/// The WIT form of the lines.
+/// The WIT form of the lines of /proc/PID/cgroup.
 pub fn cgroups(text: &[u8]) -> Result<Vec<Cgroup>, Fault> {
     Ok(parse_cgroup(text)?
         .into_iter()
