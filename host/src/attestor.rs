@@ -78,7 +78,11 @@ impl Attestor {
         // The kept containers belong to their engine: they stay if it does.
         let docker = match &current {
             Some(current) if same_engine(&current.configuration, &configuration) => Arc::clone(&current.machine.docker),
-            _ => self.engine(&configuration),
+            _ => {
+                let docker = self.engine(&configuration);
+                tokio::spawn(Containers::sweep(Arc::downgrade(&docker)));
+                docker
+            }
         };
         let snapshot = self.snapshot(configuration, docker);
         let notes = self.judge(&snapshot).await?;

@@ -24,6 +24,19 @@ pub const ENGINE_CALLS: usize = 16;
 pub const ENGINE_WAITERS: usize = 512;
 /// Containers that one policy call may ask for: a good policy asks for one.
 pub const CONTAINERS_ASKED: usize = 8;
+/// How long an answer is kept although its init process lives: a safety net, nothing of it changes while init lives.
+pub const CONTAINER_TTL: Duration = Duration::from_secs(600);
+/// How often answers whose init process is gone are dropped, with the descriptors that they hold.
+pub const CONTAINER_SWEEP: Duration = Duration::from_secs(5);
+/// How long an id that the engine did not know is not asked for again: an engine knows a container before its cgroup is made.
+pub const UNKNOWN_TTL: Duration = Duration::from_secs(5);
+/// Unknown ids that are remembered.
+pub const UNKNOWN_KEPT: usize = 4_096;
+/// Calls of the engine at the same time for users whose last claim it did not know: a storm of made-up ids has these, everybody
+/// else has the rest.
+pub const STRANGER_CALLS: usize = 1;
+/// How long a user stays one of those.
+pub const STRANGER_TTL: Duration = Duration::from_secs(10);
 /// Containers whose answer is kept. Each holds two file descriptors.
 pub const CONTAINERS_KEPT: usize = 1_024;
 

@@ -181,8 +181,8 @@ impl Workload {
             }
             Import::Container(Engine::Docker, claim) => match self.claim(claim) {
                 Ok(id) => {
-                    let answer = self.machine.docker.kept(&id)?;
-                    self.prove(Fetched::Answer(answer), "kept answer")
+                    let known = self.machine.docker.known(&id)?;
+                    self.prove(known, "the engine's answer was kept")
                 }
                 Err(told) => told,
             },
@@ -204,8 +204,8 @@ impl Workload {
         let started = Instant::now();
         let (told, note) = match &import {
             Import::Container(Engine::Docker, claim) => match self.claim(claim) {
-                Ok(id) => match self.machine.docker.fetch(&id).await {
-                    Ok(fetched) => self.prove(fetched, "asked the engine"),
+                Ok(id) => match Arc::clone(&self.machine).docker.fetch(&id, self.owner()).await {
+                    Ok(fetched) => self.prove(fetched, "the engine was asked"),
                     Err(fault) => {
                         let note = crate::error::fault_text(&fault).to_owned();
                         (Told::Container(Err(fault)), note)
@@ -253,6 +253,14 @@ impl Workload {
             }
         }
         Ok(text)
+    }
+
+    /// The uid that storms of claims are counted for.
+    fn owner(&mut self) -> u32 {
+        match self.process() {
+            Ok(Some(process)) => process.owner().unwrap_or(u32::MAX),
+            _ => u32::MAX,
+        }
     }
 
     fn cgroup(&mut self) -> Result<Arc<[u8]>, Fault> {
@@ -307,7 +315,8 @@ impl Workload {
     fn prove(&mut self, fetched: Fetched, source: &str) -> (Told, String) {
         let answer = match fetched {
             Fetched::Answer(answer) => answer,
-            Fetched::Unknown(reason) => return (Told::Container(Ok(None)), format!("{source}: {reason}")),
+            Fetched::Unknown => return (Told::Container(Ok(None)), format!("{source}: it knows no such container")),
+            Fetched::NotRunning => return (Told::Container(Ok(None)), format!("{source}: the container does not run")),
             Fetched::NotProven(reason) => {
                 let note = reason.to_string();
                 self.warn(&note);

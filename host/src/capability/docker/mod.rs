@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -66,8 +66,10 @@ impl Answer {
 pub enum Fetched {
     /// The answer, kept from now on.
     Answer(Arc<Answer>),
-    /// The engine does not know the container, or it does not run.
-    Unknown(&'static str),
+    /// The engine does not know the container.
+    Unknown,
+    /// The container does not run.
+    NotRunning,
     /// The engine's answer does not hold against this machine's processes.
     NotProven(NotProven),
 }
@@ -82,6 +84,7 @@ pub struct Containers {
     /// Fetches in flight: however many ask for a container, the engine is asked once.
     flights: Mutex<HashMap<ContainerId, Arc<Flight>>>,
     calls: Semaphore,
+    stranger_calls: Semaphore,
     waiting: AtomicUsize,
 }
 
@@ -90,9 +93,38 @@ type Flight = OnceCell<Result<Fetched, Fault>>;
 
 #[derive(Default)]
 struct Kept {
-    answers: HashMap<ContainerId, (Arc<Answer>, u64)>,
-    /// Counts uses: the answer with the smallest was used the longest ago.
-    clock: u64,
+    answers: HashMap<ContainerId, KeptAnswer>,
+    /// Ids that the engine did not know, and since when.
+    unknown: HashMap<ContainerId, Instant>,
+    /// Users whose claim the engine did not know, and when that was.
+    strangers: HashMap<u32, Instant>,
+}
+
+struct KeptAnswer {
+    answer: Arc<Answer>,
+    fetched: Instant,
+    used: Instant,
+}
+
+impl Kept {
+    /// Drops what is over: answers whose init process is gone hold descriptors.
+    fn sweep(&mut self, now: Instant) {
+        self.answers.retain(|_, kept| kept.answer.init.alive());
+        self.unknown.retain(|_, since| now.duration_since(*since) < limits::UNKNOWN_TTL);
+        self.strangers.retain(|_, since| now.duration_since(*since) < limits::STRANGER_TTL);
+    }
+
+    fn keep(&mut self, answer: &Arc<Answer>, now: Instant) {
+        if self.answers.len() >= limits::CONTAINERS_KEPT {
+            self.sweep(now);
+        }
+        if self.answers.len() >= limits::CONTAINERS_KEPT {
+            let oldest = self.answers.iter().min_by_key(|(_, kept)| kept.used).map(|(id, _)| id.clone());
+            oldest.and_then(|oldest| self.answers.remove(&oldest));
+        }
+        self.unknown.remove(&answer.id);
+        self.answers.insert(answer.id.clone(), KeptAnswer { answer: Arc::clone(answer), fetched: now, used: now });
+    }
 }
 
 impl Containers {
@@ -105,32 +137,34 @@ impl Containers {
             kept: Mutex::default(),
             flights: Mutex::default(),
             calls: Semaphore::new(limits::ENGINE_CALLS),
+            stranger_calls: Semaphore::new(limits::STRANGER_CALLS),
             waiting: AtomicUsize::new(0),
         }
     }
 
-    /// A kept answer whose init process still lives. Does not wait.
-    pub fn kept(&self, id: &ContainerId) -> Option<Arc<Answer>> {
+    /// What is known without asking the engine: an answer whose init process still lives, or that the engine did not know the id
+    /// a moment ago. Does not wait.
+    pub fn known(&self, id: &ContainerId) -> Option<Fetched> {
+        let now = Instant::now();
         let answer = {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.clock += 1;
-            let now = kept.clock;
-            let (answer, used) = kept.answers.get_mut(id)?;
-            *used = now;
-            Arc::clone(answer)
+            let mut kept = self.kept();
+            match kept.answers.get_mut(id) {
+                Some(known) if now.duration_since(known.fetched) < limits::CONTAINER_TTL => {
+                    known.used = now;
+                    Arc::clone(&known.answer)
+                }
+                Some(_) => return None,
+                None => {
+                    let since = kept.unknown.get(id)?;
+                    return (now.duration_since(*since) < limits::UNKNOWN_TTL).then_some(Fetched::Unknown);
+                }
+            }
         };
-        if answer.init.alive() {
-            return Some(answer);
-        }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.answers.get(id).is_some_and(|(other, _)| Arc::ptr_eq(other, &answer)) {
-            kept.answers.remove(id);
-        }
-        None
+        answer.init.alive().then_some(Fetched::Answer(answer))
     }
 
-    /// Asks the engine, once for all who ask at the same time.
-    pub async fn fetch(&self, id: &ContainerId) -> Result<Fetched, Fault> {
+    /// Asks the engine, once for all who ask at the same time. `claimant` is the uid of the process that claims the container.
+    pub async fn fetch(&self, id: &ContainerId, claimant: u32) -> Result<Fetched, Fault> {
         let waiting = Waiting::new(&self.waiting);
         if waiting.before >= limits::ENGINE_WAITERS {
             return Err(Fault::Exhausted(format!(
@@ -143,20 +177,67 @@ impl Containers {
             Arc::clone(flights.entry(id.clone()).or_default())
         };
         // If the caller that asks the engine is cancelled, the next waiter asks.
-        let outcome = flight.get_or_init(|| self.ask(id)).await.clone();
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if flights.get(id).is_some_and(|other| Arc::ptr_eq(other, &flight)) {
-            flights.remove(id);
+        let outcome = flight.get_or_init(|| self.ask(id, claimant)).await.clone();
+        {
+            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            if flights.get(id).is_some_and(|other| Arc::ptr_eq(other, &flight)) {
+                flights.remove(id);
+            }
+        }
+        match outcome {
+            // The safety net is over, but the engine is away: what still proves is used.
+            Err(fault) => match self.kept().answers.get(id) {
+                Some(known) if known.answer.init.alive() => Ok(Fetched::Answer(Arc::clone(&known.answer))),
+                _ => Err(fault),
+            },
+            outcome => outcome,
+        }
+    }
+
+    /// Drops the answers of containers that are gone, for as long as somebody has the containers. (Whether an init process lives
+    /// is asked of the kernel at every use; this only gives back what is held of the dead.)
+    pub async fn sweep(containers: Weak<Containers>) {
+        loop {
+            tokio::time::sleep(limits::CONTAINER_SWEEP).await;
+            let Some(containers) = containers.upgrade() else { return };
+            containers.kept().sweep(Instant::now());
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks, and remembers what came of it.
+    async fn ask(&self, id: &ContainerId, claimant: u32) -> Result<Fetched, Fault> {
+        let stranger = self.kept().strangers.get(&claimant).is_some_and(|since| since.elapsed() < limits::STRANGER_TTL);
+        let closed = |_| Fault::Unavailable("the container engine is closed".to_owned());
+        let _narrow = match stranger {
+            true => Some(self.stranger_calls.acquire().await.map_err(closed)?),
+            false => None,
+        };
+        let _call = self.calls.acquire().await.map_err(closed)?;
+        let outcome = self.inspect_and_find_init(id).await;
+        let now = Instant::now();
+        let mut kept = self.kept();
+        match &outcome {
+            Ok(Fetched::Answer(answer)) => kept.keep(answer, now),
+            Ok(Fetched::Unknown) => {
+                if kept.unknown.len() < limits::UNKNOWN_KEPT && kept.strangers.len() < limits::UNKNOWN_KEPT {
+                    kept.unknown.insert(id.clone(), now);
+                    kept.strangers.insert(claimant, now);
+                }
+            }
+            Ok(Fetched::NotRunning | Fetched::NotProven(_)) | Err(_) => {}
         }
         outcome
     }
 
-    async fn ask(&self, id: &ContainerId) -> Result<Fetched, Fault> {
-        let Ok(_call) = self.calls.acquire().await else { return Ok(Fetched::Unknown("the engine is closed")) };
+    async fn inspect_and_find_init(&self, id: &ContainerId) -> Result<Fetched, Fault> {
         for pause in [Some(20), Some(50), None] {
             let asked_at = self.processes.now();
             let Some(inspected) = self.engine.inspect(id).await? else {
-                return Ok(Fetched::Unknown("the engine knows no such container"));
+                return Ok(Fetched::Unknown);
             };
             if inspected.container.id != id.as_str() {
                 return Ok(Fetched::NotProven(NotProven {
@@ -166,7 +247,7 @@ impl Containers {
                 }));
             }
             if inspected.pid <= 0 {
-                return Ok(Fetched::Unknown("the container does not run"));
+                return Ok(Fetched::NotRunning);
             }
             let rights = Rights { namespaces: self.namespaces, engine_uid: inspected.engine_uid };
             let claim = InitClaim { pid: inspected.pid, pid_mode: &inspected.pid_mode, asked_at };
@@ -175,7 +256,6 @@ impl Containers {
                 Ok(Some(init)) => {
                     let answer =
                         Arc::new(Answer { id: id.clone(), container: Arc::new(inspected.container), init, rights });
-                    self.keep(&answer);
                     return Ok(Fetched::Answer(answer));
                 }
                 // Init started or ended while the engine was asked: ask again.
@@ -190,19 +270,6 @@ impl Containers {
             seen: format!("the engine says that container {id} runs, but its init process is not there"),
             remedy: "if it does not pass, restart the container: the engine lost track of it",
         }))
-    }
-
-    fn keep(&self, answer: &Arc<Answer>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.answers.len() >= limits::CONTAINERS_KEPT {
-            let oldest = kept.answers.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| id.clone());
-            if let Some(oldest) = oldest {
-                kept.answers.remove(&oldest);
-            }
-        }
-        kept.clock += 1;
-        let now = kept.clock;
-        kept.answers.insert(answer.id.clone(), (Arc::clone(answer), now));
     }
 }
 

@@ -214,6 +214,10 @@ impl Process for LinuxProcess {
         }
     }
 
+    fn owner(&self) -> io::Result<u32> {
+        Ok(fstat(&self.dir).map_err(gone)?.st_uid)
+    }
+
     fn alive(&self) -> bool {
         match &self.pidfd {
             Some(pidfd) => {

@@ -43,6 +43,8 @@ pub trait Process: Send + Sync {
     fn namespace_pids(&self) -> io::Result<Vec<i32>>;
     /// The uid that owns the user namespace which owns the process's pid namespace; `None` when that is our own user namespace.
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>>;
+    /// Its effective uid; root's for a process that is not dumpable (proc_pid(5)).
+    fn owner(&self) -> io::Result<u32>;
     /// Whether the process still lives. Costs one system call.
     fn alive(&self) -> bool;
 }

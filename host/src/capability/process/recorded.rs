@@ -102,6 +102,10 @@ impl Process for RecordedProcess {
         Ok(self.pid_namespace_creator)
     }
 
+    fn owner(&self) -> io::Result<u32> {
+        Ok(0)
+    }
+
     fn alive(&self) -> bool {
         true
     }
