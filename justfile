@@ -123,8 +123,20 @@ test: guest
     cargo test --release --workspace
 
 # Run the end-to-end tests: a real engine and the real go-plugin client
-e2e: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e.sh
+e2e *arguments: build
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e.sh {{ arguments }}
+
+# Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
+e2e-docker29 *arguments: build
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh {{ arguments }}
+
+# Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`; draws fixtures/bench.svg
+bench *arguments: build
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/bench.sh {{ arguments }}
+
+# Measure what an attestation is made of: matcher, locator, parsers, proof, the sandbox beside its native twin
+bench-parts: guest
+    cargo bench --package docker-attestor --bench attest -- --noplot
 
 # Check format, clippy, and the dependencies' bans, licences and sources
 lint: guest deny-tool

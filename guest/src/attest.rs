@@ -9,16 +9,21 @@ use crate::matcher::Matchers;
 use crate::selectors;
 
 /// The machine, as the policy may see it: the imports of the contract.
-pub(crate) trait Machine {
+pub trait Machine {
+    /// `process.cgroups`
     fn cgroups(&self) -> Result<Vec<Cgroup>, Fault>;
+    /// `process.cgroup-mounts`
     fn cgroup_mounts(&self) -> Result<Vec<CgroupMount>, Fault>;
+    /// `job-objects.names`
     fn job_object_names(&self) -> Result<Vec<String>, Fault>;
+    /// `docker.container`
     fn container(&self, engine: Engine, id: &str) -> Result<Option<ProvenContainer>, Fault>;
+    /// `sigstore.verify`
     fn verify(&self) -> Result<Verdict, Fault>;
 }
 
 /// Judges what only the policy understands: the matchers.
-pub(crate) fn validate(settings: &Settings) -> Vec<Diagnostic> {
+pub fn validate(settings: &Settings) -> Vec<Diagnostic> {
     if !uses_matchers(settings) {
         return Vec::new();
     }
@@ -29,7 +34,7 @@ pub(crate) fn validate(settings: &Settings) -> Vec<Diagnostic> {
 }
 
 /// The selectors of the workload; none when it is in no container of ours.
-pub(crate) fn attest(machine: &impl Machine, settings: &Settings) -> Result<Vec<String>, Fault> {
+pub fn attest(machine: &impl Machine, settings: &Settings) -> Result<Vec<String>, Fault> {
     let Some((engine, id)) = claim(machine, settings)? else { return Ok(Vec::new()) };
     let configured = settings.capabilities.contains(capability(&engine));
     let container = match machine.container(engine, &id) {

@@ -1,5 +1,7 @@
 //! The binding to the contract in wit/: the imports as a [`Machine`], the policy as the exported interface.
 
+#![expect(missing_docs, reason = "the documentation of the generated code is in wit/policy.wit")]
+
 use crate::attest::{Machine, attest, validate};
 use docker_attestor::policy::docker::{self, Engine, ProvenContainer};
 use docker_attestor::policy::process::{self, Cgroup, CgroupMount};

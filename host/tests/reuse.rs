@@ -171,6 +171,8 @@ impl Machine {
                     None => spawn(state, pid, "0::/user.slice".to_owned(), vec![1], vec![pid]),
                 }
             }
+            // Init's own cgroup is what the container is known by: it is read once, with the engine's answer.
+            Step::Move(pid, ..) if state.containers.values().any(|running| running.init == pid) => {}
             Step::Move(pid, number, child) => {
                 if let Some(process) = state.processes.get(&pid) {
                     let path = match number {
@@ -237,7 +239,7 @@ fn an_answer_that_is_used_again_equals_one_that_is_not() {
     let reused = std::cell::Cell::new(0_usize);
     let shared = Machine::default();
     let fresh = runtime.block_on(attestor(&shared));
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(512));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(2_048));
     runner
         .run(&prop::collection::vec(step(), 1..60), |steps| {
             *shared.0.lock().unwrap() = State::default();

@@ -85,12 +85,8 @@ impl Sandbox {
     /// Asks the policy what it thinks of the settings.
     pub async fn validate(&self, policy: &Policy, settings: &Settings) -> Result<Vec<Diagnostic>, Error> {
         let _slot = self.slot().await?;
-        let mut store = self.store(None)?;
-        let outcome = run(async {
-            let instance = policy.pre.instantiate_async(&mut store).await?;
-            instance.docker_attestor_policy_attestor().call_validate(&mut store, settings).await
-        })
-        .await;
+        let Instance { mut store, bindings } = self.instance(policy, None).await?;
+        let outcome = run(bindings.docker_attestor_policy_attestor().call_validate(&mut store, settings)).await;
         let diagnostics = outcome.map_err(|error| policy.broken(&error, &store))?;
         let long = diagnostics.iter().any(|diagnostic| diagnostic.message.len() > limits::GUEST_TEXT);
         match diagnostics.len() > limits::DIAGNOSTICS || long {
@@ -130,15 +126,11 @@ impl Sandbox {
         workload: &mut Option<Workload>,
     ) -> Result<Outcome, Error> {
         let _slot = self.slot().await?;
-        let mut store = self.store(workload.take())?;
-        let outcome = run(async {
-            let instance = policy.pre.instantiate_async(&mut store).await?;
-            instance.docker_attestor_policy_attestor().call_attest(&mut store, settings).await
-        })
-        .await;
-        let open = store.data_mut().open.take();
-        let broken = outcome.as_ref().err().map(|error| policy.broken(error, &store));
-        *workload = store.data_mut().workload.take();
+        let mut instance = self.instance(policy, workload.take()).await?;
+        let outcome = instance.attest(settings).await;
+        let open = instance.store.data_mut().open.take();
+        let broken = outcome.as_ref().err().map(|error| policy.broken(error, &instance.store));
+        *workload = instance.store.data_mut().workload.take();
         match (outcome, open, broken) {
             // The trap that `Call::ask` raised to get out of the sandbox.
             (Err(_), Some(import), _) => Ok(Outcome::Open(import)),
@@ -146,6 +138,14 @@ impl Sandbox {
             (Err(_), None, Some(error)) => Err(error),
             (Err(error), None, None) => Err(policy.error(error)),
         }
+    }
+
+    /// A fresh instance of a policy, for one call.
+    pub async fn instance(&self, policy: &Policy, workload: Option<Workload>) -> Result<Instance, Error> {
+        let mut store = self.store(workload)?;
+        let bindings = run(policy.pre.instantiate_async(&mut store)).await;
+        let bindings = bindings.map_err(|error| policy.broken(&error, &store))?;
+        Ok(Instance { store, bindings })
     }
 
     /// One sandbox, once it is free.
@@ -176,6 +176,19 @@ impl Sandbox {
             store.set_fuel(limits::FUEL).and_then(|()| store.fuel_async_yield_interval(Some(limits::FUEL_YIELD)));
         fuel.map_err(|error| Error::Fault(Fault::Malformed(format!("the sandbox's fuel cannot be set: {error}"))))?;
         Ok(store)
+    }
+}
+
+/// A policy in its sandbox.
+pub struct Instance {
+    store: Store<Call>,
+    bindings: Bindings,
+}
+
+impl Instance {
+    /// Calls the policy. A second call goes on with what the first left: only a measurement wants that.
+    pub async fn attest(&mut self, settings: &Settings) -> wasmtime::Result<Result<Vec<String>, Fault>> {
+        run(self.bindings.docker_attestor_policy_attestor().call_attest(&mut self.store, settings)).await
     }
 }
 

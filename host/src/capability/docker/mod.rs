@@ -210,6 +210,10 @@ impl Containers {
 
     /// Asks, and remembers what came of it.
     async fn ask(&self, id: &ContainerId, claimant: u32) -> Result<Fetched, Fault> {
+        // Another fetch may have ended between the caller's look and this flight's start.
+        if let Some(known) = self.known(id) {
+            return Ok(known);
+        }
         let stranger = self.kept().strangers.get(&claimant).is_some_and(|since| since.elapsed() < limits::STRANGER_TTL);
         let closed = |_| Fault::Unavailable("the container engine is closed".to_owned());
         let _narrow = match stranger {
