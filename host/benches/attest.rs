@@ -1,6 +1,6 @@
 //! What an attestation is made of: the policy's own logic, the parsers, the proof, and the sandbox beside its native twin.
 
-#![expect(clippy::unwrap_used, missing_docs, reason = "a bench is a test: a panic is its verdict")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench is a test: a panic is its verdict")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Se
 use docker_attestor::capability::docker::proof::ContainerId;
 use docker_attestor::capability::docker::{Container, Containers, Engine, Fetched, Inspected, Inspecting};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
-use docker_attestor::capability::process::{Process as _, Processes as _, cgroup_mounts, parse_cgroup};
+use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
 use docker_attestor::capability::{Import, Machine, Warnings, Workload};
 use docker_attestor::config;
 use docker_attestor::engine::Sandbox;

@@ -280,8 +280,7 @@ fn read_file(mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>) -> io::R
     // One call for nearly every file: what does not fill a page is whole, or ends with an empty read.
     let mut text = vec![0; 4 << 10];
     let mut length = 0;
-    loop {
-        let Some(free) = text.get_mut(length..) else { break };
+    while let Some(free) = text.get_mut(length..) {
         match read(free, length as u64) {
             Ok(0) => break,
             Ok(more) => length += more,
