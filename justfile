@@ -128,11 +128,15 @@ e2e *arguments: build
 
 # Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
 e2e-docker29 *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh e2e.sh {{ arguments }}
 
-# Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`; draws fixtures/bench.svg
+# Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`
 bench *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/bench.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/bench.sh --picture {{ quote(justfile_directory() / "fixtures/bench.svg") }} {{ arguments }}
+
+# Measure the same on Docker 29
+bench-docker29 *arguments: build
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh bench.sh {{ arguments }}
 
 # Measure what an attestation is made of: matcher, locator, parsers, proof, the sandbox beside its native twin
 bench-parts: guest

@@ -139,7 +139,13 @@ fn sandbox(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let processes = Arc::new(recorded());
     let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), true));
-    let machine = Arc::new(Machine { processes, docker, verbose: false, warnings: Warnings::default() });
+    let machine = Arc::new(Machine {
+        processes,
+        docker,
+        verbose: false,
+        extensions: vec!["compose".to_owned()],
+        warnings: Warnings::default(),
+    });
     let settings = Settings {
         capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
         use_new_container_locator: true,

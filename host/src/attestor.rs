@@ -185,6 +185,7 @@ impl Attestor {
             processes: Arc::clone(&self.processes),
             docker,
             verbose: configuration.verbose_container_locator_logs,
+            extensions: Vec::new(),
             warnings: Warnings::default(),
         };
         Snapshot {

@@ -124,7 +124,13 @@ fn workload() -> Workload {
     ]);
     let processes = Arc::new(Recorded { processes, now: 2 });
     let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), true));
-    let machine = Machine { processes, docker, verbose: false, warnings: Warnings::default() };
+    let machine = Machine {
+        processes,
+        docker,
+        verbose: false,
+        extensions: vec!["compose".to_owned()],
+        warnings: Warnings::default(),
+    };
     Workload::new(Arc::new(machine), 101)
 }
 
@@ -210,6 +216,7 @@ async fn selectors_of(selectors: &[&str]) -> Result<Vec<String>, Error> {
     docker_attestor::engine::selectors::check(
         &selectors.iter().map(|&selector| selector.to_owned()).collect::<Vec<_>>(),
         &workload,
+        &[],
     )
     .map_err(|refused| sandbox.builtin().unwrap().error(refused))?;
     Ok(Vec::new())
@@ -249,6 +256,28 @@ async fn a_policy_cannot_lie_about_facts() {
         let error = attest_component(&returning(claim, &[selector])).await.unwrap_err();
         assert!(error.to_string().contains("states no fact"), "{selector}: {error}");
     }
+}
+
+/// Every hostile policy of fixtures/policies has its reason here.
+#[tokio::test]
+async fn the_hostile_policies_of_the_fixtures_are_refused_each_for_its_reason() {
+    let reasons = BTreeMap::from([
+        ("claims-anothers-container", "selector 1 of the built-in kind \"label\" states no fact"),
+        ("emits-anothers-labels", "selector 2 of the built-in kind \"label\" states no fact"),
+        ("emits-an-unverified-signature", "\"image-signature\" states no fact"),
+        ("imitates-an-extension", "looks like an extension's name"),
+    ]);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/policies");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let reason = reasons.get(name.as_str()).expect(&name);
+        let error = attest_component(&encode(&std::fs::read_to_string(&path).unwrap())).await.unwrap_err();
+        assert!(error.to_string().contains(reason), "{name}: {error}");
+        seen += 1;
+    }
+    assert_eq!(seen, reasons.len());
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub struct Machine {
     pub docker: Arc<Containers>,
     /// Log the cgroup and mountinfo lines at debug (`verbose_container_locator_logs`).
     pub verbose: bool,
+    /// The names of the configured extensions: no policy may emit under them.
+    pub extensions: Vec<String>,
     /// Bounds the warnings that workloads can cause.
     pub warnings: Warnings,
 }
@@ -141,6 +143,11 @@ impl Workload {
     /// The workload with this pid.
     pub fn new(machine: Arc<Machine>, pid: i32) -> Workload {
         Workload { machine, pid, process: None, cgroup: None, asked: Vec::new() }
+    }
+
+    /// The names of the configured extensions.
+    pub fn extensions(&self) -> &[String] {
+        &self.machine.extensions
     }
 
     /// The pid.

@@ -107,7 +107,8 @@ impl Sandbox {
                 Outcome::Answer(answer) => {
                     let selectors = answer.map_err(|fault| bounded(policy, fault))?;
                     if let Some(workload) = workload {
-                        selectors::check(&selectors, workload).map_err(|refused| policy.error(refused))?;
+                        selectors::check(&selectors, workload, workload.extensions())
+                            .map_err(|refused| policy.error(refused))?;
                     }
                     return Ok(selectors);
                 }

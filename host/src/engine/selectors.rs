@@ -54,8 +54,8 @@ pub enum Refused {
     },
 }
 
-/// Checks a policy's answer against what the workload is proven to be.
-pub fn check(selectors: &[String], workload: &Workload) -> Result<(), Refused> {
+/// Checks a policy's answer against what the workload is proven to be. `extensions` are the names of the extensions: theirs alone.
+pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -> Result<(), Refused> {
     if selectors.len() > limits::SELECTORS {
         return Err(Refused::TooMany(selectors.len()));
     }
@@ -83,7 +83,7 @@ pub fn check(selectors: &[String], workload: &Workload) -> Result<(), Refused> {
                 verified.is_some_and(|verified| signature_states(verified, kind, value))
             }
             kind => {
-                own_kind(kind, selector).map_err(|why| Refused::Kind { index, kind: quoted(kind), why })?;
+                own_kind(kind, selector, extensions).map_err(|why| Refused::Kind { index, kind: quoted(kind), why })?;
                 continue;
             }
         };
@@ -150,7 +150,7 @@ fn signature_states(verified: &Verified, kind: &str, value: &str) -> bool {
 }
 
 /// A kind of the policy's own: lowercase, and not one that a reader could take for a built-in one.
-fn own_kind(kind: &str, selector: &str) -> Result<(), &'static str> {
+fn own_kind(kind: &str, selector: &str, extensions: &[String]) -> Result<(), &'static str> {
     if kind.len() == selector.len() || kind.is_empty() {
         return Err("is not of the form KIND:VALUE");
     }
@@ -166,6 +166,9 @@ fn own_kind(kind: &str, selector: &str) -> Result<(), &'static str> {
         || SIGNATURE_KINDS.iter().any(|built_in| folded.starts_with(&fold(built_in)))
     {
         return Err("looks like a built-in kind");
+    }
+    if extensions.iter().any(|extension| folded == fold(&extension.to_lowercase())) {
+        return Err("looks like an extension's name");
     }
     Ok(())
 }
