@@ -78,7 +78,7 @@ impl Process for Opened {
     }
 
     fn pid_namespace(&self) -> io::Result<PidNamespace> {
-        Ok(PidNamespace { device: 0, inode: *self.live()?.namespaces.first().unwrap() })
+        Ok(PidNamespace { inode: *self.live()?.namespaces.first().unwrap() })
     }
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {

@@ -58,11 +58,9 @@ pub struct Stat {
     pub start_time: u64,
 }
 
-/// The identity of a pid namespace: device and inode of its file in nsfs (namespaces(7)).
+/// The identity of a pid namespace: the inode of its file in nsfs (namespaces(7)), of which the kernel has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PidNamespace {
-    /// The device of nsfs.
-    pub device: u64,
     /// The inode of the namespace.
     pub inode: u64,
 }

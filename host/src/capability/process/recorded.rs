@@ -85,7 +85,7 @@ impl Process for RecordedProcess {
     fn pid_namespace(&self) -> io::Result<PidNamespace> {
         self.read("pid_namespace")?;
         let inode = self.pid_namespaces.first().copied().ok_or(io::ErrorKind::InvalidData)?;
-        Ok(PidNamespace { device: 0, inode })
+        Ok(PidNamespace { inode })
     }
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
