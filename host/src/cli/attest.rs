@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::style::Style;
-use super::{Failure, Output, Target};
+use super::{Failure, Output, PLACEHOLDER, Target};
 use crate::error::printable;
 
 /// Selectors in the suggested entry.
@@ -21,7 +21,10 @@ pub(super) async fn run(
     let attested = target.attest().await?;
     let selectors = attested.explanation.outcome?;
     if output == Output::Json {
-        let answer = json!({"pid": attested.pid, "selectors": selectors, "policy": attested.explanation.policy});
+        let mut answer = json!({"pid": attested.pid, "selectors": selectors, "policy": attested.explanation.policy});
+        if let (Some(path), Some(answer)) = (attested.recorded, answer.as_object_mut()) {
+            answer.insert("recorded".to_owned(), json!(path.to_string_lossy()));
+        }
         writeln!(out, "{answer}")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -36,19 +39,26 @@ pub(super) async fn run(
     for selector in &selectors {
         writeln!(out, "{}", style.good(&printable(&format!("docker:{selector}"))))?;
     }
-    let trust_domain = attested.trust_domain.as_deref().unwrap_or("example.org");
-    writeln!(
-        out,
-        "\n{}",
-        style.dim("an entry that matches it (choose the selectors that say what you mean, and your ids):")
-    )?;
-    writeln!(out, "{}", style.bold(&entry(trust_domain, &selectors)))?;
+    let (trust_domain, placeholders) = match attested.trust_domain.as_deref() {
+        Some(trust_domain) => (trust_domain, "PARENT and WORKLOAD are placeholders"),
+        None => (PLACEHOLDER, "example.org, PARENT and WORKLOAD are placeholders"),
+    };
+    let suggestion = match entry(trust_domain, &selectors) {
+        Some(entry) => {
+            let caption =
+                format!("an entry that matches it (choose the selectors that say what you mean; {placeholders}):");
+            format!("{}\n{}", style.dim(&caption), style.bold(&entry))
+        }
+        None => style.dim("no entry is suggested: it has no label and no image, and env values may be secrets"),
+    };
+    writeln!(out, "\n{suggestion}")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A ready `spire-server entry create` line. Never with env selectors: their values may be secrets.
-fn entry(trust_domain: &str, selectors: &[String]) -> String {
-    let kinds = ["label:", "image_config_digest:", "image_id:"];
+/// A ready `spire-server entry create` line. Never with env selectors: their values may be secrets. None when nothing else
+/// is there, as the server takes no entry without selectors.
+fn entry(trust_domain: &str, selectors: &[String]) -> Option<String> {
+    let kinds = ["label:", "image_config_digest:", "image_manifest_digest:", "image_id:"];
     let suggested = kinds.iter().flat_map(|kind| selectors.iter().filter(move |selector| selector.starts_with(kind)));
     let mut line = format!(
         "spire-server entry create -parentID {} -spiffeID {}",
@@ -59,11 +69,14 @@ fn entry(trust_domain: &str, selectors: &[String]) -> String {
     let mut chosen: Vec<&String> =
         suggested.clone().filter(|selector| !selector.starts_with("label:")).take(1).collect();
     chosen.extend(suggested.filter(|selector| selector.starts_with("label:")).take(SUGGESTED - chosen.len()));
+    if chosen.is_empty() {
+        return None;
+    }
     for selector in chosen {
         line.push_str(" -selector ");
         line.push_str(&quoted(&format!("docker:{selector}")));
     }
-    line
+    Some(line)
 }
 
 /// A word of a POSIX shell, safe whatever is in it; with `$'…'` where control characters must be written (POSIX.1-2024, 2.2.4).
@@ -128,8 +141,18 @@ mod tests {
             "image_config_digest:sha256:aa",
         ];
         let selectors: Vec<String> = selectors.iter().map(|&selector| selector.to_owned()).collect();
-        let line = entry("example.org", &selectors);
+        let line = entry("example.org", &selectors).unwrap();
         assert!(line.ends_with("-selector docker:image_config_digest:sha256:aa -selector docker:label:a:1 -selector 'docker:label:b:x y'"), "{line}");
         assert!(!line.contains("hunter2"));
+    }
+
+    #[test]
+    fn there_is_no_entry_of_env_alone_and_a_digest_goes_before_a_tag() {
+        let entry = |selectors: &[&str]| {
+            entry("example.org", &selectors.iter().map(|&selector| selector.to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(entry(&["env:TOKEN=hunter2"]), None);
+        let line = entry(&["image_id:web:1", "image_manifest_digest:sha256:bb"]).unwrap();
+        assert!(line.ends_with("-selector docker:image_manifest_digest:sha256:bb"), "{line}");
     }
 }

@@ -5,17 +5,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::style::Style;
-use super::{Failure, Target, provenance};
+use super::{Failure, Target, advice, provenance};
 use crate::capability::{Asked, Import, Told, engine_name};
 use crate::error::{code_name, fault_text, printable};
 
 /// Lines of one kind that are shown of a step.
 const LINES: usize = 24;
+/// Characters of a line that are shown.
+const LINE: usize = 240;
 
 pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     let attested = target.attest().await?;
     let explanation = attested.explanation;
-    writeln!(out, "{}\n{}\n", style.bold(&printable(&attested.subject)), style.dim(&provenance()))?;
+    let provenance = provenance(&explanation.policy);
+    writeln!(out, "{}\n{}\n", style.bold(&printable(&attested.subject)), style.dim(&provenance))?;
     for (number, asked) in explanation.asked.iter().enumerate() {
         step(number + 1, asked, out, style)?;
     }
@@ -42,6 +45,9 @@ pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> 
                 style.bad(code_name(error.code())),
                 style.bad(&text)
             )?;
+            if let Some(advice) = advice(&error) {
+                writeln!(out, "{advice}")?;
+            }
             Ok(ExitCode::FAILURE)
         }
     }
@@ -52,14 +58,21 @@ fn step(number: usize, asked: &Asked, out: &mut impl Write, style: Style) -> std
     writeln!(out, "{number}. {question}  {}", style.dim(&time(asked.elapsed)))?;
     writeln!(out, "   {}", printable(&asked.note))?;
     let (told, lines) = told(&asked.told);
-    writeln!(out, "   told: {}", printable(&told))?;
+    writeln!(out, "   told: {}", shown(&told))?;
     for line in lines.iter().take(LINES) {
-        writeln!(out, "     {}", printable(line))?;
+        writeln!(out, "     {}", shown(line))?;
     }
     if lines.len() > LINES {
         writeln!(out, "     … and {} more", lines.len() - LINES)?;
     }
     writeln!(out)
+}
+
+/// A line's start, safe on a terminal.
+fn shown(line: &str) -> String {
+    let start: String = line.chars().take(LINE).collect();
+    let more = if start.len() < line.len() { " …" } else { "" };
+    printable(&start) + more
 }
 
 fn question(import: &Import) -> String {
@@ -95,6 +108,10 @@ fn told(told: &Told) -> (String, Vec<String>) {
         Told::Container(Ok(None)) => ("no container".to_owned(), Vec::new()),
         Told::Container(Ok(Some(proven))) => {
             let container = proven.container();
+            let labels = container.labels.iter().map(|(name, _)| format!("label {name}"));
+            // A variable without a value has no `=`; what else has none may be a value.
+            let env = container.env.iter().filter_map(|variable| variable.split_once('='));
+            let names = labels.chain(env.map(|(name, _)| format!("env {name}"))).collect();
             let text = format!(
                 "the container: {} labels, {} env values, image \"{}\", {}",
                 container.labels.len(),
@@ -102,7 +119,7 @@ fn told(told: &Told) -> (String, Vec<String>) {
                 container.image,
                 container.image_id.as_deref().unwrap_or("no image id")
             );
-            (text, Vec::new())
+            (text, names)
         }
         Told::Verify(Ok(_)) => ("the verdict".to_owned(), Vec::new()),
         Told::Cgroups(Err(fault))

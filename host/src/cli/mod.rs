@@ -10,16 +10,15 @@ mod style;
 mod validate;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::style::Style;
 use crate::attestor::{Attestor, Explanation};
-use crate::config;
-use crate::engine::BUILTIN_DIGEST;
-use crate::error::Error;
+use crate::config::{self, Configuration, Invalid};
+use crate::error::{Error, printable};
 use crate::plugin::{self, Environment};
 use crate::scenario::Scenario;
 use crate::telemetry::hclog;
@@ -27,6 +26,15 @@ use crate::telemetry::metrics::Metrics;
 
 /// The contract that this program speaks.
 const CONTRACT: &str = "docker-attestor:policy@1.0.0";
+/// What `--version` prints after the name.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (policy ",
+    env!("BUILTIN_POLICY_DIGEST"),
+    ", contract docker-attestor:policy@1.0.0)"
+);
+/// The trust domain where no agent.conf names one: a placeholder.
+const PLACEHOLDER: &str = "example.org";
 /// Bytes of a configuration file.
 const CONFIG_FILE: u64 = 1 << 20;
 
@@ -34,7 +42,7 @@ const CONFIG_FILE: u64 = 1 << 20;
 ///
 /// spire-agent starts this program as a plugin (plugin_cmd). Started by a person it shows what the plugin would answer.
 #[derive(Debug, Parser)]
-#[command(name = "docker-attestor", version, long_version = long_version(), after_help = EXIT_CODES)]
+#[command(name = "docker-attestor", version, long_version = VERSION, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -96,15 +104,6 @@ enum Output {
     Json,
 }
 
-fn long_version() -> &'static str {
-    concat!(
-        env!("CARGO_PKG_VERSION"),
-        "\npolicy ",
-        env!("BUILTIN_POLICY_DIGEST"),
-        "\ncontract docker-attestor:policy@1.0.0"
-    )
-}
-
 /// Runs as what the environment says: a plugin, or a command line tool.
 pub fn run() -> ExitCode {
     let environment = Environment::of_process();
@@ -119,7 +118,7 @@ pub fn run() -> ExitCode {
         }
     };
     log::install(cli.verbose);
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout(io::stdout().lock());
     let style = Style::of_stdout();
     let outcome = match runtime() {
         Ok(runtime) => runtime.block_on(cli.command.run(&mut stdout, style)),
@@ -128,14 +127,14 @@ pub fn run() -> ExitCode {
     let outcome = outcome.and_then(|code| stdout.flush().map(|()| code).map_err(Failure::from));
     match outcome {
         Ok(code) => code,
-        // Whoever reads us has read enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "docker-attestor: {failure}");
-            ExitCode::from(match failure {
-                Failure::Attestation(_) => 1,
-                _ => 2,
-            })
+            let _ = writeln!(io::stderr(), "docker-attestor: {}", printable(&failure.to_string()));
+            if let Failure::Attestation(error) = &failure
+                && let Some(advice) = advice(error)
+            {
+                let _ = writeln!(io::stderr(), "{advice}");
+            }
+            failure.exit_code()
         }
     }
 }
@@ -169,15 +168,54 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
+/// Stdout, whose reader may leave when it has read enough: what is written then is dropped, and the exit code stays the
+/// answer's.
+struct Stdout<W>(W);
+
+impl<W: Write> Write for Stdout<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            flushed => flushed,
+        }
+    }
+}
+
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
     Usage(String),
+    #[error("{path}: {invalid}", path = .path.display())]
+    Configuration { path: PathBuf, invalid: Invalid },
     #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
     Attestation(#[from] Error),
     #[error("stdout: {0}")]
     Output(#[from] io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Attestation(_) | Failure::Configuration { .. } => 1,
+            Failure::Usage(_) | Failure::Output(_) => 2,
+        })
+    }
+}
+
+/// What a person may do about an error, beside what its text says.
+fn advice(error: &Error) -> Option<&'static str> {
+    match error.code() {
+        tonic::Code::Unavailable => Some("If the engine runs and its socket refuses this user: run this as root."),
+        _ => None,
+    }
 }
 
 impl Command {
@@ -207,6 +245,8 @@ struct Attested {
     /// "process 42", "process 42 of the recorded machine FILE"
     subject: String,
     pid: i32,
+    /// The file of the recorded machine.
+    recorded: Option<PathBuf>,
     trust_domain: Option<String>,
     explanation: Explanation,
 }
@@ -223,36 +263,50 @@ impl Target {
                     scenario.description
                 ),
                 pid: scenario.pid,
+                recorded: Some(path.clone()),
                 trust_domain: None,
                 explanation: scenario.run().await?,
             });
         }
         let pid = self.pid.unwrap_or_default();
         let (configuration, trust_domain) = match &self.config {
-            None => (config::load(Some("example.org"), "").map_err(Error::from)?, None),
+            None => (config::load(Some(PLACEHOLDER), "").map_err(Error::from)?, None),
             Some(path) => {
-                let file = read_config(path)?;
-                (file.load().map_err(Error::from)?, file.trust_domain)
+                let (file, configuration) = read_config(path)?;
+                (configuration, file.trust_domain)
             }
         };
         let attestor = Attestor::new(Metrics::disabled())
             .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))?;
-        attestor.configure(configuration).await?;
+        attestor.configure(configuration).await.map_err(|error| match (error, &self.config) {
+            (Error::Configuration(note), Some(path)) => {
+                Failure::Configuration { path: path.clone(), invalid: Invalid { notes: vec![note] } }
+            }
+            (error, _) => Failure::from(error),
+        })?;
         let explanation = attestor.explain(pid).await?;
-        Ok(Attested { subject: format!("process {pid}"), pid, trust_domain, explanation })
+        Ok(Attested { subject: format!("process {pid}"), pid, recorded: None, trust_domain, explanation })
     }
 }
 
-/// Reads an agent.conf or a plugin_data file, and what `plugin_data_file` names.
-fn read_config(path: &std::path::Path) -> Result<config::File, Failure> {
-    let parse = |text: &str| config::File::parse(text).map_err(|invalid| Failure::from(Error::from(invalid)));
-    let file = parse(&read(path)?)?;
-    let Some(elsewhere) = file.elsewhere() else { return Ok(file) };
-    let elsewhere = parse(&read(elsewhere.as_ref())?)?;
-    Ok(file.with_data_of(elsewhere))
+/// Reads an agent.conf or a plugin_data file, and what `plugin_data_file` names. Errors name the file they are about.
+fn read_config(path: &Path) -> Result<(config::File, Configuration), Failure> {
+    let about = |path: &Path| {
+        let path = path.to_owned();
+        |invalid| Failure::Configuration { path, invalid }
+    };
+    let parse = |path: &Path| config::File::parse(&read(path)?).map_err(about(path));
+    let mut file = parse(path)?;
+    let mut source = path.to_owned();
+    if let Some(elsewhere) = file.elsewhere().map(PathBuf::from) {
+        file = file.with_data_of(parse(&elsewhere)?);
+        source = elsewhere;
+    }
+    let configuration = file.load().map_err(about(&source))?;
+    Ok((file, configuration))
 }
 
-fn read(path: &std::path::Path) -> Result<String, Failure> {
+fn read(path: &Path) -> Result<String, Failure> {
     use std::io::Read as _;
     let failed = |error: io::Error| Failure::Usage(format!("{} cannot be read: {error}", path.display()));
     let mut text = String::new();
@@ -263,9 +317,9 @@ fn read(path: &std::path::Path) -> Result<String, Failure> {
     }
 }
 
-/// What is shown of the program itself.
-fn provenance() -> String {
-    format!("docker-attestor {} (policy {BUILTIN_DIGEST}, contract {CONTRACT})", env!("CARGO_PKG_VERSION"))
+/// The program, and the digest of the policy that decided.
+fn provenance(policy: &str) -> String {
+    format!("docker-attestor {} (policy {policy}, contract {CONTRACT})", env!("CARGO_PKG_VERSION"))
 }
 
 #[cfg(test)]
@@ -288,6 +342,113 @@ mod tests {
         assert!(parse(&["attest", "--pid", "x"]).is_err());
         assert!(parse(&["validate"]).is_err());
         assert!(parse(&[]).is_err());
+    }
+
+    /// What a command line prints, and its exit code or failure.
+    async fn run_with(arguments: &[&str]) -> (String, Result<ExitCode, Failure>) {
+        let cli = Cli::try_parse_from([&["docker-attestor"], arguments].concat()).unwrap();
+        let mut out = Vec::new();
+        let outcome = cli.command.run(&mut out, Style::plain()).await;
+        (String::from_utf8(out).unwrap(), outcome)
+    }
+
+    fn scenario(name: &str) -> String {
+        format!("{}/../fixtures/scenarios/{name}.json", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[tokio::test]
+    async fn attest_prints_every_selector_and_an_entry_without_env() {
+        let (out, outcome) = run_with(&["attest", "--scenario", &scenario("v2-systemd")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        assert!(out.contains("of the recorded machine ") && out.contains("v2-systemd.json"), "{out}");
+        assert!(out.contains("\ndocker:label:app:web\n") && out.contains("\ndocker:env:MODE=live\n"), "{out}");
+        assert!(out.contains("example.org, PARENT and WORKLOAD are placeholders"), "{out}");
+        let entry = out.lines().last().unwrap();
+        assert!(entry.starts_with("spire-server entry create -parentID spiffe://example.org/spire/agent/"), "{out}");
+        assert!(entry.contains("-selector docker:label:app:web") && !entry.contains("docker:env:"), "{entry}");
+    }
+
+    #[tokio::test]
+    async fn json_has_the_exact_selectors_and_says_what_is_recorded() {
+        let path = scenario("odd-labels");
+        let (out, outcome) = run_with(&["attest", "--output", "json", "--scenario", &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let text = answer["selectors"].as_array().unwrap();
+        assert!(text.contains(&"label:lines:1\n2".into()), "{out}");
+        assert_eq!(answer["pid"], 4242);
+        assert_eq!(answer["policy"], crate::engine::BUILTIN_DIGEST);
+        assert_eq!(answer["recorded"], path);
+    }
+
+    #[tokio::test]
+    async fn without_a_container_attest_points_at_explain() {
+        let (out, outcome) = run_with(&["attest", "--scenario", &scenario("no-container")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        assert!(out.contains("no selectors") && out.contains("docker-attestor explain"), "{out}");
+        assert!(!out.contains("spire-server"), "{out}");
+    }
+
+    #[tokio::test]
+    async fn explain_names_labels_and_env_and_keeps_their_values() {
+        let (out, outcome) = run_with(&["explain", "--scenario", &scenario("v2-systemd")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        for part in
+            ["1. process.cgroups", "2. docker.container", "proven against init process 4200", "answer 6 selectors"]
+        {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        assert!(out.contains("     label app\n") && out.contains("     env MODE\n"), "{out}");
+        assert!(!out.contains("live") && !out.contains("/usr/bin") && !out.contains("shop\n"), "{out}");
+        assert!(out.contains(&provenance(crate::engine::BUILTIN_DIGEST)), "{out}");
+    }
+
+    #[tokio::test]
+    async fn an_attestation_that_fails_says_its_code_and_exits_1() {
+        let path = scenario("engine-away");
+        let (out, outcome) = run_with(&["explain", "--scenario", &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::FAILURE);
+        assert!(out.contains("answer UNAVAILABLE container engine") && out.contains("run this as root"), "{out}");
+        let (out, outcome) = run_with(&["attest", "--scenario", &path]).await;
+        let failure = outcome.unwrap_err();
+        assert!(out.is_empty() && failure.to_string().ends_with("(UNAVAILABLE)"), "{failure}");
+        assert_eq!(failure.exit_code(), ExitCode::from(1));
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_is_refused_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "nonsense = 1").unwrap();
+        let path = file.path().display().to_string();
+        let (_, outcome) = run_with(&["attest", "--pid", "1", "--config", &path]).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.to_string(), format!("{path}: unknown configurations detected: nonsense"));
+        assert_eq!(failure.exit_code(), ExitCode::from(1));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_leaves_changes_no_exit_code() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a = [").unwrap();
+        let command = Command::Validate { config: file.path().to_owned() };
+        let mut out = Stdout(Closed);
+        assert_eq!(command.run(&mut out, Style::plain()).await.unwrap(), ExitCode::FAILURE);
+        out.flush().unwrap();
+    }
+
+    #[test]
+    fn the_version_names_the_policy_and_the_contract_on_one_line() {
+        let version = Cli::command().render_long_version();
+        assert_eq!(version.trim_end(), provenance(crate::engine::BUILTIN_DIGEST));
     }
 
     #[tokio::test]

@@ -7,45 +7,46 @@ use std::process::ExitCode;
 use super::style::Style;
 use super::{Failure, read_config};
 use crate::attestor::Attestor;
-use crate::config::{self, Form, Invalid};
+use crate::config::{Form, Invalid};
 use crate::error::{Error, printable};
 use crate::telemetry::metrics::Metrics;
 
 pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
-    let outcome = match read_config(path) {
-        Ok(file) => judge(&file).await,
-        Err(Failure::Attestation(Error::Configuration(note))) => Err(vec![note]),
-        Err(failure) => return Err(failure),
-    };
-    let path = printable(&path.display().to_string());
-    match outcome {
+    match judge(path).await {
         Ok((form, notes)) => {
+            let path = printable(&path.display().to_string());
             writeln!(out, "{path}: {} ({form})", style.good("valid"))?;
             for note in notes {
                 writeln!(out, "  {}", printable(&note))?;
             }
             Ok(ExitCode::SUCCESS)
         }
-        Err(notes) => {
-            writeln!(out, "{path}: {}", style.bad("invalid"))?;
-            for note in notes {
+        Err(Failure::Configuration { path, invalid }) => {
+            writeln!(out, "{}: {}", printable(&path.display().to_string()), style.bad("invalid"))?;
+            for note in invalid.notes {
                 writeln!(out, "  {}", printable(&note))?;
             }
             Ok(ExitCode::FAILURE)
         }
+        Err(failure) => Err(failure),
     }
 }
 
-async fn judge(file: &config::File) -> Result<(&'static str, Vec<String>), Vec<String>> {
+async fn judge(path: &Path) -> Result<(&'static str, Vec<String>), Failure> {
+    let (file, configuration) = read_config(path)?;
     let form = match file.form {
         Form::AgentConf => "an agent.conf with the plugin WorkloadAttestor \"docker\"",
         Form::PluginData => "a plugin_data file",
     };
-    let configuration = file.load().map_err(|Invalid { notes }| notes)?;
-    let attestor =
-        Attestor::new(Metrics::disabled()).map_err(|error| vec![format!("the sandbox cannot be made: {error}")])?;
-    let notes = attestor.validate(configuration).await.map_err(|error| vec![error.to_string()])?;
-    Ok((form, notes))
+    let attestor = Attestor::new(Metrics::disabled())
+        .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))?;
+    match attestor.validate(configuration).await {
+        Ok(notes) => Ok((form, notes)),
+        Err(Error::Configuration(note)) => {
+            Err(Failure::Configuration { path: path.to_owned(), invalid: Invalid { notes: vec![note] } })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
@@ -84,8 +85,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_error_in_plugin_data_file_names_that_file() {
+        let data = tempfile::NamedTempFile::new().unwrap();
+        let data_path = data.path().display();
+        let conf =
+            format!("agent {{}}\nplugins {{ WorkloadAttestor \"docker\" {{ plugin_data_file = \"{data_path}\" }} }}");
+        for (text, part) in [("a = [", "unable to decode"), ("a = 1", "unknown configurations detected: a")] {
+            std::fs::write(data.path(), text).unwrap();
+            let (out, code) = validate(&conf).await;
+            assert!(out.starts_with(&format!("{data_path}: invalid\n  {part}")), "{out}");
+            assert_eq!(code, ExitCode::FAILURE);
+        }
+        std::fs::write(data.path(), "docker_version = \"1.41\"").unwrap();
+        let (out, code) = validate(&conf).await;
+        assert!(out.contains("valid (an agent.conf") && code == ExitCode::SUCCESS, "{out}");
+    }
+
+    #[tokio::test]
     async fn a_file_that_is_not_there_is_no_verdict() {
         let failure = run(Path::new("/nonexistent/agent.conf"), &mut Vec::new(), Style::plain()).await.unwrap_err();
         assert!(failure.to_string().contains("/nonexistent/agent.conf cannot be read"));
+        assert_eq!(failure.exit_code(), ExitCode::from(2));
     }
 }
