@@ -11,7 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
 use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Container, Containers, Engine, Fetched, Inspected, Inspecting};
+use docker_attestor::capability::docker::{Container, Containers, Engine, Fetched, Finding, Inspected, Inspecting};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
 use docker_attestor::capability::{Import, Machine, Warnings, Workload};
@@ -51,6 +51,10 @@ impl Engine for OneContainer {
         let inspected =
             Inspected { container: container(id.as_str()), pid: 100, pid_mode: String::new(), engine_uid: 0 };
         Box::pin(std::future::ready(Ok(Some(inspected))))
+    }
+
+    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 

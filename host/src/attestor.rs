@@ -11,6 +11,7 @@ use crate::capability::docker::Containers;
 use crate::capability::docker::client::Client;
 use crate::capability::process::Processes;
 use crate::capability::process::linux::{self, Linux};
+use crate::capability::sigstore::Sigstore;
 use crate::capability::{Asked, Machine, Warnings, Workload};
 use crate::config::Configuration;
 use crate::engine::answers::Answers;
@@ -84,9 +85,20 @@ impl Attestor {
                 docker
             }
         };
-        let snapshot = self.snapshot(configuration, docker);
+        let (sigstore, trust) = verifier(&configuration)?;
+        // Its verdicts stay if it judges as before.
+        let kept = current.as_ref().and_then(|current| current.machine.sigstore.clone());
+        let sigstore = match (sigstore, kept) {
+            (Some(new), Some(kept)) if kept.same(&new) => Some(kept),
+            (new, _) => new.map(|new| {
+                let sigstore = Arc::new(new);
+                tokio::spawn(Sigstore::refresh(Arc::downgrade(&sigstore)));
+                sigstore
+            }),
+        };
+        let snapshot = self.snapshot(configuration, docker, sigstore);
         let notes = self.judge(&snapshot).await?;
-        for note in snapshot.configuration.notes.iter().chain(&notes) {
+        for note in snapshot.configuration.notes.iter().chain(&notes).chain(&trust) {
             tracing::info!("{note}");
         }
         if !linux::may_read_namespaces() {
@@ -102,7 +114,8 @@ impl Attestor {
 
     /// Puts a configuration to use whose engine is `docker`: a recorded one, or one of a test.
     pub async fn configure_with(&self, configuration: Configuration, docker: Containers) -> Result<(), Error> {
-        let snapshot = self.snapshot(configuration, Arc::new(docker));
+        let (sigstore, _) = verifier(&configuration)?;
+        let snapshot = self.snapshot(configuration, Arc::new(docker), sigstore.map(Arc::new));
         self.judge(&snapshot).await?;
         self.current.store(Some(Arc::new(snapshot)));
         Ok(())
@@ -111,8 +124,10 @@ impl Attestor {
     /// Judges a configuration as [`Attestor::configure`] does, and changes nothing. Answers what is worth knowing.
     pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
         let docker = self.engine(&configuration);
-        let snapshot = self.snapshot(configuration, docker);
+        let (sigstore, trust) = verifier(&configuration)?;
+        let snapshot = self.snapshot(configuration, docker, sigstore.map(Arc::new));
         let mut notes = self.judge(&snapshot).await?;
+        notes.extend(trust);
         notes.extend(snapshot.configuration.notes);
         Ok(notes)
     }
@@ -128,6 +143,13 @@ impl Attestor {
         let Run { outcome, workload, policy, reused } = self.run(pid).await?;
         let asked = workload.map_or_else(Vec::new, Workload::into_asked);
         Ok(Explanation { outcome, asked, policy: policy.digest.clone(), reused, elapsed: started.elapsed() })
+    }
+
+    /// What the network is asked for, while that takes time.
+    pub fn doing(&self) -> String {
+        let current = self.current.load();
+        let sigstore = current.as_ref().and_then(|current| current.machine.sigstore.as_ref());
+        sigstore.map_or_else(String::new, |sigstore| sigstore.doing())
     }
 
     async fn run(&self, pid: i32) -> Result<Run, Error> {
@@ -174,9 +196,18 @@ impl Attestor {
         Arc::new(Containers::new(Box::new(client), Arc::clone(&self.processes), linux::may_read_namespaces()))
     }
 
-    fn snapshot(&self, configuration: Configuration, docker: Arc<Containers>) -> Snapshot {
+    fn snapshot(
+        &self,
+        configuration: Configuration,
+        docker: Arc<Containers>,
+        sigstore: Option<Arc<Sigstore>>,
+    ) -> Snapshot {
+        let mut capabilities = Capabilities::PROCESS | Capabilities::DOCKER;
+        if sigstore.is_some() {
+            capabilities |= Capabilities::SIGSTORE;
+        }
         let settings = Settings {
-            capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
+            capabilities,
             use_new_container_locator: configuration.use_new_container_locator,
             container_id_cgroup_matchers: configuration.container_id_cgroup_matchers.clone(),
             extra: Vec::new(),
@@ -184,6 +215,7 @@ impl Attestor {
         let machine = Machine {
             processes: Arc::clone(&self.processes),
             docker,
+            sigstore,
             verbose: configuration.verbose_container_locator_logs,
             extensions: Vec::new(),
             warnings: Warnings::default(),
@@ -210,6 +242,13 @@ impl Attestor {
             }
         }
     }
+}
+
+/// The verifier that a configuration asks for, and what is worth knowing of it.
+fn verifier(configuration: &Configuration) -> Result<(Option<Sigstore>, Vec<String>), Error> {
+    let Some(options) = &configuration.sigstore else { return Ok((None, Vec::new())) };
+    let (sigstore, notes) = Sigstore::new(options).map_err(Error::Configuration)?;
+    Ok((Some(sigstore), notes))
 }
 
 fn same_engine(one: &Configuration, other: &Configuration) -> bool {

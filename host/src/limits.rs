@@ -82,3 +82,63 @@ pub const GUEST_CALLS: usize = 1_024;
 pub const GUEST_LOG_LINES: usize = 64;
 /// Bytes of one line that a policy logs.
 pub const GUEST_LOG_LINE: usize = 1 << 10;
+
+/// Connecting to a registry or the log.
+pub const REGISTRY_CONNECT: Duration = Duration::from_secs(2);
+/// One request of a registry or the log, to the end of its body.
+pub const REGISTRY_REQUEST: Duration = Duration::from_secs(5);
+/// Redirects that one request follows.
+pub const REDIRECTS: usize = 5;
+/// A manifest (the distribution specification asks registries for 4 MiB at least), or a page of referrers.
+pub const MANIFEST: usize = 8 << 20;
+/// A `.sig` layer.
+pub const SIGNATURE_LAYER: usize = 1 << 20;
+/// A `.att` layer or a bundle: a statement may hold the whole bill of materials of an image.
+pub const ATTESTATION_LAYER: usize = 32 << 20;
+/// Signatures of an image in one place: layers of a manifest, or referrers.
+pub const SIGNATURES: usize = 1_000;
+/// Pages of referrers.
+pub const REFERRERS_PAGES: usize = 32;
+/// The body of an error that a registry answers; nobody reads it.
+pub const REGISTRY_ERROR: usize = 64 << 10;
+/// A token service's answer.
+pub const TOKEN_ANSWER: usize = 64 << 10;
+/// How long a token or a login is used at most before it is asked for again.
+pub const TOKEN: Duration = Duration::from_secs(3_600);
+/// Tokens that are kept, one for each repository.
+pub const TOKENS: usize = 1_024;
+/// A file of logins.
+pub const LOGIN_FILE: u64 = 1 << 20;
+/// One call of a credential helper, and what it may print.
+pub const HELPER: Duration = Duration::from_secs(5);
+/// Bytes that a credential helper may print.
+pub const HELPER_OUTPUT: u64 = 64 << 10;
+/// The log's answer to a search.
+pub const LOG_ANSWER: usize = 8 << 20;
+
+/// Repo digests of an image that are tried.
+pub const REPO_DIGESTS: usize = 16;
+/// How long an image's repo digests are kept: a push or a pull changes them.
+pub const REPO_DIGESTS_TTL: Duration = Duration::from_secs(60);
+/// Images whose repo digests are kept.
+pub const REPO_DIGESTS_KEPT: usize = 1_024;
+/// How long an attestation waits for the verification of its image, which goes on without it: less than the attestation has.
+pub const VERIFY_WAIT: Duration = Duration::from_secs(9);
+/// Attestations that wait for verifications; the next is refused.
+pub const VERIFY_WAITERS: usize = 1_024;
+/// One verification, with everything it fetches.
+pub const VERIFICATION: Duration = Duration::from_secs(60);
+/// Verifications at the same time, and of one registry: one that hangs leaves the others alone.
+pub const VERIFICATIONS: usize = 256;
+/// Verifications of one registry's images at the same time.
+pub const VERIFICATIONS_OF_REGISTRY: usize = 4;
+/// How long a bad verdict lives: what is pushed a moment later is found soon.
+pub const BAD_VERDICT: Duration = Duration::from_secs(30);
+/// How long a good verdict past its time serves while the registry or the log is away.
+pub const STALE_VERDICT: Duration = Duration::from_secs(24 * 3_600);
+/// How often the trust root is refreshed over TUF, as cosign's clients do.
+pub const TRUST_REFRESH: Duration = Duration::from_secs(24 * 3_600);
+/// When it is tried again after it failed.
+pub const TRUST_REFRESH_AGAIN: Duration = Duration::from_secs(3_600);
+/// A file of trust material.
+pub const TRUST_FILE: u64 = 1 << 20;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::attestor::{Attestor, Error, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::capability::docker::proof::ContainerId;
-use crate::capability::docker::{Container, Containers, Engine, Inspected, Inspecting};
+use crate::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
 use crate::capability::process::recorded::{Recorded, RecordedProcess};
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
@@ -69,6 +69,9 @@ pub struct Recording {
     /// `Image`.
     #[serde(default)]
     pub image_id: Option<String>,
+    /// `RepoDigests` of the image.
+    #[serde(default)]
+    pub repo_digests: Vec<String>,
     /// `ImageManifestDescriptor.digest`.
     #[serde(default)]
     pub image_manifest_digest: Option<String>,
@@ -180,5 +183,10 @@ impl Engine for RecordedEngine {
             })),
         };
         Box::pin(std::future::ready(answer))
+    }
+
+    fn repo_digests<'a>(&'a self, image: &'a str) -> Finding<'a> {
+        let of = self.0.values().find(|recording| recording.image_id.as_deref() == Some(image));
+        Box::pin(std::future::ready(Ok(of.map_or_else(Vec::new, |recording| recording.repo_digests.clone()))))
     }
 }

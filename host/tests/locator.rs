@@ -11,7 +11,7 @@ use docker_attestor::attestor::{Attestor, Explanation};
 use docker_attestor::bindings::docker_attestor::policy::types::Fault;
 use docker_attestor::capability::Import;
 use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Containers, Engine, Inspecting};
+use docker_attestor::capability::docker::{Containers, Engine, Finding, Inspecting};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::config;
 use docker_attestor::error::Error;
@@ -24,6 +24,10 @@ struct Empty;
 impl Engine for Empty {
     fn inspect<'a>(&'a self, _: &'a ContainerId) -> Inspecting<'a> {
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use docker_attestor::attestor::Attestor;
 use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Container, Containers, Engine, Inspected, Inspecting};
+use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
 use docker_attestor::capability::process::{PidNamespace, Process, Processes, Stat};
 use docker_attestor::config;
 use docker_attestor::telemetry::metrics::Metrics;
@@ -121,6 +121,10 @@ impl Engine for Machine {
             engine_uid: 0,
         });
         Box::pin(std::future::ready(Ok(inspected)))
+    }
+
+    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
 use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Container, Containers, Engine, Inspected, Inspecting};
+use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::{Machine, Warnings, Workload};
 use docker_attestor::engine::{Policy, Sandbox};
@@ -101,6 +101,10 @@ impl Engine for OneContainer {
         };
         let inspected = Inspected { container, pid, pid_mode: String::new(), engine_uid: 0 };
         Box::pin(std::future::ready(Ok(Some(inspected))))
+    }
+
+    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 

@@ -7,18 +7,20 @@
 
 pub mod docker;
 pub mod process;
+pub mod sigstore;
 
 use std::hash::{Hash, Hasher};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::docker::proof::{ContainerId, Proven};
 use self::docker::{Containers, Fetched};
 use self::process::{Process, Processes};
+use self::sigstore::{Image, Judged, Sigstore};
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::process::CgroupMount;
-use crate::bindings::docker_attestor::policy::sigstore::Verdict;
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::limits;
 
@@ -28,12 +30,33 @@ pub struct Machine {
     pub processes: Arc<dyn Processes>,
     /// The containers of the Docker engine.
     pub docker: Arc<Containers>,
+    /// Verifies images, if the configuration says so.
+    pub sigstore: Option<Arc<Sigstore>>,
     /// Log the cgroup and mountinfo lines at debug (`verbose_container_locator_logs`).
     pub verbose: bool,
     /// The names of the configured extensions: no policy may emit under them.
     pub extensions: Vec<String>,
     /// Bounds the warnings that workloads can cause.
     pub warnings: Warnings,
+}
+
+/// Counts a waiter for as long as it waits, also when it is cancelled.
+pub(crate) struct Waiting<'a> {
+    count: &'a AtomicUsize,
+    /// How many waited before.
+    pub(crate) before: usize,
+}
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn new(count: &'a AtomicUsize) -> Waiting<'a> {
+        Waiting { count, before: count.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A bound on the warnings that workloads can cause: ten in ten seconds.
@@ -88,7 +111,7 @@ pub enum Told {
     /// `docker.container`
     Container(Result<Option<Proven>, Fault>),
     /// `sigstore.verify`
-    Verify(Result<Verdict, Fault>),
+    Verify(Result<Judged, Fault>),
 }
 
 impl Hash for Told {
@@ -126,6 +149,14 @@ pub struct Asked {
     pub note: String,
     /// How long it took.
     pub elapsed: Duration,
+}
+
+/// The image that the proven container runs, and who verifies it.
+struct RunImage {
+    sigstore: Arc<Sigstore>,
+    id: String,
+    /// The platform's manifest, where the engine names it.
+    manifest: Option<String>,
 }
 
 /// The process of one attestation, and everything that the policy was told of it so far.
@@ -197,10 +228,15 @@ impl Workload {
                 let reason = format!("{} is not configured", engine_name(engine));
                 (Told::Container(Err(Fault::NotConfigured(reason.clone()))), reason)
             }
-            Import::Verify => {
-                let reason = "sigstore is not configured";
-                (Told::Verify(Err(Fault::NotConfigured(reason.to_owned()))), reason.to_owned())
-            }
+            Import::Verify => match self.image() {
+                Ok(RunImage { sigstore, id, manifest }) => {
+                    let repo_digests = self.machine.docker.known_repo_digests(&id)?;
+                    let image = Image { repo_digests: &repo_digests, manifest: manifest.as_deref() };
+                    let (told, note) = sigstore.known(image)?;
+                    (Told::Verify(told), note)
+                }
+                Err(told) => told,
+            },
         };
         self.record(import.clone(), told, note, started);
         self.asked.last().map(|asked| &asked.told)
@@ -220,9 +256,47 @@ impl Workload {
                 },
                 Err(told) => told,
             },
+            Import::Verify => match self.image() {
+                Ok(RunImage { sigstore, id, manifest }) => {
+                    match Arc::clone(&self.machine).docker.repo_digests(&id).await {
+                        Ok(repo_digests) => {
+                            let image = Image { repo_digests: &repo_digests, manifest: manifest.as_deref() };
+                            let (told, note) = sigstore.verify(image).await;
+                            (Told::Verify(told), note)
+                        }
+                        Err(fault) => {
+                            let note = crate::error::fault_text(&fault).to_owned();
+                            (Told::Verify(Err(fault)), note)
+                        }
+                    }
+                }
+                Err(told) => told,
+            },
             _ => return,
         };
         self.record(import, told, note, started);
+    }
+
+    /// What there is to verify.
+    fn image(&self) -> Result<RunImage, (Told, String)> {
+        let refuse = |fault: Fault| {
+            let note = crate::error::fault_text(&fault).to_owned();
+            (Told::Verify(Err(fault)), note)
+        };
+        let Some(sigstore) = &self.machine.sigstore else {
+            return Err(refuse(Fault::NotConfigured("sigstore is not configured".to_owned())));
+        };
+        let Some(container) = self.container().map(Proven::container) else {
+            return Err(refuse(Fault::Policy("a policy asks for a verdict before it has a container".to_owned())));
+        };
+        match &container.image_id {
+            Some(id) => Ok(RunImage {
+                sigstore: Arc::clone(sigstore),
+                id: id.clone(),
+                manifest: container.image_manifest_digest.clone(),
+            }),
+            None => Err(refuse(Fault::Malformed("the engine names no image id of the container".to_owned()))),
+        }
     }
 
     fn record(&mut self, import: Import, told: Told, note: String, started: Instant) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::style::Style;
 use super::{Failure, Target, advice, provenance};
+use crate::capability::sigstore::Judged;
 use crate::capability::{Asked, Import, Told, engine_name};
 use crate::error::{code_name, fault_text, printable};
 
@@ -121,7 +122,20 @@ fn told(told: &Told) -> (String, Vec<String>) {
             );
             (text, names)
         }
-        Told::Verify(Ok(_)) => ("the verdict".to_owned(), Vec::new()),
+        Told::Verify(Ok(Judged::Skipped)) => ("skipped".to_owned(), Vec::new()),
+        Told::Verify(Ok(Judged::Omitted)) => ("omitted".to_owned(), Vec::new()),
+        Told::Verify(Ok(Judged::Verified(verified))) => {
+            let record = verified.record();
+            let attested = if record.attestations { ", and an attestation" } else { "" };
+            let signers = record.signatures.iter().map(|signature| {
+                format!(
+                    "{} of issuer {}",
+                    signature.subject.as_deref().unwrap_or("a public key"),
+                    signature.issuer.as_deref().unwrap_or("none")
+                )
+            });
+            (format!("{} good signatures{attested}", record.signatures.len()), signers.collect())
+        }
         Told::Cgroups(Err(fault))
         | Told::CgroupMounts(Err(fault))
         | Told::JobObjectNames(Err(fault))

@@ -8,10 +8,12 @@ mod explain;
 mod log;
 mod style;
 mod validate;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
@@ -35,6 +37,8 @@ const VERSION: &str = concat!(
 );
 /// The trust domain where no agent.conf names one: a placeholder.
 const PLACEHOLDER: &str = "example.org";
+/// How often a person who waits is told what for.
+const PROGRESS: Duration = Duration::from_secs(1);
 /// Bytes of a configuration file.
 const CONFIG_FILE: u64 = 1 << 20;
 
@@ -74,6 +78,14 @@ enum Command {
         /// The file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Verify an image's signatures, and print what each rule says of each
+    Verify {
+        /// REPOSITORY@sha256:…, as the engine prints it
+        image: String,
+        /// An agent.conf or a plugin_data file with sigstore { … }; without it sigstore's defaults
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Print a shell's completions
     Completions {
@@ -224,6 +236,7 @@ impl Command {
             Command::Attest { target, output } => attest::run(target, *output, out, style).await,
             Command::Explain { target } => explain::run(target, out, style).await,
             Command::Validate { config } => validate::run(config, out, style).await,
+            Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "docker-attestor", &mut script);
@@ -284,8 +297,23 @@ impl Target {
             }
             (error, _) => Failure::from(error),
         })?;
-        let explanation = attestor.explain(pid).await?;
+        let explanation = waiting(attestor.explain(pid), || attestor.doing()).await?;
         Ok(Attested { subject: format!("process {pid}"), pid, recorded: None, trust_domain, explanation })
+    }
+}
+
+/// Waits, and says on stderr what for while that takes time.
+async fn waiting<T>(work: impl Future<Output = T>, doing: impl Fn() -> String) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(PROGRESS, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => {
+                let doing = doing();
+                let doing = if doing.is_empty() { "waiting for the answer" } else { &doing };
+                let _ = writeln!(io::stderr(), "… {}", printable(doing));
+            }
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 
 pub mod hcl1;
 mod raw;
+mod sigstore;
 mod validated;
 
 use std::fmt;
 
 use self::hcl1::{Decode, Item, Rejected, Value};
 use self::raw::Raw;
+pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub use self::validated::{ApiVersion, Configuration, Endpoint};
 
 /// Why a configuration is refused: everything that is wrong with it.

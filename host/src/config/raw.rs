@@ -59,20 +59,20 @@ impl Raw {
 /// `sigstore { … }`
 #[derive(Debug, Default)]
 pub(super) struct Sigstore {
-    allowed_identities: BTreeMap<String, Vec<String>>,
-    skipped_images: Vec<String>,
-    rekor_url: String,
-    ignore_tlog: bool,
-    ignore_attestations: bool,
-    ignore_sct: bool,
-    registry_credentials: BTreeMap<String, Credentials>,
-    trusted_root: String,
-    public_keys: Vec<String>,
-    require_attestations: bool,
-    on_failure: String,
-    insecure_registries: Vec<String>,
-    registry_ca: Vec<String>,
-    cache: Cache,
+    pub(super) allowed_identities: BTreeMap<String, Vec<String>>,
+    pub(super) skipped_images: Vec<String>,
+    pub(super) rekor_url: String,
+    pub(super) ignore_tlog: bool,
+    pub(super) ignore_attestations: bool,
+    pub(super) ignore_sct: bool,
+    pub(super) registry_credentials: BTreeMap<String, Credentials>,
+    pub(super) trusted_root: String,
+    pub(super) public_keys: Vec<String>,
+    pub(super) require_attestations: Option<bool>,
+    pub(super) on_failure: String,
+    pub(super) insecure_registries: Vec<String>,
+    pub(super) registry_ca: Vec<String>,
+    pub(super) cache: Cache,
 }
 
 impl Decode for Sigstore {
@@ -103,9 +103,9 @@ impl Decode for Sigstore {
 
 /// `cache { … }` of sigstore.
 #[derive(Debug, Default)]
-struct Cache {
-    ttl: String,
-    max_entries: String,
+pub(super) struct Cache {
+    pub(super) ttl: String,
+    pub(super) max_entries: String,
 }
 
 impl Decode for Cache {
@@ -116,9 +116,16 @@ impl Decode for Cache {
 
 /// A registry's credentials.
 #[derive(Debug, Default)]
-struct Credentials {
+pub(super) struct Credentials {
     username: String,
     password: Secret,
+}
+
+impl Credentials {
+    /// The user name and the password.
+    pub(super) fn into_parts(self) -> (String, String) {
+        (self.username, self.password.0)
+    }
 }
 
 impl Decode for Credentials {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Invalid;
 use super::raw::Raw;
+use super::sigstore::{self, Sigstore};
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -29,6 +30,8 @@ pub struct Configuration {
     pub container_id_cgroup_matchers: Vec<String>,
     /// Cgroup and mountinfo lines at debug.
     pub verbose_container_locator_logs: bool,
+    /// Verify the image's signatures, if at all.
+    pub sigstore: Option<Sigstore>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
@@ -86,6 +89,8 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
         true => "Using the new container locator",
         false => "Using the legacy container locator with custom cgroup matchers",
     };
+    let mut notes = vec![note.to_owned()];
+    let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut wrong, &mut notes));
     match docker {
         Some(docker) if wrong.is_empty() => Ok(Configuration {
             docker,
@@ -94,7 +99,8 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
             use_new_container_locator,
             container_id_cgroup_matchers: matchers,
             verbose_container_locator_logs: raw.verbose_container_locator_logs,
-            notes: vec![note.to_owned()],
+            sigstore,
+            notes,
         }),
         _ => Err(Invalid { notes: wrong }),
     }
@@ -109,7 +115,6 @@ fn later(raw: &Raw) -> Vec<&'static str> {
         ("policy", raw.policy.is_some()),
         ("rootless_podman_uids", raw.rootless_podman_uids.is_some()),
         ("selectors", raw.selectors.is_some()),
-        ("sigstore", raw.sigstore.is_some()),
         ("use_rootless_podman", raw.use_rootless_podman.is_some()),
     ]
     .into_iter()
@@ -244,8 +249,8 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_by_name() {
-        let text = "sigstore {}\npolicy { path = \"x\" sha256 = [\"a\"] }\npodman_socket_path = \"unix:///x\"";
-        assert_eq!(notes(text), ["podman_socket_path, policy, sigstore: not supported yet"]);
+        let text = "policy { path = \"x\" sha256 = [\"a\"] }\npodman_socket_path = \"unix:///x\"";
+        assert_eq!(notes(text), ["podman_socket_path, policy: not supported yet"]);
     }
 
     #[test]

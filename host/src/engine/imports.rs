@@ -97,7 +97,7 @@ impl docker::Host for Call {
 impl sigstore::Host for Call {
     fn verify(&mut self) -> Result<Result<Verdict, Fault>> {
         match self.ask(Import::Verify)? {
-            Some(Told::Verify(told)) => Ok(told),
+            Some(Told::Verify(told)) => Ok(told.map(|judged| judged.verdict())),
             _ => no_workload(),
         }
     }

@@ -7,7 +7,7 @@ pub mod selectors;
 mod settings;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -18,7 +18,7 @@ use self::imports::Call;
 use self::settings::Allocation;
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
 use crate::bindings::{Policy as Bindings, PolicyPre};
-use crate::capability::{Import, Workload};
+use crate::capability::{Import, Waiting, Workload};
 use crate::error::Error;
 use crate::limits;
 
@@ -154,11 +154,10 @@ impl Sandbox {
         if let Ok(slot) = self.slots.try_acquire() {
             return Ok(slot);
         }
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
-        match waiting < limits::SANDBOX_WAITERS {
-            true => self.slots.acquire().await.map_err(|_| Error::Exhausted(waiting)),
-            false => Err(Error::Exhausted(waiting)),
+        let waiting = Waiting::new(&self.waiting);
+        match waiting.before < limits::SANDBOX_WAITERS {
+            true => self.slots.acquire().await.map_err(|_| Error::Exhausted(waiting.before)),
+            false => Err(Error::Exhausted(waiting.before)),
         }
     }
 
@@ -239,14 +238,6 @@ async fn run<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Re
     match tokio::time::timeout(limits::SANDBOX_WALL, call).await {
         Ok(outcome) => outcome,
         Err(_) => Err(wasmtime::Error::new(Elapsed)),
-    }
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a policy returned, held to size, shape and truth (decision 11): a selector of a built-in kind must state a fact of
 //! the proven container or of its verified signatures, and no other kind may look like one.
 
-use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified};
+use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
 use crate::capability::docker::Container;
+use crate::capability::sigstore::Judged;
 use crate::capability::{Told, Workload};
 use crate::limits;
 
@@ -61,7 +62,7 @@ pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -
     }
     let container = workload.container().map(|proven| proven.container());
     let verified = workload.asked().iter().find_map(|asked| match &asked.told {
-        Told::Verify(Ok(Verdict::Verified(verified))) => Some(verified),
+        Told::Verify(Ok(Judged::Verified(verified))) => Some(verified.record()),
         _ => None,
     });
     let mut total = 0;

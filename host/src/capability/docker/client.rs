@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::proof::ContainerId;
-use super::{Container, Engine, Inspected, Inspecting};
+use super::{Container, Engine, Finding, Inspected, Inspecting};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{ApiVersion, Endpoint};
 use crate::limits;
@@ -61,21 +61,25 @@ impl Client {
         }
     }
 
-    async fn inspect_with_retries(&self, id: &ContainerId) -> Result<Option<Inspected>, Fault> {
+    /// What a call comes to, tried again while its failure may pass; none: the engine does not know what it was asked for.
+    async fn with_retries<T, Once>(&self, operation: &'static str, once: impl Fn() -> Once) -> Result<Option<T>, Fault>
+    where
+        Once: Future<Output = Result<Option<T>, Failure>>,
+    {
         let mut pause = limits::ENGINE_BACKOFF;
         let mut tries = 1;
         loop {
             let started = Instant::now();
-            let outcome = tokio::time::timeout(limits::ENGINE_TRY, self.inspect_once(id)).await;
+            let outcome = tokio::time::timeout(limits::ENGINE_TRY, once()).await;
             let failure = match outcome {
                 Ok(Ok(found)) => {
-                    self.metrics.engine_call("inspect", if found.is_some() { "ok" } else { "unknown" }, started);
+                    self.metrics.engine_call(operation, if found.is_some() { "ok" } else { "unknown" }, started);
                     return Ok(found);
                 }
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::Passing(format!("no whole reply within {} s", limits::ENGINE_TRY.as_secs())),
             };
-            self.metrics.engine_call("inspect", "error", started);
+            self.metrics.engine_call(operation, "error", started);
             match failure {
                 Failure::Passing(_) if tries < limits::ENGINE_TRIES => {
                     tracing::debug!(engine = %self.endpoint, attempt = %tries, "container engine failed, trying again");
@@ -94,25 +98,40 @@ impl Client {
         }
     }
 
-    async fn inspect_once(&self, id: &ContainerId) -> Result<Option<Inspected>, Failure> {
+    /// One call with the version that was negotiated with this very engine.
+    async fn call<T, Reply>(&self, call: impl Fn(Docker) -> Reply) -> Result<Option<T>, Failure>
+    where
+        Reply: Future<Output = Result<T, BollardError>>,
+    {
         // A second time when the engine turns out to be another than the version was negotiated with.
         for again in [true, false] {
             let (docker, engine) = self.negotiated().await?;
-            let reply = docker.inspect_container(id.as_str(), None).await;
+            let reply = call(docker).await;
             let upgraded = self.pinned.is_none() && self.transport.engine() != engine;
             if upgraded && again {
                 self.forget_negotiated();
                 continue;
             }
             return match reply {
-                Ok(reply) => inspected(reply, self.transport.engine_uid()).map(Some).map_err(|what| {
-                    Failure::Lasting(Fault::Malformed(format!("container engine {}: {what}", self.endpoint)))
-                }),
+                Ok(reply) => Ok(Some(reply)),
                 Err(BollardError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
                 Err(error) => Err(self.failure(error)),
             };
         }
         Err(Failure::Passing("the engine changed its version while it was asked".to_owned()))
+    }
+
+    async fn inspect_once(&self, id: &ContainerId) -> Result<Option<Inspected>, Failure> {
+        let reply = self.call(|docker| async move { docker.inspect_container(id.as_str(), None).await }).await?;
+        reply
+            .map(|reply| inspected(reply, self.transport.engine_uid()))
+            .transpose()
+            .map_err(|what| Failure::Lasting(Fault::Malformed(format!("container engine {}: {what}", self.endpoint))))
+    }
+
+    async fn repo_digests_once(&self, image: &str) -> Result<Option<Vec<String>>, Failure> {
+        let reply = self.call(|docker| async move { docker.inspect_image(image).await }).await?;
+        Ok(reply.map(|image| image.repo_digests.unwrap_or_default()))
     }
 
     async fn negotiated(&self) -> Result<(Docker, Option<EngineVersion>), Failure> {
@@ -198,7 +217,20 @@ impl Client {
 
 impl Engine for Client {
     fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
-        Box::pin(self.inspect_with_retries(id))
+        Box::pin(self.with_retries("inspect", || self.inspect_once(id)))
+    }
+
+    fn repo_digests<'a>(&'a self, image: &'a str) -> Finding<'a> {
+        Box::pin(async move {
+            // It becomes a part of a URL: only a digest, never a name.
+            let hex = image.strip_prefix("sha256:").unwrap_or_default();
+            if hex.len() != 64 || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+                let text = format!("container engine {}: the container's image id is no sha256 digest", self.endpoint);
+                return Err(Fault::Malformed(text));
+            }
+            let found = self.with_retries("image", || self.repo_digests_once(image)).await?;
+            Ok(found.unwrap_or_default())
+        })
     }
 }
 

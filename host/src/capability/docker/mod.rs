@@ -7,23 +7,30 @@ pub mod proof;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use self::proof::{ContainerId, Init, InitClaim, NotProven, Proven, Rights};
+use super::Waiting;
 use super::process::{Process, Processes};
 pub use crate::bindings::docker_attestor::policy::docker::ProvenContainer as Container;
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::limits;
 
-/// A container engine. The only thing it is asked is one container, by its whole id.
+/// A container engine. It is asked about one container or one image, by its whole id.
 pub trait Engine: Send + Sync {
     /// The container, or `None` when the engine does not know it.
     fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a>;
+
+    /// The repo digests (`repository@sha256:…`) of the image with this id; none when it was never pushed or pulled.
+    fn repo_digests<'a>(&'a self, image: &'a str) -> Finding<'a>;
 }
+
+/// What [`Engine::repo_digests`] answers, later.
+pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, Fault>> + Send + 'a>>;
 
 /// What [`Engine::inspect`] answers, later.
 pub type Inspecting<'a> = Pin<Box<dyn Future<Output = Result<Option<Inspected>, Fault>> + Send + 'a>>;
@@ -98,6 +105,8 @@ struct Kept {
     unknown: HashMap<ContainerId, Instant>,
     /// Users whose claim the engine did not know, and when that was.
     strangers: HashMap<u32, Instant>,
+    /// The repo digests of images, and since when. An empty list is never kept.
+    images: HashMap<String, (Arc<[String]>, Instant)>,
 }
 
 struct KeptAnswer {
@@ -112,6 +121,7 @@ impl Kept {
         self.answers.retain(|_, kept| kept.answer.init.alive());
         self.unknown.retain(|_, since| now.duration_since(*since) < limits::UNKNOWN_TTL);
         self.strangers.retain(|_, since| now.duration_since(*since) < limits::STRANGER_TTL);
+        self.images.retain(|_, (_, since)| now.duration_since(*since) < limits::REPO_DIGESTS_TTL);
     }
 
     fn keep(&mut self, answer: &Arc<Answer>, now: Instant) {
@@ -194,6 +204,33 @@ impl Containers {
         }
     }
 
+    /// The repo digests of an image, if the engine was asked a moment ago.
+    pub fn known_repo_digests(&self, image: &str) -> Option<Arc<[String]>> {
+        let kept = self.kept();
+        let (digests, since) = kept.images.get(image)?;
+        (since.elapsed() < limits::REPO_DIGESTS_TTL).then(|| Arc::clone(digests))
+    }
+
+    /// The repo digests of an image.
+    pub async fn repo_digests(&self, image: &str) -> Result<Arc<[String]>, Fault> {
+        if let Some(known) = self.known_repo_digests(image) {
+            return Ok(known);
+        }
+        let digests: Arc<[String]> = {
+            let _call = self.call().await?;
+            Arc::from(self.engine.repo_digests(image).await?)
+        };
+        let mut kept = self.kept();
+        if !digests.is_empty() && kept.images.len() < limits::REPO_DIGESTS_KEPT {
+            kept.images.insert(image.to_owned(), (Arc::clone(&digests), Instant::now()));
+        }
+        Ok(digests)
+    }
+
+    async fn call(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        self.calls.acquire().await.map_err(|_| Fault::Unavailable("the container engine is closed".to_owned()))
+    }
+
     /// Drops the answers of containers that are gone, for as long as somebody has the containers. (Whether an init process lives
     /// is asked of the kernel at every use; this only gives back what is held of the dead.)
     pub async fn sweep(containers: Weak<Containers>) {
@@ -220,7 +257,7 @@ impl Containers {
             true => Some(self.stranger_calls.acquire().await.map_err(closed)?),
             false => None,
         };
-        let _call = self.calls.acquire().await.map_err(closed)?;
+        let _call = self.call().await?;
         let outcome = self.inspect_and_find_init(id).await;
         let now = Instant::now();
         let mut kept = self.kept();
@@ -274,23 +311,5 @@ impl Containers {
             seen: format!("the engine says that container {id} runs, but its init process is not there"),
             remedy: "if it does not pass, restart the container: the engine lost track of it",
         }))
-    }
-}
-
-/// Counts a waiter for as long as it waits, also when it is cancelled.
-struct Waiting<'a> {
-    count: &'a AtomicUsize,
-    before: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Waiting<'a> {
-        Waiting { count, before: count.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,0 +1,523 @@
+//! The seven rules for one signature. What passes becomes a [`Verified`], which nothing else can make.
+//!
+//! The verdict is `sigstore-verify`'s; what it leaves open is judged here beside it, and both must agree.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use sigstore_trust_root::TrustedRoot;
+use sigstore_verify::crypto::{KeyAlgorithm, Keyring, SigningScheme, VerificationKey, verify_signature};
+use sigstore_verify::types::bundle::{MediaType, TimestampVerificationData, VerificationMaterialContent};
+use sigstore_verify::types::{
+    Artifact, Bundle, DerPublicKey, HashAlgorithm, Sha256Hash, SignatureBytes, SignatureContent, TsaAuthority,
+};
+use sigstore_verify::{
+    Error, Policy, PublicKeyVerificationPolicy, TransparencyLogError, VerificationPolicy, Verifier, tsa,
+};
+
+use super::certificate::{Authorities, CtLogs, Leaf};
+use super::identities::Identities;
+use super::log::{self, Proven};
+use super::material::{Candidate, Purpose, Signed};
+use crate::bindings::docker_attestor::policy::sigstore::Signature;
+
+/// The trust root, taken apart once.
+pub(super) struct Trust {
+    verifier: Verifier,
+    logs: Keyring,
+    ct_logs: CtLogs,
+    authorities: Authorities,
+    timestamping: Vec<TsaAuthority>,
+}
+
+impl Trust {
+    pub(super) fn new(root: &TrustedRoot) -> Result<Trust, String> {
+        Ok(Trust {
+            verifier: Verifier::new(root).map_err(|error| error.to_string())?,
+            logs: root.rekor_keys().map_err(|error| error.to_string())?,
+            ct_logs: CtLogs::new(root)?,
+            authorities: Authorities::new(root)?,
+            timestamping: root.tsa_authorities(),
+        })
+    }
+}
+
+/// What the configuration demands of a signature.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Demands {
+    pub(super) identities: Identities,
+    pub(super) public_keys: Vec<DerPublicKey>,
+    pub(super) ignore_tlog: bool,
+    pub(super) ignore_sct: bool,
+}
+
+/// The image that signatures are judged for.
+pub(super) struct Subject<'a> {
+    /// sha256 of the manifest, lowercase hex.
+    pub(super) digest: &'a str,
+    /// The manifest, if the registry has it.
+    pub(super) manifest: Option<&'a [u8]>,
+}
+
+/// What one rule says of a signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule, 1 to 7.
+    pub rule: u8,
+    /// Whether it holds; none where it does not apply.
+    pub holds: Option<bool>,
+    /// What was found.
+    pub text: String,
+}
+
+/// The titles of the rules.
+pub const RULES: [&str; 7] = ["form", "image", "signature", "log", "certificate", "certificate timestamp", "identity"];
+
+/// What was found of one signature or attestation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Where it is.
+    pub source: String,
+    /// What it may prove.
+    pub purpose: Purpose,
+    /// The rules' findings, in order.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Something that is no candidate: rule 1.
+    pub(super) fn malformed(source: String, purpose: Purpose, why: String) -> Report {
+        Report { source, purpose, findings: vec![Finding { rule: 1, holds: Some(false), text: why }] }
+    }
+
+    /// Whether every rule holds.
+    pub fn good(&self) -> bool {
+        !self.findings.is_empty() && self.findings.iter().all(|finding| finding.holds != Some(false))
+    }
+}
+
+impl fmt::Display for Report {
+    /// Why it was passed over.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons: Vec<String> = self
+            .findings
+            .iter()
+            .filter(|finding| finding.holds == Some(false))
+            .map(|finding| format!("rule {}: {}", finding.rule, finding.text))
+            .collect();
+        write!(formatter, "{}: {}", self.source, reasons.join("; "))
+    }
+}
+
+/// A signature or attestation that passed every rule. Only [`judge`] makes one.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Good {
+    signature: Signature,
+}
+
+impl Good {
+    /// What the evidence covers.
+    pub(super) fn signature(&self) -> &Signature {
+        &self.signature
+    }
+}
+
+/// Collects what the rules say.
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn note<T>(&mut self, rule: u8, outcome: Result<(T, String), String>) -> Option<T> {
+        let (value, holds, text) = match outcome {
+            Ok((value, text)) => (Some(value), true, text),
+            Err(text) => (None, false, text),
+        };
+        self.0.push(Finding { rule, holds: Some(holds), text });
+        value
+    }
+
+    fn not_applied(&mut self, rule: u8, text: &str) {
+        self.0.push(Finding { rule, holds: None, text: text.to_owned() });
+    }
+}
+
+/// Judges a candidate by every rule.
+pub(super) fn judge(
+    candidate: &Candidate,
+    source: &str,
+    subject: &Subject<'_>,
+    demands: &Demands,
+    trust: &Trust,
+) -> (Report, Option<Good>) {
+    let mut findings = Findings(vec![Finding { rule: 1, holds: Some(true), text: form(candidate).to_owned() }]);
+    let good = rules(candidate, subject, demands, trust, &mut findings);
+    findings.0.sort_by_key(|finding| finding.rule);
+    let report = Report { source: source.to_owned(), purpose: candidate.purpose, findings: findings.0 };
+    let good = good.filter(|_| report.good());
+    (report, good)
+}
+
+fn form(candidate: &Candidate) -> &'static str {
+    match (&candidate.layer, candidate.bundle.media_type) {
+        (Some(_), _) if candidate.purpose == Purpose::Signature => "a .sig layer",
+        (Some(_), _) => "a .att layer",
+        (None, MediaType::Bundle0_1) => "a bundle v0.1",
+        (None, MediaType::Bundle0_2) => "a bundle v0.2",
+        (None, _) => "a bundle v0.3",
+    }
+}
+
+fn rules(
+    candidate: &Candidate,
+    subject: &Subject<'_>,
+    demands: &Demands,
+    trust: &Trust,
+    findings: &mut Findings,
+) -> Option<Good> {
+    let now = Timestamp::now();
+    findings.note(2, image(candidate, subject).map(|text| ((), text)));
+    let signer = findings.note(3, signer(candidate, subject, demands))?;
+
+    let logged = match demands.ignore_tlog {
+        true => {
+            findings.not_applied(4, "not looked at: ignore_tlog");
+            Vec::new()
+        }
+        false => findings.note(4, logged(candidate, subject, &signer, trust, now)).unwrap_or_default(),
+    };
+    match &signer {
+        Signer::Key(_) => {
+            for rule in 5..=7 {
+                findings.not_applied(rule, "signed with a key of public_keys: there is no certificate");
+            }
+        }
+        Signer::Certificate(leaf) => {
+            let unlogged = findings.0.iter().any(|finding| finding.rule == 4 && finding.holds == Some(false));
+            let issuer = match unlogged && candidate.timestamps().is_empty() {
+                true => {
+                    findings.not_applied(5, "not judged: rule 4 gives no signing time");
+                    None
+                }
+                false => findings.note(5, times(candidate, leaf, &logged, demands, trust, now)),
+            };
+            match (demands.ignore_sct, issuer) {
+                (true, _) => findings.not_applied(6, "not looked at: ignore_sct"),
+                (false, None) => findings.not_applied(6, "not judged: the issuer of the certificate is not proven"),
+                (false, Some(issuer)) => {
+                    let scts = trust.ct_logs.check(leaf, &issuer);
+                    findings.note(6, scts.map(|count| ((), format!("{count} verified"))));
+                }
+            }
+            findings.note(7, identity(leaf, demands).map(|text| ((), text)));
+        }
+    }
+    let holds = findings.0.iter().all(|finding| finding.holds != Some(false));
+    if holds && let Err((rule, why)) = verdict(candidate, subject, &signer, demands, trust) {
+        findings.0.retain(|finding| finding.rule != rule);
+        findings.note(rule, Err::<((), String), _>(why));
+    }
+
+    let (subject, issuer) = match signer {
+        Signer::Certificate(leaf) => (leaf.subjects.into_iter().next(), leaf.issuer),
+        Signer::Key(_) => (None, None),
+    };
+    let proven = logged.into_iter().next();
+    Some(Good {
+        signature: Signature {
+            subject,
+            issuer,
+            value: Some(candidate.value.clone()),
+            log_id: proven.as_ref().map(|proven| proven.log_id.clone()),
+            log_index: proven.as_ref().and_then(|proven| proven.log_index),
+            integrated_time: proven
+                .as_ref()
+                .and_then(|proven| proven.integrated)
+                .and_then(|time| u64::try_from(time.as_second()).ok()),
+            signed_entry_timestamp: proven.and_then(|proven| proven.set),
+        },
+    })
+}
+
+/// Rule 2: what is signed names this image.
+fn image(candidate: &Candidate, subject: &Subject<'_>) -> Result<String, String> {
+    let this = format!("sha256:{}", subject.digest);
+    match &candidate.signed {
+        Signed::Manifest => Ok("the manifest itself is signed".to_owned()),
+        Signed::Payload { digest, .. } if *digest == this => Ok(this),
+        Signed::Payload { digest, .. } => Err(format!("it is about another image, {digest:?}")),
+        Signed::Statement { subjects, predicate_type } => {
+            match subjects.iter().any(|digest| digest == subject.digest) {
+                true => Ok(format!("{this}, a statement of type {predicate_type}")),
+                false => Err(format!(
+                    "the statement is about another image: none of its {} subjects is {this}",
+                    subjects.len()
+                )),
+            }
+        }
+    }
+}
+
+/// Who signed: rule 3 found that the signature is this one's.
+enum Signer {
+    Certificate(Box<Leaf>),
+    Key(DerPublicKey),
+}
+
+impl Signer {
+    fn key(&self) -> &DerPublicKey {
+        match self {
+            Signer::Certificate(leaf) => &leaf.key,
+            Signer::Key(key) => key,
+        }
+    }
+}
+
+/// Rule 3: the signature over exactly these bytes is the leaf's, or of a key of the configuration.
+fn signer(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Result<(Signer, String), String> {
+    let message;
+    let bytes: &[u8] = match (&candidate.bundle.content, &candidate.signed) {
+        (SignatureContent::DsseEnvelope(envelope), _) => {
+            message = envelope.pae();
+            &message
+        }
+        (_, Signed::Payload { bytes, .. }) => bytes,
+        _ => subject.manifest.ok_or("the registry does not have the manifest that is signed")?,
+    };
+    let signature = candidate.signature().ok_or("there is no signature")?;
+    if let Some(certificate) = candidate.certificate() {
+        let leaf = Leaf::new(certificate)?;
+        let scheme = scheme(candidate, &leaf.key)?;
+        verify_signature(&leaf.key, bytes, signature, scheme)
+            .map_err(|_| "the signature is not the certificate's over these bytes".to_owned())?;
+        return Ok((Signer::Certificate(Box::new(leaf)), format!("{} with the certificate's key", scheme.name())));
+    }
+    if demands.public_keys.is_empty() {
+        return Err("it was signed with a key, not with a certificate, and public_keys names no key".to_owned());
+    }
+    for key in &demands.public_keys {
+        let Ok(scheme) = scheme(candidate, key) else { continue };
+        if verify_signature(key, bytes, signature, scheme).is_ok() {
+            return Ok((Signer::Key(key.clone()), format!("{} with a key of public_keys", scheme.name())));
+        }
+    }
+    Err("the signature is of no key of public_keys over these bytes".to_owned())
+}
+
+/// The PEM text of whoever signed, by rule 3: what the log knows the signature by.
+pub(super) fn signer_pem(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Option<String> {
+    match (signer(candidate, subject, demands).ok()?.0, candidate.certificate()) {
+        (Signer::Certificate(_), Some(certificate)) => Some(certificate.to_pem()),
+        (signer, _) => Some(signer.key().to_pem()),
+    }
+}
+
+/// Whether a key is of a kind that can be verified with.
+pub(super) fn check_key(key: &DerPublicKey) -> Result<(), String> {
+    VerificationKey::from_spki(key).map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn scheme(candidate: &Candidate, key: &DerPublicKey) -> Result<SigningScheme, String> {
+    let algorithm = KeyAlgorithm::from_spki(key).map_err(|error| error.to_string())?;
+    let hash = match (&candidate.bundle.content, &candidate.layer) {
+        (SignatureContent::MessageSignature(_), Some(_)) => Some(HashAlgorithm::Sha2256),
+        (SignatureContent::MessageSignature(message), None) => {
+            message.message_digest.as_ref().map(|digest| digest.algorithm)
+        }
+        _ => None,
+    };
+    match hash {
+        Some(hash) => algorithm.resolve_signing_scheme(hash).map_err(|error| error.to_string()),
+        None => Ok(algorithm.default_signing_scheme()),
+    }
+}
+
+/// Rule 4: the log entries are proven, and about this signature.
+fn logged(
+    candidate: &Candidate,
+    subject: &Subject<'_>,
+    signer: &Signer,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<(Vec<Proven>, String), String> {
+    if candidate.entries().is_empty() {
+        return Err("there is no entry of a transparency log".to_owned());
+    }
+    let mut proven = Vec::new();
+    for entry in candidate.entries() {
+        proven.push(log::prove(entry, candidate.required, &trust.logs, now)?);
+    }
+    match (candidate.intoto_v001, &candidate.layer) {
+        (true, Some(layer)) => {
+            for entry in candidate.entries() {
+                log::about_layer(entry.canonicalized_body.as_bytes(), layer, signer.key())?;
+            }
+        }
+        _ => match library(candidate, subject, signer, trust, Judging::Log) {
+            Ok(()) => {}
+            // Rule 5 says it better.
+            Err(Error::Timestamp(_) | Error::TransparencyLog(TransparencyLogError::IntegratedTime(_))) => {}
+            Err(error) => return Err(error.to_string()),
+        },
+    }
+    let text = match proven.first() {
+        Some(Proven { log_index: Some(index), log_id, .. }) => format!("entry {index} of log {log_id}"),
+        Some(Proven { log_id, .. }) => format!("included in log {log_id}"),
+        None => String::new(),
+    };
+    Ok((proven, text))
+}
+
+/// Rule 5: every signing time, at least one, lies within the validity of the certificate and its CA; the issuer's key.
+fn times(
+    candidate: &Candidate,
+    leaf: &Leaf,
+    logged: &[Proven],
+    demands: &Demands,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<(DerPublicKey, String), String> {
+    let mut times: Vec<(Timestamp, &str)> =
+        logged.iter().filter_map(|proven| proven.integrated).map(|time| (time, "integrated")).collect();
+    for timestamp in candidate.timestamps() {
+        match timestamp_time(candidate, timestamp.signed_timestamp.as_bytes(), trust) {
+            Ok(time) => times.push((time, "timestamped")),
+            // Rule 5: of an authority that nobody knows, beside a time that is proven, in a .sig.
+            Err(Untimed::Unknown(_))
+                if candidate.layer.is_some() && candidate.purpose == Purpose::Signature && !times.is_empty() => {}
+            Err(Untimed::Unknown(why) | Untimed::Wrong(why)) => return Err(why),
+        }
+    }
+    if times.is_empty() && demands.ignore_tlog {
+        times.push((now, "now, for want of a signing time"));
+    }
+    let mut issuer = None;
+    let sent = candidate.sent();
+    for (time, _) in &times {
+        issuer = Some(trust.authorities.chain(leaf, &sent, *time)?);
+    }
+    let issuer =
+        issuer.ok_or("no signing time is proven, by an integrated time under a SET or an RFC 3161 timestamp")?;
+    let texts: Vec<String> = times.iter().map(|(time, what)| format!("{what} {time}")).collect();
+    Ok((issuer, format!("valid when signed: {}", texts.join(", "))))
+}
+
+/// Why a timestamp gives no time.
+enum Untimed {
+    /// No authority of the trust root made it.
+    Unknown(String),
+    /// It is malformed, over something else, or of a time when its authority was not valid.
+    Wrong(String),
+}
+
+fn timestamp_time(candidate: &Candidate, token: &[u8], trust: &Trust) -> Result<Timestamp, Untimed> {
+    // cosign stamps the whole envelope of a .att layer, and the signature of everything else.
+    let stamped = match (&candidate.layer, candidate.purpose) {
+        (Some(layer), Purpose::Attestation) => SignatureBytes::new(layer.to_vec()),
+        _ => candidate.signature().cloned().ok_or_else(|| Untimed::Wrong("there is no signature".to_owned()))?,
+    };
+    let token = token.into();
+    let mut reason =
+        Untimed::Unknown("the trust root has no timestamp authority for the RFC 3161 timestamp".to_owned());
+    for authority in &trust.timestamping {
+        let text = |error: &tsa::Error| format!("the RFC 3161 timestamp does not verify: {error}");
+        match tsa::verify_timestamp_for_authority(&token, &stamped, authority) {
+            Ok(time) => return Ok(time),
+            // The library's word for a token that another authority made.
+            Err(tsa::Error::SignatureVerificationError(why)) if why.contains("does not match any trusted TSA") => {}
+            Err(error) => reason = Untimed::Wrong(text(&error)),
+        }
+    }
+    Err(reason)
+}
+
+/// Rule 7: the identity is one that the configuration allows.
+fn identity(leaf: &Leaf, demands: &Demands) -> Result<String, String> {
+    let issuer = leaf.issuer.as_deref().unwrap_or_default();
+    if demands.identities.is_empty() && !demands.public_keys.is_empty() {
+        return Err("it was signed with a certificate, and the configuration allows only public_keys".to_owned());
+    }
+    demands.identities.allow(issuer, &leaf.subjects)
+}
+
+/// What `sigstore-verify` is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Judging {
+    /// The log and what is in it, whatever the certificate.
+    Log,
+    /// Everything that applies.
+    Everything { ignore_tlog: bool },
+}
+
+/// The library's verdict on everything that it can represent, with the rule that it is about.
+fn verdict(
+    candidate: &Candidate,
+    subject: &Subject<'_>,
+    signer: &Signer,
+    demands: &Demands,
+    trust: &Trust,
+) -> Result<(), (u8, String)> {
+    let everything = Judging::Everything { ignore_tlog: demands.ignore_tlog };
+    // Without an entry and without a timestamp it has no time to judge at, and rules 3 and 5 are all there is.
+    let untimed = demands.ignore_tlog && (candidate.layer.is_some() || candidate.timestamps().is_empty());
+    if candidate.intoto_v001 || untimed {
+        return Ok(());
+    }
+    library(candidate, subject, signer, trust, everything).map_err(|error| {
+        let rule = match &error {
+            Error::SignatureInvalid(_) => 3,
+            Error::Certificate(_) | Error::Timestamp(_) => 5,
+            Error::TransparencyLog(TransparencyLogError::IntegratedTime(_)) => 5,
+            Error::InvalidBundle(_) | Error::UnsupportedBundle(_) | Error::Bundle(_) | Error::Types(_) => 1,
+            _ => 4,
+        };
+        (rule, error.to_string())
+    })
+}
+
+fn library(
+    candidate: &Candidate,
+    subject: &Subject<'_>,
+    signer: &Signer,
+    trust: &Trust,
+    judging: Judging,
+) -> Result<(), Error> {
+    let ignore_tlog = judging == Judging::Everything { ignore_tlog: true };
+    let bundle = representable(candidate, ignore_tlog);
+    let artifact: Artifact<'_> = match &candidate.signed {
+        Signed::Payload { bytes, .. } => Artifact::from(bytes.as_ref()),
+        Signed::Manifest => Artifact::from(subject.manifest.unwrap_or_default()),
+        Signed::Statement { .. } => Artifact::from(Sha256Hash::from_hex(subject.digest)?),
+    };
+    let policy: Box<dyn Policy> = match signer {
+        Signer::Key(key) => {
+            let policy = PublicKeyVerificationPolicy::new(key.clone());
+            Box::new(if ignore_tlog { policy.skip_tlog_unsafe() } else { policy })
+        }
+        Signer::Certificate(_) => {
+            // One certificate timestamp is all it knows: rule 6 is ours.
+            let mut policy = VerificationPolicy::any_identity().skip_sct();
+            if judging == Judging::Log {
+                policy = policy.skip_certificate_chain();
+            }
+            // A `.sig` needs its SET and has no inclusion proof, which "verify the log" would ask for in a bundle v0.3; rule 4
+            // has proven the entry either way.
+            Box::new(if ignore_tlog { policy.skip_tlog_unsafe() } else { policy })
+        }
+    };
+    trust.verifier.verify(artifact, &bundle, &*policy).map(|_| ())
+}
+
+/// The candidate as the library can judge it.
+fn representable(candidate: &Candidate, ignore_tlog: bool) -> Bundle {
+    let mut bundle = candidate.bundle.clone();
+    if candidate.layer.is_some() {
+        // Timestamps of layers are judged by rule 5: a .att has them over the envelope, a .sig may have an unknown one.
+        bundle.verification_material.timestamp_verification_data = TimestampVerificationData::default();
+    }
+    if ignore_tlog {
+        bundle.verification_material.tlog_entries.clear();
+        if let VerificationMaterialContent::Certificate(_) = bundle.verification_material.content {
+            bundle.media_type = MediaType::Bundle0_3;
+        }
+    }
+    bundle
+}

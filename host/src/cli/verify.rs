@@ -1,0 +1,80 @@
+//! `docker-attestor verify`
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::style::Style;
+use super::{Failure, PLACEHOLDER, read_config, waiting};
+use crate::capability::sigstore::{Examination, Finding, Purpose, RULES, Report, Sigstore};
+use crate::config::{self, Invalid};
+use crate::error::{Error, printable};
+
+pub(super) async fn run(
+    image: &str,
+    config: Option<&Path>,
+    out: &mut impl Write,
+    style: Style,
+) -> Result<ExitCode, Failure> {
+    let configuration = match config {
+        Some(path) => read_config(path)?.1,
+        None => config::load(Some(PLACEHOLDER), "sigstore {}").map_err(Error::from)?,
+    };
+    let options = configuration.sigstore.ok_or_else(|| {
+        Failure::Usage("the configuration has no sigstore { … }: nothing says how to verify".to_owned())
+    })?;
+    let (sigstore, notes) = Sigstore::new(&options).map_err(|note| match config {
+        Some(path) => Failure::Configuration { path: path.to_owned(), invalid: Invalid { notes: vec![note] } },
+        None => Failure::from(Error::Configuration(note)),
+    })?;
+    let sigstore = Arc::new(sigstore);
+    let examination = waiting(sigstore.examine(image), || sigstore.doing()).await.map_err(Failure::Usage)?;
+    writeln!(out, "{}", style.bold(&printable(image)))?;
+    for note in notes.iter().chain(configuration.notes.iter().filter(|note| note.starts_with("sigstore"))) {
+        writeln!(out, "{}", style.dim(&printable(note)))?;
+    }
+    print(&examination, out, style)?;
+    Ok(match examination.outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    for report in &examination.reports {
+        signature(report, out, style)?;
+    }
+    for place in &examination.away {
+        writeln!(out, "\n{} {}", style.bad("not looked at"), printable(place))?;
+    }
+    match &examination.outcome {
+        Ok(verified) => {
+            let record = verified.record();
+            let attested = if record.attestations { ", and an attestation" } else { "" };
+            let count = record.signatures.len();
+            let signatures = if count == 1 { "signature" } else { "signatures" };
+            writeln!(out, "\n{}: {count} good {signatures}{attested}", style.good("verified"))
+        }
+        Err(why) => writeln!(out, "\n{}: {}", style.bad("not verified"), printable(why)),
+    }
+}
+
+fn signature(report: &Report, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    let what = match report.purpose {
+        Purpose::Signature => "signature",
+        Purpose::Attestation => "attestation",
+    };
+    let verdict = if report.good() { style.good("good") } else { style.bad("bad") };
+    writeln!(out, "\n{what} {}: {verdict}", printable(&report.source))?;
+    for Finding { rule, holds, text } in &report.findings {
+        let title = RULES.get(usize::from(*rule).wrapping_sub(1)).copied().unwrap_or_default();
+        let mark = match holds {
+            Some(true) => style.good("ok"),
+            Some(false) => style.bad("FAILS"),
+            None => style.dim("-"),
+        };
+        writeln!(out, "  {rule} {title:21} {mark}  {}", printable(text))?;
+    }
+    Ok(())
+}

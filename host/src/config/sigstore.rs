@@ -1,0 +1,331 @@
+//! What `sigstore { … }` means. Files that it names are read when it is put to use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::raw;
+use crate::capability::sigstore::Identities;
+
+/// Where an entry is looked up when a signature carries none.
+const REKOR: &str = "https://rekor.sigstore.dev";
+const TTL: Duration = Duration::from_secs(3_600);
+const TTL_MOST: Duration = Duration::from_secs(7 * 24 * 3_600);
+const ENTRIES: usize = 1_000;
+const ENTRIES_MOST: usize = 100_000;
+/// Values in one list.
+const LIST: usize = 1_024;
+
+/// The options of signature verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sigstore {
+    /// Who may sign; none: anybody whose certificate chains to the trust root.
+    pub identities: Identities,
+    /// Repo digests (`repository@sha256:…`) or manifest digests (`sha256:…`) that are not verified.
+    pub skipped_images: Vec<String>,
+    /// Where a log entry is looked up when a signature carries none.
+    pub rekor_url: String,
+    /// Without the transparency log.
+    pub ignore_tlog: bool,
+    /// Without attestations.
+    pub ignore_attestations: bool,
+    /// Without certificate timestamps.
+    pub ignore_sct: bool,
+    /// An image without a good attestation fails.
+    pub require_attestations: bool,
+    /// What becomes of a workload whose image does not verify.
+    pub on_failure: OnFailure,
+    /// Credentials by registry host, `docker.io` for Docker Hub.
+    pub registry_credentials: BTreeMap<String, Credentials>,
+    /// Registries that are spoken to in plain http.
+    pub insecure_registries: BTreeSet<String>,
+    /// Files of CA certificates (PEM) for registries, beside the system's.
+    pub registry_ca: Vec<PathBuf>,
+    /// A trusted_root.json.
+    pub trusted_root: Option<PathBuf>,
+    /// Files of public keys (PEM) whose signatures count.
+    pub public_keys: Vec<PathBuf>,
+    /// How long a good verdict lives.
+    pub ttl: Duration,
+    /// Verdicts that are kept.
+    pub max_entries: usize,
+}
+
+/// `on_failure`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The attestation fails.
+    Deny,
+    /// The selectors of the container, without any of sigstore.
+    Omit,
+}
+
+/// A registry's credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// Checks every value; also what is worth knowing.
+pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut Vec<String>) -> Option<Sigstore> {
+    let before = wrong.len();
+    let identities = match Identities::new(&raw.allowed_identities) {
+        Ok((identities, worth_knowing)) => {
+            notes.extend(worth_knowing);
+            identities
+        }
+        Err(mistakes) => {
+            wrong.extend(mistakes);
+            Identities::default()
+        }
+    };
+    for image in raw.skipped_images.iter().filter(|image| !is_digest(image)) {
+        notes.push(format!(
+            "sigstore.skipped_images: {image:?} matches no image: write repository@sha256:… as the engine prints it, or sha256:…"
+        ));
+    }
+    let rekor_url = match raw.rekor_url.as_str() {
+        "" => REKOR.to_owned(),
+        url => url.trim_end_matches('/').to_owned(),
+    };
+    let parsed = rekor_url.parse::<http::Uri>().ok();
+    if !parsed.is_some_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && url.query().is_none()
+    }) {
+        wrong.push(format!("sigstore.rekor_url: {rekor_url:?} is no URL of a log: write one such as {REKOR:?}"));
+    }
+    let on_failure = match raw.on_failure.as_str() {
+        "" | "deny" => OnFailure::Deny,
+        "omit" => OnFailure::Omit,
+        other => {
+            wrong.push(format!("sigstore.on_failure: {other:?} is neither \"deny\" nor \"omit\""));
+            OnFailure::Deny
+        }
+    };
+    let registry_credentials = credentials(raw.registry_credentials, wrong);
+    let mut insecure_registries = BTreeSet::new();
+    for host in raw.insecure_registries {
+        match is_host(&host) {
+            true => drop(insecure_registries.insert(registry(&host))),
+            false => wrong.push(format!("sigstore.insecure_registries: {host:?} is no host: write HOST or HOST:PORT")),
+        }
+    }
+    let ttl = match raw.cache.ttl.as_str() {
+        "" => TTL,
+        text => duration(text).filter(|ttl| (Duration::from_secs(1)..=TTL_MOST).contains(ttl)).unwrap_or_else(|| {
+            wrong.push(format!("sigstore.cache.ttl: {text:?} is no time of 1s to 168h, such as \"1h\" or \"90m\""));
+            TTL
+        }),
+    };
+    let max_entries = match raw.cache.max_entries.as_str() {
+        "" => ENTRIES,
+        text => text.parse().ok().filter(|entries| (1..=ENTRIES_MOST).contains(entries)).unwrap_or_else(|| {
+            wrong.push(format!("sigstore.cache.max_entries: {text:?} is no number of 1 to {ENTRIES_MOST}"));
+            ENTRIES
+        }),
+    };
+    for (key, list) in [("public_keys", &raw.public_keys), ("registry_ca", &raw.registry_ca)] {
+        if list.iter().any(String::is_empty) {
+            wrong.push(format!("sigstore.{key}: a path is empty"));
+        }
+    }
+    for (key, length) in [
+        ("skipped_images", raw.skipped_images.len()),
+        ("public_keys", raw.public_keys.len()),
+        ("registry_ca", raw.registry_ca.len()),
+        ("registry_credentials", registry_credentials.len()),
+        ("insecure_registries", insecure_registries.len()),
+        ("allowed_identities", raw.allowed_identities.values().map(|subjects| subjects.len().max(1)).sum()),
+    ] {
+        if length > LIST {
+            wrong.push(format!("sigstore.{key}: at most {LIST} values"));
+        }
+    }
+    (wrong.len() == before).then(|| Sigstore {
+        identities,
+        skipped_images: raw.skipped_images,
+        rekor_url,
+        ignore_tlog: raw.ignore_tlog,
+        ignore_attestations: raw.ignore_attestations,
+        ignore_sct: raw.ignore_sct,
+        require_attestations: raw.require_attestations.unwrap_or(true),
+        on_failure,
+        registry_credentials,
+        insecure_registries,
+        registry_ca: raw.registry_ca.into_iter().map(PathBuf::from).collect(),
+        trusted_root: Some(raw.trusted_root).filter(|path| !path.is_empty()).map(PathBuf::from),
+        public_keys: raw.public_keys.into_iter().map(PathBuf::from).collect(),
+        ttl,
+        max_entries,
+    })
+}
+
+fn credentials(raw: BTreeMap<String, raw::Credentials>, wrong: &mut Vec<String>) -> BTreeMap<String, Credentials> {
+    let mut credentials = BTreeMap::new();
+    for (host, pair) in raw {
+        let (username, password) = pair.into_parts();
+        let missing = match (username.is_empty(), password.is_empty()) {
+            (true, _) => Some("username"),
+            (false, true) => Some("password"),
+            (false, false) => None,
+        };
+        if let Some(missing) = missing {
+            wrong.push(format!("sigstore.registry_credentials: {host:?} has no {missing}: both are needed"));
+        }
+        let bare = host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/');
+        if !is_host(bare) {
+            wrong.push(format!("sigstore.registry_credentials: {host:?} is no registry: write HOST or HOST:PORT"));
+        }
+        if credentials.insert(registry(bare), Credentials { username, password }).is_some() {
+            wrong.push(format!("sigstore.registry_credentials: {host:?} is named twice"));
+        }
+    }
+    credentials
+}
+
+/// The one name of a registry: Docker Hub has several.
+fn registry(host: &str) -> String {
+    match host.to_ascii_lowercase().as_str() {
+        "index.docker.io" | "index.docker.io/v1" | "registry-1.docker.io" => "docker.io".to_owned(),
+        host => host.to_owned(),
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    text.eq_ignore_ascii_case("index.docker.io/v1")
+        || text.parse::<http::uri::Authority>().is_ok_and(|authority| {
+            !authority.as_str().contains('@') && authority.port().is_none_or(|port| port.as_u16() > 0)
+        })
+}
+
+/// Whether a text can be equal to a repo digest or a manifest digest.
+fn is_digest(text: &str) -> bool {
+    let digest = text.split_once('@').map_or(text, |(_, digest)| digest);
+    digest
+        .strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// Whole hours, minutes and seconds, as Go writes them: `1h30m`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut seconds = 0_u64;
+    let mut number = String::new();
+    for character in text.chars() {
+        let unit = match character {
+            'h' => 3_600,
+            'm' => 60,
+            's' => 1,
+            '0'..='9' if number.len() < 9 => {
+                number.push(character);
+                continue;
+            }
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
+        number.clear();
+    }
+    (number.is_empty() && !text.is_empty()).then(|| Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::*;
+
+    fn sigstore(text: &str) -> Result<Sigstore, Vec<String>> {
+        load(Some("example.org"), &format!("sigstore {{\n{text}\n}}"))
+            .map(|configuration| configuration.sigstore.unwrap())
+            .map_err(|invalid| invalid.notes)
+    }
+
+    #[test]
+    fn nothing_written_means_the_defaults() {
+        let defaults = sigstore("").unwrap();
+        assert_eq!(defaults.rekor_url, REKOR);
+        assert!(defaults.require_attestations && !defaults.ignore_tlog && defaults.identities.is_empty());
+        assert_eq!((defaults.on_failure, defaults.ttl, defaults.max_entries), (OnFailure::Deny, TTL, ENTRIES));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            allowed_identities = { "https://issuer" = ["a@example.com"] }
+            skipped_images = ["example.com/x@sha256:0000000000000000000000000000000000000000000000000000000000000000"]
+            rekor_url = "https://rekor.example.com/"
+            ignore_tlog = true
+            ignore_attestations = true
+            ignore_sct = true
+            registry_credentials = { "https://index.docker.io" = { username = "u", password = "p" } }
+            trusted_root = "/root.json"
+            public_keys = ["/key.pub"]
+            require_attestations = false
+            on_failure = "omit"
+            insecure_registries = ["registry:5000"]
+            registry_ca = ["/ca.pem"]
+            cache { ttl = "1h30m" max_entries = 7 }
+        "#;
+        let all = sigstore(text).unwrap();
+        assert!(!all.identities.is_empty() && all.ignore_tlog && all.ignore_attestations && all.ignore_sct);
+        assert!(!all.require_attestations);
+        assert_eq!((all.on_failure, all.rekor_url.as_str()), (OnFailure::Omit, "https://rekor.example.com"));
+        assert_eq!(all.registry_credentials["docker.io"].username, "u");
+        assert_eq!((all.ttl, all.max_entries), (Duration::from_secs(5_400), 7));
+        assert_eq!(all.trusted_root, Some("/root.json".into()));
+        assert_eq!((all.public_keys.len(), all.registry_ca.len(), all.insecure_registries.len()), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_key_and_value() {
+        for (text, note) in [
+            ("on_failure = \"ignore\"", "sigstore.on_failure: \"ignore\" is neither"),
+            ("rekor_url = \"rekor\"", "sigstore.rekor_url: \"rekor\" is no URL"),
+            ("rekor_url = \"https://user:pass@rekor\"", "sigstore.rekor_url"),
+            ("cache { ttl = \"soon\" }", "sigstore.cache.ttl: \"soon\""),
+            ("cache { ttl = \"0s\" }", "sigstore.cache.ttl: \"0s\""),
+            ("cache { max_entries = \"none\" }", "sigstore.cache.max_entries: \"none\""),
+            ("registry_credentials = { \"r\" = { username = \"u\" } }", "\"r\" has no password"),
+            ("registry_credentials = { \"r\" = { password = \"hunter2\" } }", "\"r\" has no username"),
+            (
+                "registry_credentials = { \"a b\" = { username = \"u\", password = \"hunter2\" } }",
+                "\"a b\" is no registry",
+            ),
+            (
+                "registry_credentials = { \"docker.io\" = { username = \"u\", password = \"hunter2\" }, \
+                 \"index.docker.io\" = { username = \"u\", password = \"hunter2\" } }",
+                "is named twice",
+            ),
+            ("insecure_registries = [\"http://r\"]", "sigstore.insecure_registries: \"http://r\" is no host"),
+            ("allowed_identities = { \"i\" = [] }", "the issuer \"i\" has no subjects"),
+            ("public_keys = [\"\"]", "sigstore.public_keys: a path is empty"),
+        ] {
+            let notes = sigstore(text).unwrap_err();
+            assert!(notes.iter().any(|got| got.contains(note)), "{text}: {notes:?}");
+            assert!(!notes.join(" ").contains("hunter2") && !notes.join(" ").contains("user:pass"), "{notes:?}");
+        }
+    }
+
+    #[test]
+    fn a_skipped_image_that_no_image_is_called_is_noted() {
+        let configuration = load(Some("example.org"), "sigstore { skipped_images = [\"busybox:latest\"] }").unwrap();
+        assert!(configuration.notes.iter().any(|note| note.contains("\"busybox:latest\" matches no image")));
+    }
+
+    #[test]
+    fn secrets_have_no_debug_text() {
+        let text = "registry_credentials = { \"r\" = { username = \"someuser\", password = \"hunter2\" } }";
+        let debug = format!("{:?}", sigstore(text).unwrap());
+        assert!(!debug.contains("hunter2") && !debug.contains("someuser"), "{debug}");
+    }
+}
