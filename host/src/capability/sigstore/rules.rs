@@ -81,15 +81,15 @@ pub const RULES: [&str; 7] = ["form", "image", "signature", "log", "certificate"
 pub struct Report {
     /// Where it is.
     pub source: String,
-    /// What it may prove.
-    pub purpose: Purpose,
+    /// What it may prove; none for a bundle that does not even say so.
+    pub purpose: Option<Purpose>,
     /// The rules' findings, in order.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
     /// Something that is no candidate: rule 1.
-    pub(super) fn malformed(source: String, purpose: Purpose, why: String) -> Report {
+    pub(super) fn malformed(source: String, purpose: Option<Purpose>, why: String) -> Report {
         let mut findings = Findings(Vec::new());
         findings.note(1, Err::<((), String), _>(why));
         Report { source, purpose, findings: findings.0 }
@@ -173,7 +173,7 @@ pub(super) fn judge(
     let mut findings = Findings(vec![Finding { rule: 1, holds: Some(true), text: form(candidate).to_owned() }]);
     let good = rules(candidate, subject, demands, trust, &mut findings);
     findings.0.sort_by_key(|finding| finding.rule);
-    let report = Report { source: source.to_owned(), purpose: candidate.purpose, findings: findings.0 };
+    let report = Report { source: source.to_owned(), purpose: Some(candidate.purpose), findings: findings.0 };
     let good = good.filter(|_| report.good());
     (report, good)
 }
