@@ -391,7 +391,8 @@ fn logged(
         }
         (true, Some(layer)) => {
             for entry in candidate.entries() {
-                log::about_layer(entry.canonicalized_body.as_bytes(), layer, signer.key())?;
+                let body = entry.canonicalized_body.as_bytes();
+                log::about_layer(body, layer, candidate.certificate(), signer.key())?;
             }
         }
         _ => match library(candidate, subject, signer, trust, Judging::Log) {
