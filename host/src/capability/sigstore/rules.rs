@@ -18,7 +18,7 @@ use sigstore_verify::{
     Error, Policy, PublicKeyVerificationPolicy, TransparencyLogError, VerificationPolicy, Verifier, tsa,
 };
 
-use super::certificate::{Authorities, CtLogs, Leaf};
+use super::certificate::{Authorities, CtLogs, Identity, Leaf};
 use super::identities::Identities;
 use super::log::{self, Proven};
 use super::material::{Candidate, Purpose, Signed};
@@ -247,7 +247,11 @@ fn rules(
     }
 
     let (subject, issuer) = match signer {
-        Signer::Certificate(leaf) => (leaf.subjects.into_iter().next(), leaf.issuer),
+        Signer::Certificate(leaf) => match leaf.identity {
+            Ok(Identity { subjects, issuer }) => (subjects.into_iter().next(), issuer),
+            // Rule 7 has said so.
+            Err(_) => return None,
+        },
         Signer::Key(_) => (None, None),
     };
     let proven = logged.into_iter().next();
@@ -482,11 +486,11 @@ fn stamped(candidate: &Candidate, timestamp: &Rfc3161Timestamp, trust: &Trust) -
 
 /// Rule 7: the identity is one that the configuration allows.
 fn identity(leaf: &Leaf, demands: &Demands) -> Result<String, String> {
-    let issuer = leaf.issuer.as_deref().unwrap_or_default();
+    let Identity { subjects, issuer } = leaf.identity.as_ref().map_err(String::clone)?;
     if demands.identities.is_empty() && !demands.public_keys.is_empty() {
         return Err("it was signed with a certificate, and the configuration allows only public_keys".to_owned());
     }
-    demands.identities.allow(issuer, &leaf.subjects)
+    demands.identities.allow(issuer.as_deref().unwrap_or_default(), subjects)
 }
 
 /// What `sigstore-verify` is asked.
