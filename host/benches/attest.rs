@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use docker_attestor::attestor::Attestor;
@@ -14,6 +14,7 @@ use docker_attestor::capability::docker::proof::ContainerId;
 use docker_attestor::capability::docker::{Container, Containers, Engine, Fetched, Finding, Inspected, Inspecting};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
+use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
 use docker_attestor::capability::{Import, Machine, Warnings, Workload};
 use docker_attestor::config;
 use docker_attestor::engine::Sandbox;
@@ -21,6 +22,8 @@ use docker_attestor::telemetry::metrics::Metrics;
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;
 use docker_attestor_policy::{locator, matcher};
+use sigstore_world::registry::{self, Registry};
+use sigstore_world::{Options, World, oci};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const CONTROLLERS: [&str; 9] =
@@ -200,7 +203,7 @@ fn sandbox(criterion: &mut Criterion) {
     group.bench_function("in a fresh sandbox", |bencher| {
         bencher.iter_custom(|times| {
             runtime.block_on(async {
-                let mut elapsed = std::time::Duration::ZERO;
+                let mut elapsed = Duration::ZERO;
                 for _ in 0..times {
                     let workload = workload();
                     let started = Instant::now();
@@ -216,7 +219,7 @@ fn sandbox(criterion: &mut Criterion) {
     group.bench_function("in a sandbox that is used again", |bencher| {
         bencher.iter_custom(|times| {
             runtime.block_on(async {
-                let mut elapsed = std::time::Duration::ZERO;
+                let mut elapsed = Duration::ZERO;
                 let mut left = times;
                 while left > 0 {
                     // A call may use so much fuel: a new store every hundred calls.
@@ -243,5 +246,37 @@ fn sandbox(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, logic, proof, sandbox);
+/// The verdict on an image that was verified before, as each attestation asks for it.
+fn verdict(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let world = World::new();
+    let files = tempfile::tempdir().unwrap();
+    let root = files.path().join("trusted_root.json");
+    std::fs::write(&root, world.trusted_root().to_string()).unwrap();
+    let options = format!("sigstore {{\nignore_attestations = true\ntrusted_root = {root:?}\n}}");
+    let configuration = config::load(Some("example.org"), &options).unwrap();
+    let verifier = Arc::new(Sigstore::new(&configuration.sigstore.unwrap()).unwrap().0);
+    let registry = runtime.block_on(Registry::start(registry::Options::default()));
+    let digest = registry.push("shop/web", None, &oci::image("amd64", "an image"));
+    registry.attach_signatures("shop/web", &digest, &[world.sign_simple(&digest, &Options::default())]);
+    let repo_digests = [format!("{}/shop/web@{digest}", registry.host())];
+    let image = Image { repo_digests: &repo_digests, manifest: Some(&digest) };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(9);
+    assert!(matches!(runtime.block_on(verifier.verify(image, deadline)).0, Ok(Judged::Verified(_))));
+    let asked = registry.requests().len();
+    criterion.bench_function("a kept verdict", |bencher| {
+        bencher.iter(|| verifier.known(black_box(image)).is_some_and(|(verdict, _)| verdict.is_ok()));
+    });
+    assert_eq!(registry.requests().len(), asked, "the verdict was not kept");
+    // What every attestation of a signed image pays.
+    const BOUND: Duration = Duration::from_micros(50);
+    let started = Instant::now();
+    for _ in 0..10_000 {
+        black_box(verifier.known(black_box(image)));
+    }
+    let each = started.elapsed() / 10_000;
+    assert!(each < BOUND, "a kept verdict takes {each:?}, more than {BOUND:?}");
+}
+
+criterion_group!(benches, logic, proof, sandbox, verdict);
 criterion_main!(benches);
