@@ -138,7 +138,7 @@ bench *arguments: build
 bench-docker29 *arguments: build
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh bench.sh {{ arguments }}
 
-# Measure what an attestation is made of: matcher, locator, parsers, proof, the sandbox beside its native twin
+# Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, the sandbox beside its native twin
 bench-parts: guest
     cargo bench --package docker-attestor --bench attest -- --noplot
 

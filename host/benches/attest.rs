@@ -1,4 +1,5 @@
-//! What an attestation is made of: the policy's own logic, the parsers, the proof, and the sandbox beside its native twin.
+//! What an attestation is made of: the policy's own logic, the parsers, the proof, the verdict on an image, and the sandbox beside
+//! its native twin.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench is a test: a panic is its verdict")]
 

@@ -218,10 +218,17 @@ async fn what_is_well_signed_is_accepted_and_each_forgery_rejected_for_its_reaso
     assert!(table.failed.is_empty());
 }
 
+/// How often something came out, and in which formats.
+#[derive(Default)]
+struct Row {
+    count: usize,
+    formats: BTreeSet<&'static str>,
+}
+
 /// What came out, by forgery and rule.
 #[derive(Default)]
 struct Table {
-    rows: BTreeMap<(&'static str, Option<u8>), (usize, BTreeSet<&'static str>)>,
+    rows: BTreeMap<(&'static str, Option<u8>), Row>,
     passed: usize,
     failed: Vec<String>,
 }
@@ -249,13 +256,13 @@ impl Table {
             false => self.failed.push(format!("{}: expected {expected:?}, got {verdict:?}", case.name())),
         }
         let name = case.forgery.map_or("well signed", Forgery::name);
-        let (count, formats) = self.rows.entry((name, expected.map(|(rule, _)| rule))).or_default();
-        *count += 1;
-        formats.insert(case.format.0);
+        let row = self.rows.entry((name, expected.map(|(rule, _)| rule))).or_default();
+        row.count += 1;
+        row.formats.insert(case.format.0);
     }
 
     fn print(&self) {
-        for ((name, rule), (count, formats)) in &self.rows {
+        for ((name, rule), Row { count, formats }) in &self.rows {
             let verdict = match rule {
                 None => "accepted".to_owned(),
                 Some(0) => "good for something else".to_owned(),
