@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod file;
 pub mod limits;
 pub mod plugin;
 pub mod scenario;

@@ -57,8 +57,22 @@ pub struct Sigstore {
 pub enum OnFailure {
     /// The attestation fails.
     Deny,
-    /// The selectors of the container, without any of sigstore.
+    /// The selectors come without what failed.
     Omit,
+}
+
+impl OnFailure {
+    /// The value of `key`; "deny" if there is none.
+    pub(super) fn parse(key: &str, text: &str, wrong: &mut Vec<String>) -> OnFailure {
+        match text {
+            "" | "deny" => OnFailure::Deny,
+            "omit" => OnFailure::Omit,
+            other => {
+                wrong.push(format!("{key}: {other:?} is neither \"deny\" nor \"omit\""));
+                OnFailure::Deny
+            }
+        }
+    }
 }
 
 /// A registry's credentials.
@@ -79,7 +93,7 @@ impl fmt::Debug for Credentials {
 /// Checks every value; also what is worth knowing.
 pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut Vec<String>) -> Option<Sigstore> {
     let before = wrong.len();
-    let identities = match Identities::new(&raw.allowed_identities) {
+    let identities = match Identities::new("sigstore.allowed_identities", &raw.allowed_identities) {
         Ok((identities, worth_knowing)) => {
             notes.extend(worth_knowing);
             identities
@@ -106,14 +120,7 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
     }) {
         wrong.push(format!("sigstore.rekor_url: {rekor_url:?} is no URL of a log: write one such as {REKOR:?}"));
     }
-    let on_failure = match raw.on_failure.as_str() {
-        "" | "deny" => OnFailure::Deny,
-        "omit" => OnFailure::Omit,
-        other => {
-            wrong.push(format!("sigstore.on_failure: {other:?} is neither \"deny\" nor \"omit\""));
-            OnFailure::Deny
-        }
-    };
+    let on_failure = OnFailure::parse("sigstore.on_failure", &raw.on_failure, wrong);
     let registry_credentials = credentials(raw.registry_credentials, wrong);
     let mut insecure_registries = BTreeSet::new();
     for host in raw.insecure_registries {

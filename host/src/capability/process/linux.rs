@@ -225,6 +225,10 @@ impl Process for LinuxProcess {
         Ok(fstat(&self.dir).map_err(gone)?.st_uid)
     }
 
+    fn credentials(&self) -> io::Result<Credentials> {
+        parse_credentials(&read_whole(&self.dir, "status")?)
+    }
+
     fn alive(&self) -> bool {
         match &self.pidfd {
             Some(pidfd) => {

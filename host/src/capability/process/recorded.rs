@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{PidNamespace, Process, Processes, Stat};
+use super::{Credentials, PidNamespace, Process, Processes, Stat};
 
 /// The processes of a recorded machine.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +39,12 @@ pub struct RecordedProcess {
     /// The owner of the user namespace that owns its pid namespace; none for the host's own user namespace.
     #[serde(default)]
     pub pid_namespace_creator: Option<u32>,
+    /// Its effective uid.
+    #[serde(default)]
+    pub uid: u32,
+    /// Its effective gid.
+    #[serde(default)]
+    pub gid: u32,
     /// Reads that the kernel refuses: `cgroup`, `mountinfo`, `pid_namespace`.
     #[serde(default)]
     pub denied: Vec<String>,
@@ -104,6 +110,10 @@ impl Process for RecordedProcess {
 
     fn owner(&self) -> io::Result<u32> {
         Ok(0)
+    }
+
+    fn credentials(&self) -> io::Result<Credentials> {
+        Ok(Credentials { uid: self.uid, gid: self.gid })
     }
 
     fn alive(&self) -> bool {
