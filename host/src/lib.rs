@@ -11,4 +11,5 @@ pub mod file;
 pub mod limits;
 pub mod plugin;
 pub mod scenario;
+pub mod status;
 pub mod telemetry;

@@ -54,6 +54,8 @@ pub const GUEST_STACK: usize = 512 << 10;
 pub const GUEST_TO_HOST: usize = 2 << 20;
 /// A component's file.
 pub const COMPONENT_FILE: usize = 4 << 20;
+/// A sigstore bundle beside it.
+pub const BUNDLE_FILE: u64 = 1 << 20;
 /// Bytes of code in one component: Cranelift takes about 1.4 s for each MiB.
 pub const COMPONENT_CODE: usize = 3 << 20;
 /// Bytes of one function: what the compiler does to one may grow faster than its size.

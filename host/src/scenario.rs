@@ -12,6 +12,8 @@ use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::capability::docker::proof::ContainerId;
 use crate::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
 use crate::capability::process::recorded::{Recorded, RecordedProcess};
+use crate::capability::{Machine, Warnings, Workload};
+use crate::config::Configuration;
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
 
@@ -116,15 +118,46 @@ impl Scenario {
         serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// Attests the scenario's process with the built-in policy, in the sandbox, as a real one.
+    /// The scenario of this program: what a policy is tried on before anything was attested.
+    pub fn built_in() -> Option<Scenario> {
+        serde_json::from_str(include_str!("../../fixtures/scenarios/v2-systemd.json")).ok()
+    }
+
+    /// The scenario's process, on its machine.
+    pub fn workload(&self) -> Workload {
+        let processes = Arc::new(self.recorded_processes());
+        let machine = Machine {
+            docker: Arc::new(self.containers(processes.clone())),
+            processes,
+            sigstore: None,
+            verbose: false,
+            extensions: Vec::new(),
+            warnings: Warnings::default(),
+        };
+        Workload::new(Arc::new(machine), self.pid)
+    }
+
+    fn recorded_processes(&self) -> Recorded {
+        Recorded { processes: self.processes.clone(), now: self.now }
+    }
+
+    fn containers(&self, processes: Arc<Recorded>) -> Containers {
+        Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true)
+    }
+
+    /// Attests the scenario's process, in the sandbox, as a real one: with the policy and the extensions of its configuration.
     pub async fn run(&self) -> Result<Explanation, Error> {
+        let configuration = crate::config::load(Some("example.org"), &self.config)?;
+        self.run_with(configuration).await
+    }
+
+    /// The same with another configuration than its own.
+    pub async fn run_with(&self, configuration: Configuration) -> Result<Explanation, Error> {
         let broken =
             |error: wasmtime::Error| Error::Fault(Fault::Malformed(format!("the sandbox cannot be made: {error}")));
-        let processes = Arc::new(Recorded { processes: self.processes.clone(), now: self.now });
+        let processes = Arc::new(self.recorded_processes());
         let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(broken)?;
-        let docker = Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true);
-        let configuration = crate::config::load(Some("example.org"), &self.config)?;
-        attestor.configure_with(configuration, docker).await?;
+        attestor.configure_with(configuration, self.containers(processes)).await?;
         attestor.explain(self.pid).await
     }
 }

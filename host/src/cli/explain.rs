@@ -86,6 +86,7 @@ fn question(import: &Import) -> String {
             format!("docker.container: claims to be in container \"{id}\" of {}", engine_name(engine))
         }
         Import::Verify => "sigstore.verify: is the image signed?".to_owned(),
+        Import::Credentials => "the grant process of an extension: whose process is it?".to_owned(),
     }
 }
 
@@ -122,6 +123,10 @@ fn told(told: &Told) -> (String, Vec<String>) {
             );
             (text, names)
         }
+        Told::Credentials(Ok(Some(credentials))) => {
+            (format!("uid {}, gid {}", credentials.uid, credentials.gid), Vec::new())
+        }
+        Told::Credentials(Ok(None)) => ("nothing: the process is gone".to_owned(), Vec::new()),
         Told::Verify(Ok(Judged::Skipped)) => ("skipped".to_owned(), Vec::new()),
         Told::Verify(Ok(Judged::Omitted)) => ("omitted".to_owned(), Vec::new()),
         Told::Verify(Ok(Judged::Verified(verified))) => {
@@ -140,7 +145,8 @@ fn told(told: &Told) -> (String, Vec<String>) {
         | Told::CgroupMounts(Err(fault))
         | Told::JobObjectNames(Err(fault))
         | Told::Container(Err(fault))
-        | Told::Verify(Err(fault)) => (format!("an error: {}", fault_text(fault)), Vec::new()),
+        | Told::Verify(Err(fault))
+        | Told::Credentials(Err(fault)) => (format!("an error: {}", fault_text(fault)), Vec::new()),
     }
 }
 

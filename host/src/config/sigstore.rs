@@ -52,6 +52,29 @@ pub struct Sigstore {
     pub max_entries: usize,
 }
 
+impl Default for Sigstore {
+    /// What nothing written means.
+    fn default() -> Sigstore {
+        Sigstore {
+            identities: Identities::default(),
+            skipped_images: Vec::new(),
+            rekor_url: REKOR.to_owned(),
+            ignore_tlog: false,
+            ignore_attestations: false,
+            ignore_sct: false,
+            require_attestations: true,
+            on_failure: OnFailure::Deny,
+            registry_credentials: BTreeMap::new(),
+            insecure_registries: BTreeSet::new(),
+            registry_ca: Vec::new(),
+            trusted_root: None,
+            public_keys: Vec::new(),
+            ttl: TTL,
+            max_entries: ENTRIES,
+        }
+    }
+}
+
 /// `on_failure`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
@@ -262,6 +285,7 @@ mod tests {
     #[test]
     fn nothing_written_means_the_defaults() {
         let defaults = sigstore("").unwrap();
+        assert_eq!(defaults, Sigstore::default());
         assert_eq!(defaults.rekor_url, REKOR);
         assert!(defaults.require_attestations && !defaults.ignore_tlog && defaults.identities.is_empty());
         assert_eq!((defaults.on_failure, defaults.ttl, defaults.max_entries), (OnFailure::Deny, TTL, ENTRIES));

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{PidNamespace, Process, Processes, Stat, parse_stat};
+use super::{Credentials, PidNamespace, Process, Processes, Stat, parse_credentials, parse_stat};
 use crate::limits;
 
 /// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
