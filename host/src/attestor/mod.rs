@@ -28,7 +28,7 @@ use crate::telemetry::metrics::Metrics;
 pub struct Attestor {
     sandbox: Arc<Sandbox>,
     builtin: Arc<Policy>,
-    loader: Loader,
+    loader: Arc<Loader>,
     processes: Arc<dyn Processes>,
     current: ArcSwapOption<Snapshot>,
     /// One change at a time. No attestation ever takes it.
@@ -86,7 +86,7 @@ impl Attestor {
         let (sandbox, builtin) = engine::with_builtin()?;
         let sandbox = Arc::new(sandbox);
         Ok(Attestor {
-            loader: Loader::new(Arc::clone(&sandbox)),
+            loader: Arc::new(Loader::new(Arc::clone(&sandbox))),
             sandbox,
             builtin,
             processes,
@@ -95,6 +95,21 @@ impl Attestor {
             history: History::new(metrics.clone()),
             metrics,
         })
+    }
+
+    /// An attestor of another machine with the same sandbox, and what was compiled for it.
+    #[must_use]
+    pub fn beside(&self, processes: Arc<dyn Processes>) -> Attestor {
+        Attestor {
+            sandbox: Arc::clone(&self.sandbox),
+            builtin: Arc::clone(&self.builtin),
+            loader: Arc::clone(&self.loader),
+            processes,
+            current: ArcSwapOption::empty(),
+            changing: tokio::sync::Mutex::default(),
+            history: History::default(),
+            metrics: Metrics::disabled(),
+        }
     }
 
     /// What is in use.
@@ -136,7 +151,13 @@ impl Attestor {
         let mut workload = Workload::new(Arc::clone(&current.machine), pid);
         if let Some(selectors) = current.answers.reuse(&mut workload) {
             let policy = Arc::clone(&current.policy);
-            return Ok(Run { outcome: Ok(selectors), workload: Some(workload), policy, derived: Vec::new(), reused: true });
+            return Ok(Run {
+                outcome: Ok(selectors),
+                workload: Some(workload),
+                policy,
+                derived: Vec::new(),
+                reused: true,
+            });
         }
         // In a box of its own: the future of the way that every call takes stays small.
         Ok(Box::pin(self.run_policy(&current, workload)).await)

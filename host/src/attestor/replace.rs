@@ -84,7 +84,10 @@ impl Attestor {
         }
         for (name, component) in components(&snapshot.configuration) {
             if component.pin == Pin::Unpinned {
-                tracing::warn!("{name}: unpinned: whoever can write to {} decides about selectors", component.path.display());
+                tracing::warn!(
+                    "{name}: unpinned: whoever can write to {} decides about selectors",
+                    component.path.display()
+                );
             }
         }
         if !linux::may_read_namespaces() {
@@ -253,11 +256,7 @@ impl Attestor {
     }
 
     /// The new policy, if the file holds another one than the one that runs.
-    async fn reload_policy(
-        &self,
-        current: &Snapshot,
-        component: &Component,
-    ) -> Result<Option<Arc<Policy>>, LoadError> {
+    async fn reload_policy(&self, current: &Snapshot, component: &Component) -> Result<Option<Arc<Policy>>, LoadError> {
         let policy = self.load_policy(component, current.verifier.clone()).await?;
         if policy.digest == current.policy.digest {
             return Ok(None);

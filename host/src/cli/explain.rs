@@ -27,6 +27,15 @@ pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> 
         writeln!(out, "an earlier answer was used again: all that led to it still holds")?;
     }
     let elapsed = style.dim(&format!("in all {}", time(explanation.elapsed)));
+    for derived in &explanation.derived {
+        let what = match &derived.outcome {
+            Ok(1) => "1 selector".to_owned(),
+            Ok(count) => format!("{count} selectors"),
+            Err(error) => style.bad(&printable(&error.to_string())),
+        };
+        let name = style.bold(&format!("extension {}", derived.name));
+        writeln!(out, "{name} ({}): {what}  {}", derived.digest, style.dim(&time(derived.elapsed)))?;
+    }
     match explanation.outcome {
         Ok(selectors) if selectors.is_empty() => {
             writeln!(out, "{} no selectors: the process is not ours  {elapsed}", style.bold("answer"))?;

@@ -90,8 +90,7 @@ impl Grants {
 
 impl fmt::Display for Grants {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all =
-            [("labels", self.labels), ("env", self.env), ("image", self.image), ("process", self.process)];
+        let all = [("labels", self.labels), ("env", self.env), ("image", self.image), ("process", self.process)];
         let granted: Vec<&str> = all.iter().filter_map(|(name, granted)| granted.then_some(*name)).collect();
         formatter.write_str(if granted.is_empty() { "nothing" } else { "" })?;
         formatter.write_str(&granted.join(", "))
@@ -147,12 +146,7 @@ fn check_name(name: &str, others: &[Extension]) -> Result<(), String> {
     }
 }
 
-fn component(
-    key: &str,
-    raw: raw::Component,
-    wrong: &mut Vec<String>,
-    notes: &mut Vec<String>,
-) -> Option<Component> {
+fn component(key: &str, raw: raw::Component, wrong: &mut Vec<String>, notes: &mut Vec<String>) -> Option<Component> {
     let before = wrong.len();
     let path = absolute(&format!("{key}.path"), &raw.path, wrong);
     let signature = [("bundle", &raw.bundle), ("identity", &raw.identity), ("issuer", &raw.issuer)];
@@ -194,7 +188,9 @@ fn component(
             Pin::Unpinned
         }
         _ => {
-            wrong.push(format!("{key}: sha256, bundle with identity and issuer, and unpinned exclude each other: write one"));
+            wrong.push(format!(
+                "{key}: sha256, bundle with identity and issuer, and unpinned exclude each other: write one"
+            ));
             Pin::Unpinned
         }
     };
@@ -227,7 +223,9 @@ fn digests(key: &str, values: &[String], wrong: &mut Vec<String>) -> Vec<String>
         let hex = value.strip_prefix("sha256:").unwrap_or(value);
         match hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             true => digests.push(format!("sha256:{hex}")),
-            false => wrong.push(format!("{key}.sha256: {value:?} is no digest: write 64 lowercase hex digits, as sha256sum prints")),
+            false => wrong.push(format!(
+                "{key}.sha256: {value:?} is no digest: write 64 lowercase hex digits, as sha256sum prints"
+            )),
         }
     }
     digests
@@ -246,7 +244,9 @@ mod tests {
 
     #[test]
     fn a_policy_is_pinned_or_signed_or_said_to_be_neither() {
-        let pinned = configured(&format!("policy {{ path = \"/p.wasm\" sha256 = \"{DIGEST}\" settings = {{ b = \"2\" a = \"1\" }} }}"));
+        let pinned = configured(&format!(
+            "policy {{ path = \"/p.wasm\" sha256 = \"{DIGEST}\" settings = {{ b = \"2\" a = \"1\" }} }}"
+        ));
         let policy = pinned.unwrap().policy.unwrap();
         assert_eq!(policy.pin, Pin::Digests(vec![format!("sha256:{DIGEST}")]));
         assert_eq!(policy.settings, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
@@ -288,13 +288,27 @@ mod tests {
             (format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" unpinned = true }}"), "exclude each other"),
             (format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" {signed} }}"), "exclude each other"),
             ("policy { path = \"/p\" bundle = \"/b\" }".to_owned(), "policy.identity is missing"),
-            ("policy { path = \"/p\" bundle = \"/b\" issuer = \"i\" identity = \"a(\" }".to_owned(), "\"a(\" is no regular expression"),
-            (format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" allow_older = true }}"), "policy.allow_older is for signed"),
-            (format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" grants = [\"env\"] }}"), "unknown configurations detected: policy.grants"),
-            (format!("extension \"Label\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"), "extension \"Label\": the name may have"),
+            (
+                "policy { path = \"/p\" bundle = \"/b\" issuer = \"i\" identity = \"a(\" }".to_owned(),
+                "\"a(\" is no regular expression",
+            ),
+            (
+                format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" allow_older = true }}"),
+                "policy.allow_older is for signed",
+            ),
+            (
+                format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" grants = [\"env\"] }}"),
+                "unknown configurations detected: policy.grants",
+            ),
+            (
+                format!("extension \"Label\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"),
+                "extension \"Label\": the name may have",
+            ),
             (format!("extension \"image-id\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"), "looks like a built-in kind"),
             (
-                format!("extension \"a-b\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}\nextension \"ab\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"),
+                format!(
+                    "extension \"a-b\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}\nextension \"ab\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"
+                ),
                 "extension \"ab\": the name looks like that of extension \"a-b\"",
             ),
             (

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::Invalid;
 use super::component::{self, Component, Extension};
 use super::raw::Raw;
 use super::sigstore::{self, Sigstore};
-use super::Invalid;
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";

@@ -84,7 +84,9 @@ pub enum Refused {
         found: Version,
     },
     /// An import that the world does not have.
-    #[error("it imports {import:?}, which a component of the world {world} may not: nothing but {PACKAGE}… exists for it")]
+    #[error(
+        "it imports {import:?}, which a component of the world {world} may not: nothing but {PACKAGE}… exists for it"
+    )]
     ForeignImport {
         /// The import's name.
         import: String,

@@ -121,10 +121,9 @@ impl Sandbox {
             Ok(Err(text)) if text.len() > limits::GUEST_TEXT => {
                 Err(extension.error(format_args!("its error text is longer than {} bytes", limits::GUEST_TEXT)))
             }
-            Ok(Err(text)) => Err(Error::Refused {
-                name: extension.name.clone(),
-                reason: store.data().without_values(&text),
-            }),
+            Ok(Err(text)) => {
+                Err(Error::Refused { name: extension.name.clone(), reason: store.data().without_values(&text) })
+            }
             Err(error) => Err(extension.error(broken(&error, &store))),
         }
     }

@@ -160,7 +160,10 @@ fn check(bytes: &[u8], pin: &Pin, verifier: Option<&Sigstore>) -> Result<(), (St
             let found = digest(bytes);
             match digests.contains(&found) {
                 true => Ok(()),
-                false => Err((Step::Pin, format!("its digest is {found}, which sha256 does not list ({})", digests.join(", ")))),
+                false => Err((
+                    Step::Pin,
+                    format!("its digest is {found}, which sha256 does not list ({})", digests.join(", ")),
+                )),
             }
         }
         Pin::Signed { bundle, signers, .. } => {

@@ -5,6 +5,7 @@
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod recorded;
+pub mod recording;
 
 use std::io;
 use std::sync::Arc;
@@ -84,7 +85,9 @@ pub fn parse_credentials(status: &[u8]) -> io::Result<Credentials> {
     };
     match (effective(b"Uid:"), effective(b"Gid:")) {
         (Some(uid), Some(gid)) => Ok(Credentials { uid, gid }),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "status has no Uid and Gid as proc_pid_status(5) has them")),
+        _ => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "status has no Uid and Gid as proc_pid_status(5) has them"))
+        }
     }
 }
 
