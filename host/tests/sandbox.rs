@@ -154,7 +154,7 @@ async fn attest(sandbox: &Sandbox, policy: &Policy) -> Result<Vec<String>, Error
 
 async fn attest_component(component: &[u8]) -> Result<Vec<String>, Error> {
     let sandbox = Sandbox::new().unwrap();
-    let policy = sandbox.compile(component).unwrap();
+    let policy = sandbox.policy_of(component).await.unwrap();
     attest(&sandbox, &policy).await
 }
 
@@ -182,7 +182,7 @@ async fn a_policy_that_breaks_a_limit_fails_its_own_call_only() {
         ("outside", outside, "contract"),
         ("log for ever", log, "called the host more than"),
     ] {
-        let policy = sandbox.compile(&component).unwrap();
+        let policy = sandbox.policy_of(&component).await.unwrap();
         let error = attest(&sandbox, &policy).await.unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, Error::Policy { .. }) && text.contains(&policy.digest), "{name}: {text}");
@@ -338,12 +338,12 @@ fn a_component_with_another_import_or_without_the_export_is_refused_by_name() {
         ),
         ("(component)", "docker-attestor:policy/attestor@1.0.0"),
     ] {
-        let error = sandbox.compile(&wat::parse_str(text).unwrap()).err().expect(text);
+        let error = sandbox.policy_of(&wat::parse_str(text).unwrap()).await.err().expect(text);
         assert!(format!("{error:#}").contains(name), "{error:#}");
     }
     for bytes in [&b""[..], b"random bytes", b"\0asm\x01\0\0\0"] {
-        assert!(sandbox.compile(bytes).is_err());
+        assert!(sandbox.policy_of(bytes).await.is_err());
     }
     let large = vec![0; docker_attestor::limits::COMPONENT_FILE + 1];
-    assert!(sandbox.compile(&large).err().unwrap().to_string().contains("may have"));
+    assert!(sandbox.policy_of(&large).await.err().unwrap().to_string().contains("bytes: at most"));
 }
