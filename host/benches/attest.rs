@@ -146,6 +146,7 @@ fn sandbox(criterion: &mut Criterion) {
     let machine = Arc::new(Machine {
         processes,
         docker,
+        sigstore: None,
         verbose: false,
         extensions: vec!["compose".to_owned()],
         warnings: Warnings::default(),

@@ -85,16 +85,12 @@ impl Attestor {
                 docker
             }
         };
-        let (sigstore, trust) = verifier(&configuration)?;
+        let (sigstore, trust) = verifier(&configuration).await?;
         // Its verdicts stay if it judges as before.
         let kept = current.as_ref().and_then(|current| current.machine.sigstore.clone());
-        let sigstore = match (sigstore, kept) {
-            (Some(new), Some(kept)) if kept.same(&new) => Some(kept),
-            (new, _) => new.map(|new| {
-                let sigstore = Arc::new(new);
-                tokio::spawn(Sigstore::refresh(Arc::downgrade(&sigstore)));
-                sigstore
-            }),
+        let (sigstore, fresh) = match (sigstore, kept) {
+            (Some(new), Some(kept)) if kept.same(&new) => (Some(kept), None),
+            (new, _) => (new.clone(), new),
         };
         let snapshot = self.snapshot(configuration, docker, sigstore);
         let notes = self.judge(&snapshot).await?;
@@ -109,13 +105,16 @@ impl Attestor {
         }
         tracing::info!(policy = %snapshot.policy.digest, docker = %snapshot.configuration.docker, "configured");
         self.current.store(Some(Arc::new(snapshot)));
+        if let Some(sigstore) = fresh {
+            tokio::spawn(Sigstore::refresh(Arc::downgrade(&sigstore)));
+        }
         Ok(())
     }
 
     /// Puts a configuration to use whose engine is `docker`: a recorded one, or one of a test.
     pub async fn configure_with(&self, configuration: Configuration, docker: Containers) -> Result<(), Error> {
-        let (sigstore, _) = verifier(&configuration)?;
-        let snapshot = self.snapshot(configuration, Arc::new(docker), sigstore.map(Arc::new));
+        let (sigstore, _) = verifier(&configuration).await?;
+        let snapshot = self.snapshot(configuration, Arc::new(docker), sigstore);
         self.judge(&snapshot).await?;
         self.current.store(Some(Arc::new(snapshot)));
         Ok(())
@@ -124,8 +123,8 @@ impl Attestor {
     /// Judges a configuration as [`Attestor::configure`] does, and changes nothing. Answers what is worth knowing.
     pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
         let docker = self.engine(&configuration);
-        let (sigstore, trust) = verifier(&configuration)?;
-        let snapshot = self.snapshot(configuration, docker, sigstore.map(Arc::new));
+        let (sigstore, trust) = verifier(&configuration).await?;
+        let snapshot = self.snapshot(configuration, docker, sigstore);
         let mut notes = self.judge(&snapshot).await?;
         notes.extend(trust);
         notes.extend(snapshot.configuration.notes);
@@ -245,10 +244,13 @@ impl Attestor {
 }
 
 /// The verifier that a configuration asks for, and what is worth knowing of it.
-fn verifier(configuration: &Configuration) -> Result<(Option<Sigstore>, Vec<String>), Error> {
-    let Some(options) = &configuration.sigstore else { return Ok((None, Vec::new())) };
-    let (sigstore, notes) = Sigstore::new(options).map_err(Error::Configuration)?;
-    Ok((Some(sigstore), notes))
+async fn verifier(configuration: &Configuration) -> Result<(Option<Arc<Sigstore>>, Vec<String>), Error> {
+    let Some(options) = configuration.sigstore.clone() else { return Ok((None, Vec::new())) };
+    // It reads files, which may be on a network's filesystem.
+    let made = tokio::task::spawn_blocking(move || Sigstore::new(&options)).await;
+    let made = made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned()));
+    let (sigstore, notes) = made.map_err(Error::Configuration)?;
+    Ok((Some(Arc::new(sigstore)), notes))
 }
 
 fn same_engine(one: &Configuration, other: &Configuration) -> bool {

@@ -97,6 +97,14 @@ pub const SIGNATURE_LAYER: usize = 1 << 20;
 pub const ATTESTATION_LAYER: usize = 32 << 20;
 /// Signatures of an image in one place: layers of a manifest, or referrers.
 pub const SIGNATURES: usize = 1_000;
+/// Bytes of signatures and attestations that are fetched for one image.
+pub const VERIFICATION_BYTES: usize = 128 << 20;
+/// Good signatures of an image that become selectors, seven each: more would be more selectors than an answer may have.
+pub const GOOD_SIGNATURES: usize = 500;
+/// Threads that judge signatures at the same time.
+pub const JUDGING: usize = 2;
+/// Log entries that are asked for in one verification.
+pub const LOG_QUESTIONS: usize = 16;
 /// Pages of referrers.
 pub const REFERRERS_PAGES: usize = 32;
 /// The body of an error that a registry answers; nobody reads it.
@@ -122,7 +130,8 @@ pub const REPO_DIGESTS: usize = 16;
 pub const REPO_DIGESTS_TTL: Duration = Duration::from_secs(60);
 /// Images whose repo digests are kept.
 pub const REPO_DIGESTS_KEPT: usize = 1_024;
-/// How long an attestation waits for the verification of its image, which goes on without it: less than the attestation has.
+/// When an attestation no longer waits for the verification of its image, which goes on without it: before the attestation's
+/// own time is over, from its start on.
 pub const VERIFY_WAIT: Duration = Duration::from_secs(9);
 /// Attestations that wait for verifications; the next is refused.
 pub const VERIFY_WAITERS: usize = 1_024;

@@ -131,6 +131,7 @@ fn workload() -> Workload {
     let machine = Machine {
         processes,
         docker,
+        sigstore: None,
         verbose: false,
         extensions: vec!["compose".to_owned()],
         warnings: Warnings::default(),

@@ -168,12 +168,14 @@ pub struct Workload {
     /// /proc/PID/cgroup, read once: what the policy claims from is what the proof holds against.
     cgroup: Option<Result<Arc<[u8]>, Fault>>,
     asked: Vec<Asked>,
+    started: tokio::time::Instant,
 }
 
 impl Workload {
     /// The workload with this pid.
     pub fn new(machine: Arc<Machine>, pid: i32) -> Workload {
-        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new() }
+        let started = tokio::time::Instant::now();
+        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new(), started }
     }
 
     /// The names of the configured extensions.
@@ -261,7 +263,7 @@ impl Workload {
                     match Arc::clone(&self.machine).docker.repo_digests(&id).await {
                         Ok(repo_digests) => {
                             let image = Image { repo_digests: &repo_digests, manifest: manifest.as_deref() };
-                            let (told, note) = sigstore.verify(image).await;
+                            let (told, note) = sigstore.verify(image, self.started + limits::VERIFY_WAIT).await;
                             (Told::Verify(told), note)
                         }
                         Err(fault) => {

@@ -104,7 +104,9 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
             && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
             && url.query().is_none()
     }) {
-        wrong.push(format!("sigstore.rekor_url: {rekor_url:?} is no URL of a log: write one such as {REKOR:?}"));
+        // What stands before an @ may be a password.
+        let shown = rekor_url.rsplit_once('@').map_or(rekor_url.clone(), |(_, rest)| format!("…@{rest}"));
+        wrong.push(format!("sigstore.rekor_url: {shown:?} is no URL of a log: write one such as {REKOR:?}"));
     }
     let on_failure = match raw.on_failure.as_str() {
         "" | "deny" => OnFailure::Deny,
