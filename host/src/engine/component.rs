@@ -209,24 +209,24 @@ impl Description {
     /// # Errors
     /// What it is, or which import it has, that it must not.
     pub fn check(&self, expected: World) -> Result<(), Refused> {
+        // Whatever else is wrong with it: what it wants of the machine is said by name.
+        if let Some(import) = self.imports.iter().find(|import| contract(import).is_none()) {
+            return Err(Refused::ForeignImport { import: import.clone(), world: expected });
+        }
         let (found, version) = self.world()?;
-        if version.major != CONTRACT.major {
-            return Err(Refused::OtherMajor { found: version });
+        let versions = self.imports.iter().filter_map(|import| contract(import)).map(|(_, version)| version);
+        if let Some(found) = [version].into_iter().chain(versions).find(|version| version.major != CONTRACT.major) {
+            return Err(Refused::OtherMajor { found });
         }
         if found != expected {
             return Err(Refused::OtherWorld { found, expected });
         }
-        for import in &self.imports {
-            match contract(import) {
-                None => return Err(Refused::ForeignImport { import: import.clone(), world: expected }),
-                Some((_, found)) if found.major != CONTRACT.major => return Err(Refused::OtherMajor { found }),
-                Some((interface, _)) if !expected.imports().contains(&interface) => {
-                    return Err(Refused::MissingImport { import: import.clone(), world: expected });
-                }
-                Some(_) => {}
-            }
+        let missing =
+            |import: &&String| contract(import).is_some_and(|(interface, _)| !expected.imports().contains(&interface));
+        match self.imports.iter().find(missing) {
+            Some(import) => Err(Refused::MissingImport { import: import.clone(), world: expected }),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
