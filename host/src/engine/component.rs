@@ -144,6 +144,9 @@ impl Description {
             code: 0,
         };
         within(bytes.len(), limits::COMPONENT_FILE, "bytes")?;
+        if !bytes.starts_with(b"\0asm") {
+            return Err(Refused::Malformed("it does not begin as WebAssembly does".to_owned()));
+        }
         let malformed = |error: wasmparser::BinaryReaderError| Refused::Malformed(error.to_string());
         let (mut depth, mut parts) = (0_u32, 0_u32);
         for payload in Parser::new(0).parse_all(bytes) {

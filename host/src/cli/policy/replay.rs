@@ -69,14 +69,18 @@ impl Candidate {
         Ok(configuration)
     }
 
-    async fn run(&self, attestor: &Attestor, scenario: &Scenario) -> Result<Explanation, Failure> {
-        let configuration = self.put(scenario.configuration()?)?;
+    /// What the scenario comes to with this component.
+    async fn run(&self, attestor: &Attestor, scenario: &Scenario) -> Result<Result<Explanation, Error>, Failure> {
+        let configuration = match scenario.configuration() {
+            Ok(configuration) => self.put(configuration)?,
+            Err(refused) => return Ok(Err(refused)),
+        };
         match scenario.run_beside(attestor, configuration).await {
             // The component cannot be used at all: not the scenario's affair.
             Err(Error::Configuration(why)) if !matches!(scenario.expect, Expect::Error { .. }) => {
                 Err(Failure::Usage(why))
             }
-            outcome => Ok(outcome?),
+            outcome => Ok(outcome),
         }
     }
 }
@@ -127,8 +131,7 @@ pub(super) async fn test(
     for (path, scenario) in scenarios(paths)? {
         let shown = printable(&path.display().to_string());
         let outcome = candidate.run(&attestor, &scenario).await;
-        let explanation = outcome.map_err(|failure| Failure::Usage(format!("{}: {failure}", path.display())))?;
-        let outcome = Ok(explanation);
+        let outcome = outcome.map_err(|failure| Failure::Usage(format!("{}: {failure}", path.display())))?;
         match scenario.expect.judge(&outcome) {
             Ok(()) => {
                 passed += 1;
@@ -167,10 +170,9 @@ pub(super) async fn diff(
     let (mut same, mut changed) = (0, 0);
     for (path, scenario) in scenarios(paths)? {
         let answer = async |candidate: &Candidate| {
-            let explanation = candidate.run(&attestor, &scenario).await;
-            let explanation =
-                explanation.map_err(|failure| Failure::Usage(format!("{}: {failure}", path.display())))?;
-            Ok::<_, Failure>(match explanation.outcome {
+            let outcome = candidate.run(&attestor, &scenario).await;
+            let outcome = outcome.map_err(|failure| Failure::Usage(format!("{}: {failure}", path.display())))?;
+            Ok::<_, Failure>(match outcome.and_then(|explanation| explanation.outcome) {
                 Ok(selectors) => selectors,
                 Err(error) => vec![format!("error {}: {error}", code_name(error.code()))],
             })
