@@ -105,7 +105,7 @@ pub(crate) fn judge_case(case: &Path, artifact: Option<&Path>) -> Result<Report,
         true => {
             let identity = text("identity").map_or(IDENTITY.to_owned(), |text| text.trim().to_owned());
             let issuer = text("issuer").map_or(ISSUER.to_owned(), |text| text.trim().to_owned());
-            Identities::new(&BTreeMap::from([(issuer, vec![identity])])).unwrap().0
+            Identities::new("identity", &BTreeMap::from([(issuer, vec![identity])])).unwrap().0
         }
         false => Identities::default(),
     };
@@ -141,12 +141,10 @@ pub(crate) async fn attestor(plugin_data: &str, repo_digests: Vec<String>, manif
     let id = "0123456789abcdef".repeat(4);
     let process = |nspid: [i32; 2]| RecordedProcess {
         cgroup: vec![format!("0::/docker/{id}")],
-        mountinfo: Vec::new(),
         start_time: 1,
         pid_namespaces: vec![2, 1],
         nspid: nspid.to_vec(),
-        pid_namespace_creator: None,
-        denied: Vec::new(),
+        ..RecordedProcess::default()
     };
     let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
     let processes = Arc::new(Recorded { processes, now: 2 });
