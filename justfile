@@ -122,12 +122,12 @@ demo: build
 test: guest
     cargo test --release --workspace
 
-# Run the end-to-end tests: a real engine and the real go-plugin client
-e2e *arguments: build
+# Run the end-to-end tests: a real engine, a real registry and the real go-plugin client
+e2e *arguments: build world
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e.sh {{ arguments }}
 
 # Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
-e2e-docker29 *arguments: build
+e2e-docker29 *arguments: build world
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh e2e.sh {{ arguments }}
 
 # Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`
@@ -192,6 +192,11 @@ fuzz seconds="60": guest
         echo "== $name"
         cargo fuzz run --target-dir "$CARGO_TARGET_DIR" "$name" -- -max_total_time={{ seconds }} -timeout=10
     done
+
+# What signs the end-to-end tests' images: target/release/sigstore-world
+[private]
+world:
+    cargo build --release --package sigstore-world
 
 [private]
 deny-tool:
