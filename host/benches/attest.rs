@@ -18,6 +18,7 @@ use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_
 use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
 use docker_attestor::capability::{Import, Machine, Warnings, Workload};
 use docker_attestor::config;
+use docker_attestor::engine::component::Description;
 use docker_attestor::engine::Sandbox;
 use docker_attestor::telemetry::metrics::Metrics;
 use docker_attestor_policy::attest as native;
@@ -245,6 +246,34 @@ fn sandbox(criterion: &mut Criterion) {
     });
 }
 
+/// One call of an extension in its fresh sandbox: what it adds to an attestation that runs the policy.
+fn extension(criterion: &mut Criterion) {
+    let Some(path) = std::env::var_os("BENCH_EXTENSION") else {
+        println!("skipped: BENCH_EXTENSION names no extension (just bench-parts builds guest/examples/compose)");
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let text = format!("extension \"compose\" {{ path = {path:?} unpinned = true grants = [\"labels\"] }}");
+    let configured = config::load(Some("example.org"), &text).unwrap().extensions.remove(0);
+    let bytes: Arc<[u8]> = std::fs::read(path).unwrap().into();
+    let sandbox = Sandbox::new().unwrap();
+    let compiled = runtime.block_on(sandbox.compile(Arc::clone(&bytes))).unwrap();
+    let extension = sandbox.extension(&compiled, Description::of(&bytes).unwrap(), &configured).unwrap();
+    let mut container = container(ID);
+    container.labels.push(("com.docker.compose.project".to_owned(), "shop".to_owned()));
+    let granted = extension.granted(&container, None);
+    let derived = runtime.block_on(sandbox.derive(&extension, &container, &granted)).unwrap();
+    assert_eq!(derived, ["compose:project:shop"]);
+    criterion.bench_function("an extension, in a fresh sandbox", |bencher| {
+        bencher.iter(|| {
+            runtime.block_on(async {
+                let granted = extension.granted(&container, None);
+                sandbox.derive(&extension, black_box(&container), &granted).await.unwrap().len()
+            })
+        });
+    });
+}
+
 /// The verdict on an image that was verified before, as each attestation asks for it.
 fn verdict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -277,5 +306,5 @@ fn verdict(criterion: &mut Criterion) {
     assert!(each < BOUND, "a kept verdict takes {each:?}, more than {BOUND:?}");
 }
 
-criterion_group!(benches, logic, proof, sandbox, verdict);
+criterion_group!(benches, logic, proof, sandbox, extension, verdict);
 criterion_main!(benches);
