@@ -138,6 +138,10 @@ bench *arguments: build
 bench-docker29 *arguments: build
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh bench.sh {{ arguments }}
 
+# Swap policies under load, and hold what callers see to the bounds: nothing fails, nothing is delayed, nothing grows
+swap-under-load *arguments: build
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/swap.sh {{ arguments }}
+
 # Measure what an attestation is made of: matcher, locator, parsers, proof, the sandbox beside its native twin
 bench-parts: guest
     cargo bench --package docker-attestor --bench attest -- --noplot
