@@ -43,8 +43,8 @@ fn encode(world: &str, version: &str, module: &str) -> Vec<u8> {
 }
 
 const MEMORY: &str = r#"
-    (memory (export "memory") 1)
-    (global $top (mut i32) (i32.const 32768))
+    (memory (export "memory") 4)
+    (global $top (mut i32) (i32.const 65536))
     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
         (local $at i32)
         (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
@@ -96,9 +96,9 @@ fn result(selectors: &[&str]) -> String {
         at += u32::try_from(selector.len()).unwrap();
     }
     let mut head = vec![0, 0, 0, 0];
-    head.extend(u32::to_le_bytes(1_024));
+    head.extend(u32::to_le_bytes(131_072));
     head.extend(u32::try_from(selectors.len()).unwrap().to_le_bytes());
-    format!("(data (i32.const 1024) \"{}\") (data (i32.const 64) \"{}\") {data}", escaped(&list), escaped(&head))
+    format!("(data (i32.const 131072) \"{}\") (data (i32.const 64) \"{}\") {data}", escaped(&list), escaped(&head))
 }
 
 /// The component with a version of its author's, and so with other bytes.

@@ -20,6 +20,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::style::Style;
 use crate::attestor::{Attestor, Explanation};
+use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, Configuration, Invalid};
 use crate::error::{Error, printable};
 use crate::plugin::{self, Environment};
@@ -228,8 +229,10 @@ impl Failure {
 
 /// What a person may do about an error, beside what its text says.
 fn advice(error: &Error) -> Option<&'static str> {
-    match error.code() {
-        tonic::Code::Unavailable => Some("If the engine runs and its socket refuses this user: run this as root."),
+    match error {
+        Error::Fault(Fault::Unavailable(text)) if text.starts_with("container engine") => {
+            Some("If the engine runs and its socket refuses this user: run this as root.")
+        }
         _ => None,
     }
 }

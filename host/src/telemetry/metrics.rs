@@ -183,8 +183,8 @@ async fn send_batch(mut client: MetricsClient<Channel>, batch: &mut BTreeMap<Ser
         if let Some(val) = entry.get().gauge {
             let gauge = SetGaugeRequest { key: key(entry.key().counter), val, labels };
             match tokio::time::timeout(CALL, client.set_gauge(gauge)).await {
-                // An agent that has no gauges has the rest.
-                Ok(Err(status)) if status.code() != Code::Unimplemented => return Err(status),
+                // An agent that refuses gauges has the rest.
+                Ok(Err(status)) if status.code() == Code::Unavailable => return Err(status),
                 _ => drop(entry.remove()),
             }
             continue;
