@@ -10,6 +10,7 @@ use std::fmt;
 use self::hcl1::{Decode, Item, Rejected, Value};
 use self::raw::Raw;
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
+pub(crate) use self::sigstore::{is_host, registry_name};
 pub use self::validated::{ApiVersion, Configuration, Endpoint};
 
 /// Why a configuration is refused: everything that is wrong with it.
