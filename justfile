@@ -163,6 +163,11 @@ vectors: guest
     cargo test --release --package docker-attestor-policy --test vectors -- --nocapture
     cargo test --release --package docker-attestor --test locator -- --nocapture
 
+# Hold what our tests sign to sigstore's own JavaScript verifier (needs Node and npm; installs into fixtures/peers)
+sigstore-peers:
+    npm ci --prefix fixtures/peers
+    cargo test --release --package sigstore-world --test peers -- --nocapture
+
 # Hold the configuration's parser to what the Go HCL decoder answers (ATTESTOR_HCL1_ORACLE names the folder)
 hcl1-oracle: guest
     cargo test --release --package docker-attestor --test hcl1_oracle -- --nocapture

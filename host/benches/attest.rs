@@ -34,12 +34,10 @@ fn cgroup() -> Vec<String> {
 fn recorded() -> Recorded {
     let process = |nspid: [i32; 2]| RecordedProcess {
         cgroup: cgroup(),
-        mountinfo: Vec::new(),
         start_time: 1,
         pid_namespaces: vec![2, 1],
         nspid: nspid.to_vec(),
-        pid_namespace_creator: None,
-        denied: Vec::new(),
+        ..RecordedProcess::default()
     };
     Recorded { processes: BTreeMap::from([(100, process([100, 1])), (101, process([101, 7]))]), now: 2 }
 }

@@ -10,3 +10,15 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     additional_derives: [PartialEq],
 });
+
+/// The world `extension`.
+pub mod extension {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "extension",
+        with: { "docker-attestor:policy/log@1.0.0": super::docker_attestor::policy::log },
+        imports: { default: trappable },
+        exports: { default: async },
+        additional_derives: [PartialEq],
+    });
+}

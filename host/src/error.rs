@@ -29,6 +29,24 @@ pub enum Error {
         /// What it did.
         reason: String,
     },
+    /// An extension trapped, broke a limit, or returned what no selector may be.
+    #[error("extension {name:?} ({digest}): {reason}")]
+    Extension {
+        /// Its name.
+        name: String,
+        /// The digest of its component.
+        digest: String,
+        /// What it did.
+        reason: String,
+    },
+    /// An extension answered with an error of its own.
+    #[error("extension {name:?}: {reason}")]
+    Refused {
+        /// Its name.
+        name: String,
+        /// Its words, without values that it was told.
+        reason: String,
+    },
     /// Too many calls at once.
     #[error("over capacity: {0} attestations are waiting for a sandbox")]
     Exhausted(usize),
@@ -48,7 +66,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Error::Configuration(_) | Error::InvalidPid(_) => Code::InvalidArgument,
-            Error::NotConfigured => Code::FailedPrecondition,
+            Error::NotConfigured | Error::Refused { .. } => Code::FailedPrecondition,
             Error::Fault(fault) => match fault {
                 Fault::Workload(_) | Fault::NotConfigured(_) | Fault::Policy(_) => Code::FailedPrecondition,
                 Fault::Denied(_) | Fault::Unverified(_) => Code::PermissionDenied,
@@ -57,7 +75,7 @@ impl Error {
                 Fault::Deadline(_) => Code::DeadlineExceeded,
                 Fault::Exhausted(_) => Code::ResourceExhausted,
             },
-            Error::Policy { .. } => Code::Internal,
+            Error::Policy { .. } | Error::Extension { .. } => Code::Internal,
             Error::Exhausted(_) => Code::ResourceExhausted,
             Error::Deadline(_) => Code::DeadlineExceeded,
         }

@@ -54,6 +54,35 @@ pub const GUEST_STACK: usize = 512 << 10;
 pub const GUEST_TO_HOST: usize = 2 << 20;
 /// A component's file.
 pub const COMPONENT_FILE: usize = 4 << 20;
+/// A sigstore bundle beside it.
+pub const BUNDLE_FILE: u64 = 1 << 20;
+/// Bytes of code in one component: Cranelift takes about 1.4 s for each MiB.
+pub const COMPONENT_CODE: usize = 3 << 20;
+/// Bytes of one function: what the compiler does to one may grow faster than its size.
+pub const COMPONENT_FUNCTION: usize = 128 << 10;
+/// Functions of one component. The built-in policy has some 300.
+pub const COMPONENT_FUNCTIONS: u32 = 20_000;
+/// Modules and components in one component, and how deep they may nest: what wit-component makes nests once.
+pub const COMPONENT_PARTS: u32 = 64;
+/// How deep components may nest.
+pub const COMPONENT_DEPTH: u32 = 4;
+/// Imports and exports of one component.
+pub const COMPONENT_NAMES: usize = 256;
+/// How long a component is compiled; what takes longer is given up, and no other compiled until it has ended.
+pub const COMPILATION: Duration = Duration::from_secs(20);
+/// Compiled components that are kept by their digest, so that going back to one takes no compiler.
+pub const COMPILED_KEPT: usize = 8;
+/// How often the files of policies and extensions are looked at; a change counts when two looks agree on it.
+pub const FILE_WATCH: Duration = Duration::from_millis(500);
+/// Recorded workloads that a new policy is tried on.
+pub const TRIALS: usize = 16;
+
+/// Extensions.
+pub const EXTENSIONS: usize = 16;
+/// Selectors of one extension.
+pub const EXTENSION_SELECTORS: usize = 64;
+/// Bytes of one of them, without the extension's name.
+pub const EXTENSION_SELECTOR: usize = 1 << 10;
 /// Sandboxes that exist at the same time.
 pub const SANDBOXES: u32 = 64;
 /// Calls that wait for a sandbox; the next is refused.
@@ -97,6 +126,14 @@ pub const SIGNATURE_LAYER: usize = 1 << 20;
 pub const ATTESTATION_LAYER: usize = 32 << 20;
 /// Signatures of an image in one place: layers of a manifest, or referrers.
 pub const SIGNATURES: usize = 1_000;
+/// Bytes of signatures and attestations that are fetched for one image.
+pub const VERIFICATION_BYTES: usize = 128 << 20;
+/// Good signatures of an image that become selectors, seven each: more would be more selectors than an answer may have.
+pub const GOOD_SIGNATURES: usize = 500;
+/// Threads that judge signatures at the same time.
+pub const JUDGING: usize = 2;
+/// Log entries that are asked for in one verification.
+pub const LOG_QUESTIONS: usize = 16;
 /// Pages of referrers.
 pub const REFERRERS_PAGES: usize = 32;
 /// The body of an error that a registry answers; nobody reads it.
@@ -124,7 +161,8 @@ pub const REPO_DIGESTS: usize = 16;
 pub const REPO_DIGESTS_TTL: Duration = Duration::from_secs(60);
 /// Images whose repo digests are kept.
 pub const REPO_DIGESTS_KEPT: usize = 1_024;
-/// How long an attestation waits for the verification of its image, which goes on without it: less than the attestation has.
+/// When an attestation no longer waits for the verification of its image, which goes on without it: before the attestation's
+/// own time is over, from its start on.
 pub const VERIFY_WAIT: Duration = Duration::from_secs(9);
 /// Attestations that wait for verifications; the next is refused.
 pub const VERIFY_WAITERS: usize = 1_024;

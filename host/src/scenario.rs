@@ -5,31 +5,33 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::attestor::{Attestor, Error, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::capability::docker::proof::ContainerId;
 use crate::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
 use crate::capability::process::recorded::{Recorded, RecordedProcess};
+use crate::capability::{Machine, Warnings, Workload};
+use crate::config::Configuration;
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
 
 /// One scenario.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// What machine this is, and what the scenario shows.
     pub description: String,
     /// The `plugin_data`; empty for the defaults.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub config: String,
     /// The process that is attested.
     pub pid: i32,
     /// The processes, by pid.
     pub processes: BTreeMap<i32, RecordedProcess>,
     /// When the engine is asked, in clock ticks since boot; after everything, if it is not said.
-    #[serde(default = "after_everything")]
+    #[serde(default = "after_everything", skip_serializing_if = "is_after_everything")]
     pub now: u64,
     /// What the Docker engine answers, by container id. Other ids it does not know.
     #[serde(default)]
@@ -42,46 +44,74 @@ fn after_everything() -> u64 {
     u64::MAX
 }
 
+fn is_after_everything(now: &u64) -> bool {
+    *now == after_everything()
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// What the engine answers for one container.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recording {
     /// Another id than was asked for; a lying engine.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub id: Option<String>,
     /// `State.Pid`.
     pub pid: i32,
     /// `HostConfig.PidMode`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pid_mode: String,
     /// The uid of the engine's process.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub engine_uid: u32,
     /// `Config.Labels`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub labels: BTreeMap<String, String>,
     /// `Config.Env`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub env: Vec<String>,
     /// `Config.Image`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub image: String,
     /// `Image`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub image_id: Option<String>,
     /// `RepoDigests` of the image.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub repo_digests: Vec<String>,
     /// `ImageManifestDescriptor.digest`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub image_manifest_digest: Option<String>,
     /// Instead of an answer: the engine is away.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unavailable: bool,
 }
 
+impl Recording {
+    /// What an engine answered.
+    pub fn of(inspected: &Inspected) -> Recording {
+        let Inspected { container, pid, pid_mode, engine_uid } = inspected;
+        Recording {
+            id: None,
+            pid: *pid,
+            pid_mode: pid_mode.clone(),
+            engine_uid: *engine_uid,
+            labels: container.labels.iter().cloned().collect(),
+            env: container.env.clone(),
+            image: container.image.clone(),
+            image_id: container.image_id.clone(),
+            repo_digests: Vec::new(),
+            image_manifest_digest: container.image_manifest_digest.clone(),
+            unavailable: false,
+        }
+    }
+}
+
 /// What an attestation must come to.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Expect {
     /// These selectors, in this order; none when the process is not ours.
@@ -116,15 +146,54 @@ impl Scenario {
         serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// Attests the scenario's process with the built-in policy, in the sandbox, as a real one.
+    /// The scenario of this program: what a policy is tried on before anything was attested.
+    pub fn built_in() -> Option<Scenario> {
+        serde_json::from_str(include_str!("../../fixtures/scenarios/v2-systemd.json")).ok()
+    }
+
+    /// The scenario's process, on its machine.
+    pub fn workload(&self) -> Workload {
+        let processes = Arc::new(self.recorded_processes());
+        let machine = Machine {
+            docker: Arc::new(self.containers(processes.clone())),
+            processes,
+            sigstore: None,
+            verbose: false,
+            extensions: Vec::new(),
+            warnings: Warnings::default(),
+        };
+        Workload::new(Arc::new(machine), self.pid)
+    }
+
+    fn recorded_processes(&self) -> Recorded {
+        Recorded { processes: self.processes.clone(), now: self.now }
+    }
+
+    fn containers(&self, processes: Arc<Recorded>) -> Containers {
+        Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true)
+    }
+
+    /// What its own configuration means.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn configuration(&self) -> Result<Configuration, Error> {
+        Ok(crate::config::load(Some("example.org"), &self.config)?)
+    }
+
+    /// Attests the scenario's process, in the sandbox, as a real one: with the policy and the extensions of its configuration.
     pub async fn run(&self) -> Result<Explanation, Error> {
         let broken =
             |error: wasmtime::Error| Error::Fault(Fault::Malformed(format!("the sandbox cannot be made: {error}")));
-        let processes = Arc::new(Recorded { processes: self.processes.clone(), now: self.now });
-        let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(broken)?;
-        let docker = Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true);
-        let configuration = crate::config::load(Some("example.org"), &self.config)?;
-        attestor.configure_with(configuration, docker).await?;
+        let attestor = Attestor::of(Arc::new(Recorded::default()), Metrics::disabled()).map_err(broken)?;
+        self.run_beside(&attestor, self.configuration()?).await
+    }
+
+    /// The same with another configuration than its own, and in the sandbox of `attestor`.
+    pub async fn run_beside(&self, attestor: &Attestor, configuration: Configuration) -> Result<Explanation, Error> {
+        let processes = Arc::new(self.recorded_processes());
+        let attestor = attestor.beside(processes.clone());
+        attestor.configure_with(configuration, self.containers(processes)).await?;
         attestor.explain(self.pid).await
     }
 }

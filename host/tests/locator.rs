@@ -68,8 +68,7 @@ fn process(case: &Value) -> RecordedProcess {
         start_time: 0,
         pid_namespaces: vec![1],
         nspid: vec![1],
-        pid_namespace_creator: None,
-        denied: Vec::new(),
+        ..RecordedProcess::default()
     }
 }
 

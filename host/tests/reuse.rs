@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::capability::docker::proof::ContainerId;
 use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
-use docker_attestor::capability::process::{PidNamespace, Process, Processes, Stat};
+use docker_attestor::capability::process::{Credentials, PidNamespace, Process, Processes, Stat};
 use docker_attestor::config;
 use docker_attestor::telemetry::metrics::Metrics;
 use proptest::prelude::*;
@@ -95,6 +95,10 @@ impl Process for Opened {
 
     fn owner(&self) -> io::Result<u32> {
         Ok(0)
+    }
+
+    fn credentials(&self) -> io::Result<Credentials> {
+        Ok(Credentials { uid: 0, gid: 0 })
     }
 
     fn alive(&self) -> bool {

@@ -39,7 +39,7 @@ fn judge(case: &Path, bundles: &Path) -> Result<Report, String> {
         true => {
             let identity = text("identity").map_or(IDENTITY.to_owned(), |text| text.trim().to_owned());
             let issuer = text("issuer").map_or(ISSUER.to_owned(), |text| text.trim().to_owned());
-            Identities::new(&BTreeMap::from([(issuer, vec![identity])])).unwrap().0
+            Identities::new("identity", &BTreeMap::from([(issuer, vec![identity])])).unwrap().0
         }
         false => Identities::default(),
     };

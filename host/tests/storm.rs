@@ -57,12 +57,10 @@ impl Engine for Shared {
 fn containers(engine: &Arc<Slow>) -> Arc<Containers> {
     let init = RecordedProcess {
         cgroup: vec![format!("0::/docker/{}", id(0))],
-        mountinfo: Vec::new(),
         start_time: 1,
         pid_namespaces: vec![2, 1],
         nspid: vec![100, 1],
-        pid_namespace_creator: None,
-        denied: Vec::new(),
+        ..RecordedProcess::default()
     };
     let processes = Arc::new(Recorded { processes: BTreeMap::from([(100, init)]), now: 2 });
     Arc::new(Containers::new(Box::new(Shared(Arc::clone(engine))), processes, true))

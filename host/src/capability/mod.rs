@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use self::docker::proof::{ContainerId, Proven};
 use self::docker::{Containers, Fetched};
-use self::process::{Process, Processes};
+use self::process::{Credentials, Process, Processes};
 use self::sigstore::{Image, Judged, Sigstore};
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::process::CgroupMount;
@@ -97,6 +97,8 @@ pub enum Import {
     Container(Engine, String),
     /// `sigstore.verify`
     Verify,
+    /// The grant `process` of an extension: asked by the host.
+    Credentials,
 }
 
 /// What a policy was told.
@@ -112,6 +114,8 @@ pub enum Told {
     Container(Result<Option<Proven>, Fault>),
     /// `sigstore.verify`
     Verify(Result<Judged, Fault>),
+    /// The grant `process`; none when the process is gone
+    Credentials(Result<Option<Credentials>, Fault>),
 }
 
 impl Hash for Told {
@@ -134,6 +138,7 @@ impl Told {
             Told::JobObjectNames(told) => told.is_err(),
             Told::Container(told) => told.is_err(),
             Told::Verify(told) => told.is_err(),
+            Told::Credentials(told) => told.is_err(),
         }
     }
 }
@@ -168,12 +173,14 @@ pub struct Workload {
     /// /proc/PID/cgroup, read once: what the policy claims from is what the proof holds against.
     cgroup: Option<Result<Arc<[u8]>, Fault>>,
     asked: Vec<Asked>,
+    started: tokio::time::Instant,
 }
 
 impl Workload {
     /// The workload with this pid.
     pub fn new(machine: Arc<Machine>, pid: i32) -> Workload {
-        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new() }
+        let started = tokio::time::Instant::now();
+        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new(), started }
     }
 
     /// The names of the configured extensions.
@@ -202,6 +209,36 @@ impl Workload {
             Told::Container(Ok(Some(container))) => Some(container),
             _ => None,
         })
+    }
+
+    /// The container that extensions may know of: there is one only if the policy obtained exactly one.
+    pub fn only_container(&self) -> Option<&Proven> {
+        let mut obtained = self.asked.iter().filter_map(|asked| match &asked.told {
+            Told::Container(Ok(Some(container))) => Some(container),
+            _ => None,
+        });
+        let first = obtained.next()?;
+        obtained.all(|other| other == first).then_some(first)
+    }
+
+    /// A workload that was recorded: what was told is told again, and to everything else it is a process that is gone.
+    pub fn recorded(machine: Arc<Machine>, pid: i32, recorded: &[(Import, Told)]) -> Workload {
+        let asked = recorded.iter().map(|(import, told)| Asked {
+            import: import.clone(),
+            told: told.clone(),
+            note: "recorded".to_owned(),
+            elapsed: Duration::ZERO,
+        });
+        Workload { asked: asked.collect(), process: Some(None), ..Workload::new(machine, pid) }
+    }
+
+    /// Answers a question that was not recorded, without asking anybody.
+    pub fn not_recorded(&mut self, import: Import) {
+        let told = match &import {
+            Import::Verify => Told::Verify(Err(Fault::NotConfigured("not recorded".to_owned()))),
+            _ => Told::Container(Ok(None)),
+        };
+        self.record(import, told, "not recorded".to_owned(), Instant::now());
     }
 
     /// Answers a question without waiting; `None` when it takes [`Workload::fetch`] first.
@@ -237,6 +274,7 @@ impl Workload {
                 }
                 Err(told) => told,
             },
+            Import::Credentials => self.credentials(),
         };
         self.record(import.clone(), told, note, started);
         self.asked.last().map(|asked| &asked.told)
@@ -261,7 +299,7 @@ impl Workload {
                     match Arc::clone(&self.machine).docker.repo_digests(&id).await {
                         Ok(repo_digests) => {
                             let image = Image { repo_digests: &repo_digests, manifest: manifest.as_deref() };
-                            let (told, note) = sigstore.verify(image).await;
+                            let (told, note) = sigstore.verify(image, self.started + limits::VERIFY_WAIT).await;
                             (Told::Verify(told), note)
                         }
                         Err(fault) => {
@@ -373,6 +411,23 @@ impl Workload {
             Err(fault) => crate::error::fault_text(fault).to_owned(),
         };
         (Told::CgroupMounts(mounts), note)
+    }
+
+    fn credentials(&mut self) -> (Told, String) {
+        let credentials = match self.process() {
+            Ok(Some(process)) => match process.credentials() {
+                Ok(credentials) => Ok(Some(credentials)),
+                Err(error) => process::fault("status", self.pid, &error).map(|()| None),
+            },
+            Ok(None) => Ok(None),
+            Err(fault) => Err(fault),
+        };
+        let note = match &credentials {
+            Ok(Some(_)) => format!("read /proc/{}/status", self.pid),
+            Ok(None) => format!("process {} is gone", self.pid),
+            Err(fault) => crate::error::fault_text(fault).to_owned(),
+        };
+        (Told::Credentials(credentials), note)
     }
 
     /// Clause a: only a whole id may reach the engine, and only so many.

@@ -27,6 +27,15 @@ pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> 
         writeln!(out, "an earlier answer was used again: all that led to it still holds")?;
     }
     let elapsed = style.dim(&format!("in all {}", time(explanation.elapsed)));
+    for derived in &explanation.derived {
+        let what = match &derived.outcome {
+            Ok(1) => "1 selector".to_owned(),
+            Ok(count) => format!("{count} selectors"),
+            Err(error) => style.bad(&printable(&error.to_string())),
+        };
+        let name = style.bold(&format!("extension {}", derived.name));
+        writeln!(out, "{name} ({}): {what}  {}", derived.digest, style.dim(&time(derived.elapsed)))?;
+    }
     match explanation.outcome {
         Ok(selectors) if selectors.is_empty() => {
             writeln!(out, "{} no selectors: the process is not ours  {elapsed}", style.bold("answer"))?;
@@ -86,6 +95,7 @@ fn question(import: &Import) -> String {
             format!("docker.container: claims to be in container \"{id}\" of {}", engine_name(engine))
         }
         Import::Verify => "sigstore.verify: is the image signed?".to_owned(),
+        Import::Credentials => "the grant process of an extension: whose process is it?".to_owned(),
     }
 }
 
@@ -122,6 +132,10 @@ fn told(told: &Told) -> (String, Vec<String>) {
             );
             (text, names)
         }
+        Told::Credentials(Ok(Some(credentials))) => {
+            (format!("uid {}, gid {}", credentials.uid, credentials.gid), Vec::new())
+        }
+        Told::Credentials(Ok(None)) => ("nothing: the process is gone".to_owned(), Vec::new()),
         Told::Verify(Ok(Judged::Skipped)) => ("skipped".to_owned(), Vec::new()),
         Told::Verify(Ok(Judged::Omitted)) => ("omitted".to_owned(), Vec::new()),
         Told::Verify(Ok(Judged::Verified(verified))) => {
@@ -140,7 +154,8 @@ fn told(told: &Told) -> (String, Vec<String>) {
         | Told::CgroupMounts(Err(fault))
         | Told::JobObjectNames(Err(fault))
         | Told::Container(Err(fault))
-        | Told::Verify(Err(fault)) => (format!("an error: {}", fault_text(fault)), Vec::new()),
+        | Told::Verify(Err(fault))
+        | Told::Credentials(Err(fault)) => (format!("an error: {}", fault_text(fault)), Vec::new()),
     }
 }
 

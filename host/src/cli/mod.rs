@@ -6,6 +6,7 @@
 mod attest;
 mod explain;
 mod log;
+mod policy;
 mod style;
 mod validate;
 mod verify;
@@ -87,6 +88,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Look at policies and extensions, test them on recorded workloads, and see which run
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -239,6 +243,7 @@ impl Command {
             Command::Explain { target } => explain::run(target, out, style).await,
             Command::Validate { config } => validate::run(config, out, style).await,
             Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
+            Command::Policy(command) => command.run(out, style).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "docker-attestor", &mut script);

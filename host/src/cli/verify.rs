@@ -31,13 +31,22 @@ pub(super) async fn run(
     let sigstore = Arc::new(sigstore);
     let examination = waiting(sigstore.examine(image), || sigstore.doing()).await.map_err(Failure::Usage)?;
     writeln!(out, "{}", style.bold(&printable(image)))?;
+    if sigstore.skips(image) {
+        writeln!(
+            out,
+            "{}",
+            style.bold("skipped_images has it: the plugin does not verify it, and makes no sigstore selector")
+        )?;
+    }
     for note in notes.iter().chain(configuration.notes.iter().filter(|note| note.starts_with("sigstore"))) {
         writeln!(out, "{}", style.dim(&printable(note)))?;
     }
     print(&examination, out, style)?;
     Ok(match examination.outcome {
         Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(_) if examination.away.is_empty() => ExitCode::FAILURE,
+        // No verdict: it could not be asked.
+        Err(_) => ExitCode::from(2),
     })
 }
 
@@ -56,7 +65,10 @@ fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::
             let signatures = if count == 1 { "signature" } else { "signatures" };
             writeln!(out, "\n{}: {count} good {signatures}{attested}", style.good("verified"))
         }
-        Err(why) => writeln!(out, "\n{}: {}", style.bad("not verified"), printable(why)),
+        Err(why) if examination.away.is_empty() => {
+            writeln!(out, "\n{}: {}", style.bad("not verified"), printable(why))
+        }
+        Err(why) => writeln!(out, "\n{}: {}", style.bad("could not be verified, try again"), printable(why)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration: what the agent sends, what was written in it, what it means.
 
+mod component;
 pub mod hcl1;
 mod raw;
 mod sigstore;
@@ -7,6 +8,7 @@ mod validated;
 
 use std::fmt;
 
+pub use self::component::{Component, Extension, Grants, Pin};
 use self::hcl1::{Decode, Item, Rejected, Value};
 use self::raw::Raw;
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};

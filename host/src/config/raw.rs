@@ -158,16 +158,16 @@ impl Decode for Secret {
 /// `policy { … }`, `extension "NAME" { … }`
 #[derive(Debug, Default)]
 pub(super) struct Component {
-    path: String,
-    sha256: OneOrMore,
-    bundle: String,
-    identity: String,
-    issuer: String,
-    unpinned: bool,
-    allow_older: bool,
-    grants: Vec<String>,
-    on_failure: String,
-    settings: BTreeMap<String, String>,
+    pub(super) path: String,
+    pub(super) sha256: OneOrMore,
+    pub(super) bundle: String,
+    pub(super) identity: String,
+    pub(super) issuer: String,
+    pub(super) unpinned: bool,
+    pub(super) allow_older: bool,
+    pub(super) grants: Vec<String>,
+    pub(super) on_failure: String,
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 impl Decode for Component {
@@ -192,7 +192,7 @@ impl Decode for Component {
 
 /// `"…"` or `["…", "…"]`
 #[derive(Debug, Default)]
-struct OneOrMore(Vec<String>);
+pub(super) struct OneOrMore(pub(super) Vec<String>);
 
 impl Decode for OneOrMore {
     fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {

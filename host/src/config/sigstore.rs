@@ -54,13 +54,50 @@ pub struct Sigstore {
     pub max_entries: usize,
 }
 
+impl Default for Sigstore {
+    /// What nothing written means.
+    fn default() -> Sigstore {
+        Sigstore {
+            identities: Identities::default(),
+            skipped_images: Vec::new(),
+            rekor_url: REKOR.to_owned(),
+            ignore_tlog: false,
+            ignore_attestations: false,
+            ignore_sct: false,
+            require_attestations: true,
+            on_failure: OnFailure::Deny,
+            registry_credentials: BTreeMap::new(),
+            insecure_registries: BTreeSet::new(),
+            registry_ca: Vec::new(),
+            trusted_root: None,
+            public_keys: Vec::new(),
+            ttl: TTL,
+            max_entries: ENTRIES,
+        }
+    }
+}
+
 /// `on_failure`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
     /// The attestation fails.
     Deny,
-    /// The selectors of the container, without any of sigstore.
+    /// The selectors come without what failed.
     Omit,
+}
+
+impl OnFailure {
+    /// The value of `key`; "deny" if there is none.
+    pub(super) fn parse(key: &str, text: &str, wrong: &mut Vec<String>) -> OnFailure {
+        match text {
+            "" | "deny" => OnFailure::Deny,
+            "omit" => OnFailure::Omit,
+            other => {
+                wrong.push(format!("{key}: {other:?} is neither \"deny\" nor \"omit\""));
+                OnFailure::Deny
+            }
+        }
+    }
 }
 
 /// A registry's credentials.
@@ -81,7 +118,7 @@ impl fmt::Debug for Credentials {
 /// Checks every value; also what is worth knowing.
 pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut Vec<String>) -> Option<Sigstore> {
     let before = wrong.len();
-    let identities = match Identities::new(&raw.allowed_identities) {
+    let identities = match Identities::new("sigstore.allowed_identities", &raw.allowed_identities) {
         Ok((identities, worth_knowing)) => {
             notes.extend(worth_knowing);
             identities
@@ -106,14 +143,7 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
             without_user(&rekor_url)
         ));
     }
-    let on_failure = match raw.on_failure.as_str() {
-        "" | "deny" => OnFailure::Deny,
-        "omit" => OnFailure::Omit,
-        other => {
-            wrong.push(format!("sigstore.on_failure: {other:?} is neither \"deny\" nor \"omit\""));
-            OnFailure::Deny
-        }
-    };
+    let on_failure = OnFailure::parse("sigstore.on_failure", &raw.on_failure, wrong);
     let registry_credentials = credentials(raw.registry_credentials, wrong);
     let mut insecure_registries = BTreeSet::new();
     for host in raw.insecure_registries {
@@ -279,6 +309,7 @@ mod tests {
     #[test]
     fn nothing_written_means_the_defaults() {
         let defaults = sigstore("").unwrap();
+        assert_eq!(defaults, Sigstore::default());
         assert_eq!(defaults.rekor_url, REKOR);
         assert!(defaults.require_attestations && !defaults.ignore_tlog && defaults.identities.is_empty());
         assert_eq!((defaults.on_failure, defaults.ttl, defaults.max_entries), (OnFailure::Deny, TTL, ENTRIES));

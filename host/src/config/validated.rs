@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Invalid;
+use super::component::{self, Component, Extension};
 use super::raw::Raw;
 use super::sigstore::{self, Sigstore};
 
@@ -32,6 +33,10 @@ pub struct Configuration {
     pub verbose_container_locator_logs: bool,
     /// Verify the image's signatures, if at all.
     pub sigstore: Option<Sigstore>,
+    /// The policy in a file; the built-in one if none.
+    pub policy: Option<Component>,
+    /// Sorted by name.
+    pub extensions: Vec<Extension>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
@@ -91,6 +96,8 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
     };
     let mut notes = vec![note.to_owned()];
     let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut wrong, &mut notes));
+    let policy = raw.policy.and_then(|raw| component::policy(raw, &mut wrong, &mut notes));
+    let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut wrong, &mut notes);
     match docker {
         Some(docker) if wrong.is_empty() => Ok(Configuration {
             docker,
@@ -100,6 +107,8 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
             container_id_cgroup_matchers: matchers,
             verbose_container_locator_logs: raw.verbose_container_locator_logs,
             sigstore,
+            policy,
+            extensions,
             notes,
         }),
         _ => Err(Invalid { notes: wrong }),
@@ -109,10 +118,8 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
 /// The keys that are there, and that nothing is built for.
 fn later(raw: &Raw) -> Vec<&'static str> {
     [
-        ("extension", raw.extension.is_some()),
         ("podman_socket_path", raw.podman_socket_path.is_some()),
         ("podman_socket_path_template", raw.podman_socket_path_template.is_some()),
-        ("policy", raw.policy.is_some()),
         ("rootless_podman_uids", raw.rootless_podman_uids.is_some()),
         ("selectors", raw.selectors.is_some()),
         ("use_rootless_podman", raw.use_rootless_podman.is_some()),
@@ -249,8 +256,8 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_by_name() {
-        let text = "policy { path = \"x\" sha256 = [\"a\"] }\npodman_socket_path = \"unix:///x\"";
-        assert_eq!(notes(text), ["podman_socket_path, policy: not supported yet"]);
+        let text = "selectors {}\npodman_socket_path = \"unix:///x\"";
+        assert_eq!(notes(text), ["podman_socket_path, selectors: not supported yet"]);
     }
 
     #[test]

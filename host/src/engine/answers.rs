@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::trial::Recorded;
 use crate::capability::{Import, Told, Workload};
 use crate::limits;
 
@@ -28,6 +29,8 @@ struct Kept {
 struct Answer {
     asked: Vec<(Import, Told)>,
     selectors: Vec<String>,
+    /// How many of them are the policy's; the rest are the extensions'.
+    of_policy: usize,
 }
 
 impl Answers {
@@ -43,8 +46,18 @@ impl Answers {
         holds.then(|| answer.selectors.clone())
     }
 
-    /// Keeps an answer, unless an error was among what the policy was told.
-    pub fn keep(&self, workload: &Workload, selectors: &[String]) {
+    /// Some of the workloads that were attested, to try another policy on.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = kept.answers.values().take(limits::TRIALS).map(|answer| Recorded {
+            asked: answer.asked.clone(),
+            selectors: answer.selectors.iter().take(answer.of_policy).cloned().collect(),
+        });
+        recorded.collect()
+    }
+
+    /// Keeps an answer, unless an error was among what the policy was told. The first `of_policy` selectors are the policy's.
+    pub fn keep(&self, workload: &Workload, selectors: &[String], of_policy: usize) {
         let asked = workload.asked();
         let Some(first) = asked.first() else { return };
         let bytes: usize = selectors.iter().map(String::len).sum();
@@ -57,6 +70,7 @@ impl Answers {
         let answer = Answer {
             asked: asked.iter().map(|asked| (asked.import.clone(), asked.told.clone())).collect(),
             selectors: selectors.to_vec(),
+            of_policy,
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.answers.len() >= limits::ANSWERS || kept.bytes + bytes > limits::ANSWERS_TOTAL {

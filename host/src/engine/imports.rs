@@ -9,6 +9,7 @@ use crate::bindings::docker_attestor::policy::sigstore::Verdict;
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
 use crate::capability::docker::Container;
+use crate::capability::docker::proof::Proven;
 use crate::capability::process::cgroups;
 use crate::capability::{Import, Told, Workload};
 use crate::error::printable;
@@ -16,20 +17,40 @@ use crate::limits;
 
 /// The state of one call.
 pub(super) struct Call {
-    /// None while settings are validated: there is no workload then.
+    /// Who logs: "policy", or an extension.
+    name: String,
+    /// None while settings are validated, and for extensions: there is no workload then.
     pub(super) workload: Option<Workload>,
+    /// What an extension may have been told of.
+    container: Option<Container>,
     pub(super) limits: StoreLimits,
     /// The question that takes a fetch before the call can go on.
     pub(super) open: Option<Import>,
-    /// The policy's last error line: its panic hook writes there.
+    /// The component's last error line: its panic hook writes there.
     pub(super) panic: Option<String>,
     calls: usize,
     lines: usize,
 }
 
 impl Call {
-    pub(super) fn new(workload: Option<Workload>, limits: StoreLimits) -> Call {
-        Call { workload, limits, open: None, panic: None, calls: 0, lines: 0 }
+    pub(super) fn of_policy(workload: Option<Workload>) -> Call {
+        Call {
+            name: "policy".to_owned(),
+            workload,
+            container: None,
+            limits: StoreLimits::default(),
+            open: None,
+            panic: None,
+            calls: 0,
+            lines: 0,
+        }
+    }
+
+    pub(super) fn of_extension(name: String, container: Container) -> Call {
+        let mut call = Call::of_policy(None);
+        call.name = format!("extension {name}");
+        call.container = Some(container);
+        call
     }
 
     fn count(&mut self) -> Result<()> {
@@ -115,12 +136,13 @@ impl log::Host for Call {
         // Values are taken out of far more than is logged, so that none is cut in two and stays.
         let message = self.without_values(cut(&message, 64 * limits::GUEST_LOG_LINE));
         let text = printable(cut(&message, limits::GUEST_LOG_LINE));
+        let name = &self.name;
         match level {
-            Level::Debug => tracing::debug!(policy = %text, "policy"),
-            Level::Info => tracing::info!(policy = %text, "policy"),
-            Level::Warn => tracing::warn!(policy = %text, "policy"),
+            Level::Debug => tracing::debug!(line = %text, "{name}"),
+            Level::Info => tracing::info!(line = %text, "{name}"),
+            Level::Warn => tracing::warn!(line = %text, "{name}"),
             Level::Error => {
-                tracing::error!(policy = %text, "policy");
+                tracing::error!(line = %text, "{name}");
                 self.panic = Some(text);
             }
         }
@@ -129,11 +151,11 @@ impl log::Host for Call {
 }
 
 impl Call {
-    /// The message without the values that the host handed over: env and labels must not reach the log through a policy.
-    fn without_values(&self, message: &str) -> String {
+    /// The message without the values that the host handed over: env and labels must not reach the log through a component.
+    pub(super) fn without_values(&self, message: &str) -> String {
         let mut message = message.to_owned();
-        let Some(container) = self.workload.as_ref().and_then(Workload::container) else { return message };
-        let container = container.container();
+        let proven = self.workload.as_ref().and_then(Workload::container).map(Proven::container);
+        let Some(container) = proven.or(self.container.as_ref()) else { return message };
         let env = container.env.iter().map(|env| env.split_once('=').map_or(env.as_str(), |(_, value)| value));
         let labels = container.labels.iter().map(|(_, value)| value.as_str());
         for value in env.chain(labels).filter(|value| value.len() >= 3) {
@@ -149,7 +171,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if self.lines > limits::GUEST_LOG_LINES {
             let dropped = self.lines - limits::GUEST_LOG_LINES;
-            tracing::warn!(dropped = %dropped, "policy logged more lines than a call may");
+            tracing::warn!(dropped = %dropped, "{} logged more lines than a call may", self.name);
         }
     }
 }

@@ -2,21 +2,26 @@
 //! own call only.
 
 pub mod answers;
+pub mod component;
+pub mod extension;
 mod imports;
+pub mod load;
 pub mod selectors;
 mod settings;
+pub mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
-use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, Trap};
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
+use self::component::{Description, World};
 use self::imports::Call;
 use self::settings::Allocation;
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
+use crate::bindings::extension::Extension as ExtensionBindings;
 use crate::bindings::{Policy as Bindings, PolicyPre};
 use crate::capability::{Import, Waiting, Workload};
 use crate::error::Error;
@@ -30,9 +35,12 @@ pub const BUILTIN_DIGEST: &str = env!("BUILTIN_POLICY_DIGEST");
 /// Runs policies.
 pub struct Sandbox {
     engine: Engine,
-    linker: Linker<Call>,
+    policies: Linker<Call>,
+    extensions: Linker<Call>,
     slots: Semaphore,
     waiting: AtomicUsize,
+    /// One component is compiled at a time.
+    compiler: Arc<Semaphore>,
 }
 
 /// A policy that is compiled and linked.
@@ -40,6 +48,8 @@ pub struct Policy {
     pre: PolicyPre<Call>,
     /// The digest of its component, `sha256:…`.
     pub digest: String,
+    /// What its author calls its version.
+    pub version: Option<semver::Version>,
 }
 
 impl Sandbox {
@@ -53,9 +63,18 @@ impl Sandbox {
                 Engine::new(&settings::config(Allocation::OnDemand))?
             }
         };
-        let mut linker = Linker::new(&engine);
-        Bindings::add_to_linker::<_, wasmtime::component::HasSelf<Call>>(&mut linker, |call| call)?;
-        Ok(Sandbox { engine, linker, slots: Semaphore::new(limits::SANDBOXES as usize), waiting: AtomicUsize::new(0) })
+        let mut policies = Linker::new(&engine);
+        Bindings::add_to_linker::<_, HasSelf<Call>>(&mut policies, |call| call)?;
+        let mut extensions = Linker::new(&engine);
+        ExtensionBindings::add_to_linker::<_, HasSelf<Call>>(&mut extensions, |call| call)?;
+        Ok(Sandbox {
+            engine,
+            policies,
+            extensions,
+            slots: Semaphore::new(limits::SANDBOXES as usize),
+            waiting: AtomicUsize::new(0),
+            compiler: Arc::new(Semaphore::new(1)),
+        })
     }
 
     /// The policy inside this program.
@@ -63,23 +82,60 @@ impl Sandbox {
     pub fn builtin(&self) -> wasmtime::Result<Policy> {
         // SAFETY: these bytes were made by `build.rs` with this wasmtime and these settings, and are part of the program.
         let component = unsafe { Component::deserialize(&self.engine, BUILTIN)? };
-        self.link(&component, BUILTIN_DIGEST.to_owned())
+        let version = semver::Version::parse(env!("CARGO_PKG_VERSION")).ok();
+        self.link(&component, BUILTIN_DIGEST.to_owned(), version)
     }
 
-    /// Compiles and links a component.
-    pub fn compile(&self, component: &[u8]) -> wasmtime::Result<Policy> {
-        wasmtime::ensure!(
-            component.len() <= limits::COMPONENT_FILE,
-            "a component may have {} bytes, this has {}",
-            limits::COMPONENT_FILE,
-            component.len()
-        );
-        let digest: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
-        self.link(&Component::from_binary(&self.engine, component)?, format!("sha256:{digest}"))
+    /// Compiles a component on a thread of its own, of low priority: calls go on meanwhile.
+    ///
+    /// # Errors
+    /// The compiler's, or that it takes too long. A compilation that is given up still ends by itself, and until then there is
+    /// no other.
+    pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
+        let seconds = limits::COMPILATION.as_secs();
+        let permit = tokio::time::timeout(limits::COMPILATION, Arc::clone(&self.compiler).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(format!("another component has been compiled for {seconds} s: try again when it has ended"));
+        };
+        let engine = self.engine.clone();
+        let (compiled, result) = oneshot::channel();
+        let compiling = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
+            // On Linux the priority is the thread's own (nice(2)); without it only the threads that answer calls wait longer.
+            let _ = rustix::process::nice(10);
+            let _ = compiled.send(Component::from_binary(&engine, &bytes));
+            drop(permit);
+        });
+        compiling.map_err(|error| format!("no thread can be started: {error}"))?;
+        match tokio::time::timeout(limits::COMPILATION, result).await {
+            Ok(Ok(compiled)) => compiled.map_err(|error| format!("{error:#}")),
+            Ok(Err(_)) => Err("the compiler failed".to_owned()),
+            Err(_) => Err(format!("it was not compiled within {seconds} s")),
+        }
     }
 
-    fn link(&self, component: &Component, digest: String) -> wasmtime::Result<Policy> {
-        Ok(Policy { pre: PolicyPre::new(self.linker.instantiate_pre(component)?)?, digest })
+    /// Links a compiled component as a policy.
+    ///
+    /// # Errors
+    /// A function that it imports is not there, or it does not export what its world says.
+    pub fn policy(&self, component: &Component, description: &Description) -> wasmtime::Result<Policy> {
+        self.link(component, description.digest.clone(), description.version.clone())
+    }
+
+    /// Describes, compiles and links a policy.
+    pub async fn policy_of(&self, bytes: &[u8]) -> wasmtime::Result<Policy> {
+        let description = Description::of(bytes)?;
+        description.check(World::Policy)?;
+        let component = self.compile(Arc::from(bytes)).await.map_err(wasmtime::Error::msg)?;
+        self.policy(&component, &description)
+    }
+
+    fn link(
+        &self,
+        component: &Component,
+        digest: String,
+        version: Option<semver::Version>,
+    ) -> wasmtime::Result<Policy> {
+        Ok(Policy { pre: PolicyPre::new(self.policies.instantiate_pre(component)?)?, digest, version })
     }
 
     /// Asks the policy what it thinks of the settings.
@@ -143,7 +199,7 @@ impl Sandbox {
 
     /// A fresh instance of a policy, for one call.
     pub async fn instance(&self, policy: &Policy, workload: Option<Workload>) -> Result<Instance, Error> {
-        let mut store = self.store(workload)?;
+        let mut store = self.store(Call::of_policy(workload))?;
         let bindings = run(policy.pre.instantiate_async(&mut store)).await;
         let bindings = bindings.map_err(|error| policy.broken(&error, &store))?;
         Ok(Instance { store, bindings })
@@ -161,15 +217,16 @@ impl Sandbox {
         }
     }
 
-    fn store(&self, workload: Option<Workload>) -> Result<Store<Call>, Error> {
-        let limits: StoreLimits = StoreLimitsBuilder::new()
+    /// A fresh store with its own fuel and memory.
+    fn store(&self, mut call: Call) -> Result<Store<Call>, Error> {
+        call.limits = StoreLimitsBuilder::new()
             .memory_size(limits::GUEST_MEMORY)
             .memories(1)
             .tables(2)
             .instances(8)
             .trap_on_grow_failure(true)
             .build();
-        let mut store = Store::new(&self.engine, Call::new(workload, limits));
+        let mut store = Store::new(&self.engine, call);
         store.limiter(|call| &mut call.limits);
         store.set_hostcall_fuel(limits::GUEST_TO_HOST);
         let fuel =
@@ -204,21 +261,25 @@ impl Policy {
         Error::Policy { digest: self.digest.clone(), reason: reason.to_string() }
     }
 
-    /// Why a call broke, in the operator's words.
     fn broken(&self, error: &wasmtime::Error, store: &Store<Call>) -> Error {
-        let reason = match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => "it used more CPU than a call may (100 ms)".to_owned(),
-            Some(Trap::StackOverflow) => {
-                format!("it used more stack than a call may ({} KiB)", limits::GUEST_STACK >> 10)
-            }
-            Some(trap) => format!("it trapped: {trap}"),
-            None if error.is::<Elapsed>() => format!("it did not end within {} s", limits::SANDBOX_WALL.as_secs()),
-            None => format!("it broke a limit or the contract: {}", error.root_cause()),
-        };
-        match store.data().panic.as_deref() {
-            Some(panic) => self.error(format_args!("{reason} ({panic})")),
-            None => self.error(reason),
+        self.error(broken(error, store))
+    }
+}
+
+/// Why a call broke, in the operator's words.
+fn broken(error: &wasmtime::Error, store: &Store<Call>) -> String {
+    let reason = match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => "it used more CPU than a call may (100 ms)".to_owned(),
+        Some(Trap::StackOverflow) => {
+            format!("it used more stack than a call may ({} KiB)", limits::GUEST_STACK >> 10)
         }
+        Some(trap) => format!("it trapped: {trap}"),
+        None if error.is::<Elapsed>() => format!("it did not end within {} s", limits::SANDBOX_WALL.as_secs()),
+        None => format!("it broke a limit or the contract: {}", error.root_cause()),
+    };
+    match store.data().panic.as_deref() {
+        Some(panic) => format!("{reason} ({panic})"),
+        None => reason,
     }
 }
 

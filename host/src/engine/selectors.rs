@@ -161,17 +161,23 @@ fn own_kind(kind: &str, selector: &str, extensions: &[String]) -> Result<(), &'s
     if !kind.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.')) {
         return Err("may have a-z, 0-9, _, - and . only");
     }
-    let folded: String = kind.chars().filter(char::is_ascii_alphanumeric).collect();
-    let fold = |kind: &str| kind.replace(['_', '-'], "");
-    if KINDS.iter().any(|built_in| folded == fold(built_in))
-        || SIGNATURE_KINDS.iter().any(|built_in| folded.starts_with(&fold(built_in)))
-    {
+    if looks_built_in(kind) {
         return Err("looks like a built-in kind");
     }
-    if extensions.iter().any(|extension| folded == fold(&extension.to_lowercase())) {
+    if extensions.iter().any(|extension| folded(extension) == folded(kind)) {
         return Err("looks like an extension's name");
     }
     Ok(())
+}
+
+/// Whether a reader could take a kind for a built-in one.
+pub(crate) fn looks_built_in(kind: &str) -> bool {
+    KINDS.iter().any(|built_in| folded(kind) == folded(built_in))
+        || SIGNATURE_KINDS.iter().any(|built_in| folded(kind).starts_with(&folded(built_in)))
+}
+
+fn folded(kind: &str) -> String {
+    kind.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 fn quoted(kind: &str) -> String {

@@ -16,13 +16,15 @@ use super::ServeError;
 const COOKIE: &str = "WorkloadAttestor";
 /// The plugin protocol's version that SPIRE speaks.
 const PROTOCOL: &str = "1";
-/// The beginning of our directories' names.
-const PREFIX: &str = "docker-attestor-";
+/// The beginning of our directories' names; the agent's process id follows, which tells several agents on a host apart.
+pub(super) const PREFIX: &str = "docker-attestor-";
 /// The socket's name in its directory.
 const SOCKET: &str = "plugin.sock";
+/// The name of the socket that tells what is in use.
+pub(super) const STATUS: &str = "status.sock";
 /// Where the directory is made, the first that can be: /run, where only root can write, else /tmp. Not TMPDIR, which is the
 /// agent's.
-const PARENTS: [&str; 2] = ["/run", "/tmp"];
+pub(super) const PARENTS: [&str; 2] = ["/run", "/tmp"];
 /// A directory itself, never what a link of its name leads to.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -138,7 +140,8 @@ impl Socket {
     fn create(parent: &Path) -> io::Result<Socket> {
         for attempt in 0..16 {
             // Names that nobody can take beforehand. mkdir never follows a link and never reuses.
-            let directory = parent.join(format!("{PREFIX}{:016x}", RandomState::new().hash_one(attempt)));
+            let agent = std::os::unix::process::parent_id();
+            let directory = parent.join(format!("{PREFIX}{agent}-{:016x}", RandomState::new().hash_one(attempt)));
             match DirBuilder::new().mode(0o700).create(&directory) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -155,6 +158,11 @@ impl Socket {
 
     fn path(&self) -> PathBuf {
         self.directory.join(SOCKET)
+    }
+
+    /// Listens where [`super::status`] answers.
+    pub(super) fn status(&self) -> io::Result<UnixListener> {
+        UnixListener::bind(self.directory.join(STATUS))
     }
 
     /// The handshake: the one line that ever goes to stdout.
@@ -184,10 +192,11 @@ fn lock(directory: &Path) -> io::Result<File> {
 
 fn remove(directory: &Path) {
     let _ = fs::remove_file(directory.join(SOCKET));
+    let _ = fs::remove_file(directory.join(STATUS));
     let _ = fs::remove_dir(directory);
 }
 
-/// Removes directories of plugins that were killed: of our name, of our user, and locked by nobody. Only the socket and the
+/// Removes directories of plugins that were killed: of our name, of our user, and locked by nobody. Only the sockets and the
 /// empty directory are ever removed, through the opened directory: a link put in its place meanwhile leads nowhere.
 fn remove_dead(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
@@ -199,6 +208,7 @@ fn remove_dead(parent: &Path) {
             && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
         {
             let _ = unlinkat(&directory, SOCKET, AtFlags::empty());
+            let _ = unlinkat(&directory, STATUS, AtFlags::empty());
             let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
         }
     }
@@ -248,6 +258,7 @@ mod tests {
         let dead = parent.path().join("docker-attestor-1-0");
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join("plugin.sock"), b"").unwrap();
+        fs::write(dead.join("status.sock"), b"").unwrap();
         let foreign = parent.path().join("docker-attestor-2-0");
         fs::create_dir(&foreign).unwrap();
         fs::write(foreign.join("precious"), b"").unwrap();

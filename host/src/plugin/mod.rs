@@ -8,6 +8,7 @@ mod handshake;
 mod health;
 mod init;
 mod services;
+pub mod status;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -76,15 +77,32 @@ pub async fn serve(environment: Environment) -> Result<(), ServeError> {
     // SIGINT reaches the whole group on Ctrl-C; the agent stops us in order.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
+    let mut hangups = signal(SignalKind::hangup())?;
     let (socket, listener) = handshake::Socket::bind(&environment)?;
 
     let metrics = Metrics::new();
     let attestor = Arc::new(Attestor::new(metrics.clone()).map_err(ServeError::Sandbox)?);
+    match socket.status() {
+        Ok(listener) => drop(tokio::spawn(status::serve(listener, Arc::clone(&attestor)))),
+        Err(error) => tracing::warn!("there is no status socket, `policy status` will not find this plugin: {error}"),
+    }
+    tokio::spawn(Attestor::watch(Arc::downgrade(&attestor)));
     let stop = Arc::new(watch::Sender::new(false));
     let terminate = Arc::clone(&stop);
+    let reloaded = Arc::clone(&attestor);
     tokio::spawn(async move {
         loop {
             tokio::select! {
+                _ = hangups.recv() => {
+                    let attestor = Arc::clone(&reloaded);
+                    // On its own: a compilation must not hold up a stop.
+                    tokio::spawn(async move {
+                        let outcome = attestor.reload().await;
+                        tracing::info!(
+                            replaced = %outcome.replaced, failed = %outcome.failed, "SIGHUP: looked at policy and extensions again"
+                        );
+                    });
+                }
                 _ = interrupts.recv() => tracing::debug!("SIGINT ignored: the agent stops its plugins in order"),
                 _ = terminations.recv() => {
                     tracing::info!("SIGTERM: a stop is coming");

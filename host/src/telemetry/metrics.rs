@@ -7,10 +7,13 @@
 //! | `docker_attestor.sandbox_traps` | counter | | policy calls that trapped, broke a limit or lied |
 //! | `docker_attestor.engine_calls` | counter | `operation`, `outcome` | calls of the container engine |
 //! | `docker_attestor.engine_call_seconds` | sample | `operation`, `outcome` | how long they took |
+//! | `docker_attestor.component_changes` | counter | `component`, `outcome` | `replaced`, or the step at which that failed |
+//! | `docker_attestor.component_in_use` | gauge | `component`, `digest`, `version`, `since` | 1 for what is in use, 0 for what was |
 //!
 //! Recording never waits: counters are summed and samples kept in a bounded buffer until a task of its own sends them. An agent
 //! without the service, or one that hangs, costs samples, and what was counted is sent when it answers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,9 +26,10 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
 use crate::error::code_name;
+use crate::status::Component;
 
 use self::proto::metrics_client::MetricsClient;
-use self::proto::{AddSampleRequest, IncrCounterRequest, Label};
+use self::proto::{AddSampleRequest, IncrCounterRequest, Label, SetGaugeRequest};
 
 #[expect(unreachable_pub, unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated code")]
 mod proto {
@@ -41,6 +45,9 @@ const BACKOFF: Duration = Duration::from_secs(60);
 /// Samples kept for one series between two sendings; the rest only count.
 const SAMPLES: usize = 64;
 
+/// Gauges that wait to be sent; of more the first are sent.
+const GAUGES: usize = 256;
+
 /// Records. Cheap to clone; all clones record to the same place.
 #[derive(Clone, Default)]
 pub struct Metrics(Option<Arc<Mutex<BTreeMap<Series, Recorded>>>>);
@@ -50,13 +57,17 @@ pub struct Metrics(Option<Arc<Mutex<BTreeMap<Series, Recorded>>>>);
 struct Series {
     counter: &'static str,
     sample: Option<&'static str>,
-    labels: Vec<(&'static str, &'static str)>,
+    labels: Labels,
 }
+
+type Labels = Vec<(&'static str, Cow<'static, str>)>;
 
 #[derive(Default)]
 struct Recorded {
     count: u32,
     seconds: Vec<f32>,
+    /// A gauge, and its value: then nothing is counted.
+    gauge: Option<f32>,
 }
 
 impl Metrics {
@@ -72,7 +83,7 @@ impl Metrics {
 
     /// An attestation was answered.
     pub fn attestation(&self, code: Code, started: Instant) {
-        let labels = vec![("status", code_name(code))];
+        let labels = vec![("status", code_name(code).into())];
         self.record("attestations", Some("attestation_seconds"), labels, started);
     }
 
@@ -83,17 +94,34 @@ impl Metrics {
 
     /// The container engine was called.
     pub fn engine_call(&self, operation: &'static str, outcome: &'static str, started: Instant) {
-        let labels = vec![("operation", operation), ("outcome", outcome)];
+        let labels = vec![("operation", operation.into()), ("outcome", outcome.into())];
         self.record("engine_calls", Some("engine_call_seconds"), labels, started);
     }
 
-    fn record(
-        &self,
-        counter: &'static str,
-        sample: Option<&'static str>,
-        labels: Vec<(&'static str, &'static str)>,
-        started: Instant,
-    ) {
+    /// A component was replaced, or not: then `outcome` is the step that failed.
+    pub fn component_change(&self, name: &str, outcome: &'static str) {
+        let labels = vec![("component", name.to_owned().into()), ("outcome", outcome.into())];
+        self.record("component_changes", None, labels, Instant::now());
+    }
+
+    /// A component is in use from now on, or no longer.
+    pub fn component_in_use(&self, component: &Component, in_use: bool) {
+        let Some(series) = &self.0 else { return };
+        let labels = [
+            ("component", component.name.clone()),
+            ("digest", component.digest.clone()),
+            ("version", component.version.clone().unwrap_or_default()),
+            ("since", component.since.to_string()),
+        ];
+        let labels = labels.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
+        if series.len() < GAUGES {
+            let gauge = series.entry(Series { counter: "component_in_use", sample: None, labels }).or_default();
+            gauge.gauge = Some(if in_use { 1.0 } else { 0.0 });
+        }
+    }
+
+    fn record(&self, counter: &'static str, sample: Option<&'static str>, labels: Labels, started: Instant) {
         let Some(series) = &self.0 else { return };
         let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
         let recorded = series.entry(Series { counter, sample, labels }).or_default();
@@ -107,9 +135,10 @@ impl Metrics {
     fn keep(&self, unsent: BTreeMap<Series, Recorded>) {
         let Some(series) = &self.0 else { return };
         let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
-        for (unsent, Recorded { count, .. }) in unsent {
+        for (unsent, Recorded { count, gauge, .. }) in unsent {
             let recorded = series.entry(unsent).or_default();
             recorded.count = recorded.count.saturating_add(count);
+            recorded.gauge = recorded.gauge.or(gauge);
         }
     }
 
@@ -149,8 +178,16 @@ async fn send_batch(mut client: MetricsClient<Channel>, batch: &mut BTreeMap<Ser
             .key()
             .labels
             .iter()
-            .map(|&(name, value)| Label { name: name.to_owned(), value: value.to_owned() })
+            .map(|(name, value)| Label { name: (*name).to_owned(), value: value.to_string() })
             .collect();
+        if let Some(val) = entry.get().gauge {
+            let gauge = SetGaugeRequest { key: key(entry.key().counter), val, labels };
+            if let Ok(Err(status)) = tokio::time::timeout(CALL, client.set_gauge(gauge)).await {
+                return Err(status);
+            }
+            entry.remove();
+            continue;
+        }
         #[expect(clippy::cast_precision_loss, reason = "the service counts in floats")]
         let counter =
             IncrCounterRequest { key: key(entry.key().counter), val: entry.get().count as f32, labels: labels.clone() };

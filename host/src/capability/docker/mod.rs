@@ -90,6 +90,8 @@ pub struct Containers {
     kept: Mutex<Kept>,
     /// Fetches in flight: however many ask for a container, the engine is asked once.
     flights: Mutex<HashMap<ContainerId, Arc<Flight>>>,
+    /// The same for the repo digests of images.
+    image_flights: Mutex<HashMap<String, Arc<ImageFlight>>>,
     calls: Semaphore,
     stranger_calls: Semaphore,
     waiting: AtomicUsize,
@@ -97,6 +99,7 @@ pub struct Containers {
 
 /// One fetch, and its outcome for all who wait for it.
 type Flight = OnceCell<Result<Fetched, Fault>>;
+type ImageFlight = OnceCell<Result<Arc<[String]>, Fault>>;
 
 #[derive(Default)]
 struct Kept {
@@ -146,6 +149,7 @@ impl Containers {
             namespaces,
             kept: Mutex::default(),
             flights: Mutex::default(),
+            image_flights: Mutex::default(),
             calls: Semaphore::new(limits::ENGINE_CALLS),
             stranger_calls: Semaphore::new(limits::STRANGER_CALLS),
             waiting: AtomicUsize::new(0),
@@ -175,32 +179,26 @@ impl Containers {
 
     /// Asks the engine, once for all who ask at the same time. `claimant` is the uid of the process that claims the container.
     pub async fn fetch(&self, id: &ContainerId, claimant: u32) -> Result<Fetched, Fault> {
-        let waiting = Waiting::new(&self.waiting);
-        if waiting.before >= limits::ENGINE_WAITERS {
-            return Err(Fault::Exhausted(format!(
-                "{} attestations are waiting for the container engine already: is it hanging?",
-                limits::ENGINE_WAITERS
-            )));
-        }
-        let flight = {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(flights.entry(id.clone()).or_default())
-        };
-        // If the caller that asks the engine is cancelled, the next waiter asks.
-        let outcome = flight.get_or_init(|| self.ask(id, claimant)).await.clone();
-        {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            if flights.get(id).is_some_and(|other| Arc::ptr_eq(other, &flight)) {
-                flights.remove(id);
-            }
-        }
-        match outcome {
+        let _waiting = self.wait()?;
+        match once(&self.flights, id, || self.ask(id, claimant)).await {
             // The safety net is over, but the engine is away: what still proves is used.
             Err(fault) => match self.kept().answers.get(id) {
                 Some(known) if known.answer.init.alive() => Ok(Fetched::Answer(Arc::clone(&known.answer))),
                 _ => Err(fault),
             },
             outcome => outcome,
+        }
+    }
+
+    /// Counts one more that waits for the engine.
+    fn wait(&self) -> Result<Waiting<'_>, Fault> {
+        let waiting = Waiting::new(&self.waiting);
+        match waiting.before < limits::ENGINE_WAITERS {
+            true => Ok(waiting),
+            false => Err(Fault::Exhausted(format!(
+                "{} attestations are waiting for the container engine already: is it hanging?",
+                limits::ENGINE_WAITERS
+            ))),
         }
     }
 
@@ -211,8 +209,13 @@ impl Containers {
         (since.elapsed() < limits::REPO_DIGESTS_TTL).then(|| Arc::clone(digests))
     }
 
-    /// The repo digests of an image.
+    /// The repo digests of an image, asked for once for all who ask at the same time.
     pub async fn repo_digests(&self, image: &str) -> Result<Arc<[String]>, Fault> {
+        let _waiting = self.wait()?;
+        once(&self.image_flights, &image.to_owned(), || self.ask_repo_digests(image)).await
+    }
+
+    async fn ask_repo_digests(&self, image: &str) -> Result<Arc<[String]>, Fault> {
         if let Some(known) = self.known_repo_digests(image) {
             return Ok(known);
         }
@@ -221,6 +224,9 @@ impl Containers {
             Arc::from(self.engine.repo_digests(image).await?)
         };
         let mut kept = self.kept();
+        if kept.images.len() >= limits::REPO_DIGESTS_KEPT {
+            kept.sweep(Instant::now());
+        }
         if !digests.is_empty() && kept.images.len() < limits::REPO_DIGESTS_KEPT {
             kept.images.insert(image.to_owned(), (Arc::clone(&digests), Instant::now()));
         }
@@ -312,4 +318,21 @@ impl Containers {
             remedy: "if it does not pass, restart the container: the engine lost track of it",
         }))
     }
+}
+
+/// Does a piece of work once for all who ask for it at the same time. If the caller that does it is cancelled, the next does it.
+async fn once<K, T, Work>(flights: &Mutex<HashMap<K, Arc<OnceCell<T>>>>, key: &K, work: impl FnOnce() -> Work) -> T
+where
+    K: Clone + Eq + std::hash::Hash,
+    T: Clone,
+    Work: Future<Output = T>,
+{
+    let lock = || flights.lock().unwrap_or_else(PoisonError::into_inner);
+    let flight = Arc::clone(lock().entry(key.clone()).or_default());
+    let outcome = flight.get_or_init(work).await.clone();
+    let mut flights = lock();
+    if flights.get(key).is_some_and(|other| Arc::ptr_eq(other, &flight)) {
+        flights.remove(key);
+    }
+    outcome
 }

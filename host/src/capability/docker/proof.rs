@@ -337,12 +337,10 @@ mod tests {
     fn process(cgroup: &[String], namespaces: &[u64]) -> RecordedProcess {
         RecordedProcess {
             cgroup: cgroup.to_vec(),
-            mountinfo: Vec::new(),
             start_time: 1,
             pid_namespaces: namespaces.to_vec(),
             nspid: vec![100, 1],
-            pid_namespace_creator: None,
-            denied: Vec::new(),
+            ..RecordedProcess::default()
         }
     }
 

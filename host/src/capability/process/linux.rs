@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{PidNamespace, Process, Processes, Stat, parse_stat};
+use super::{Credentials, PidNamespace, Process, Processes, Stat, parse_credentials, parse_stat};
 use crate::limits;
 
 /// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
@@ -223,6 +223,10 @@ impl Process for LinuxProcess {
 
     fn owner(&self) -> io::Result<u32> {
         Ok(fstat(&self.dir).map_err(gone)?.st_uid)
+    }
+
+    fn credentials(&self) -> io::Result<Credentials> {
+        parse_credentials(&read_whole(&self.dir, "status")?)
     }
 
     fn alive(&self) -> bool {

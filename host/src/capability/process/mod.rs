@@ -5,6 +5,7 @@
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod recorded;
+pub mod recording;
 
 use std::io;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub trait Process: Send + Sync {
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>>;
     /// Its effective uid; root's for a process that is not dumpable (proc_pid(5)).
     fn owner(&self) -> io::Result<u32>;
+    /// Its effective uid and gid (`Uid` and `Gid` of /proc/PID/status).
+    fn credentials(&self) -> io::Result<Credentials>;
     /// Whether the process still lives. Costs one system call.
     fn alive(&self) -> bool;
 }
@@ -63,6 +66,29 @@ pub struct Stat {
 pub struct PidNamespace {
     /// The inode of the namespace.
     pub inode: u64,
+}
+
+/// The effective ids of a process, in our user namespace (proc_pid_status(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// The effective uid.
+    pub uid: u32,
+    /// The effective gid.
+    pub gid: u32,
+}
+
+/// Parses the lines `Uid:` and `Gid:` of /proc/PID/status: real, effective, saved set and filesystem ids.
+pub fn parse_credentials(status: &[u8]) -> io::Result<Credentials> {
+    let effective = |name: &[u8]| {
+        let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+        std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    match (effective(b"Uid:"), effective(b"Gid:")) {
+        (Some(uid), Some(gid)) => Ok(Credentials { uid, gid }),
+        _ => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "status has no Uid and Gid as proc_pid_status(5) has them"))
+        }
+    }
 }
 
 /// Parses /proc/PID/stat. The command's name, field 2, is the process's own choice and may hold anything, `)` too: fields

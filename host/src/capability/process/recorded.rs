@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{PidNamespace, Process, Processes, Stat};
+use super::{Credentials, PidNamespace, Process, Processes, Stat};
 
 /// The processes of a recorded machine.
 #[derive(Debug, Clone, Default)]
@@ -18,30 +18,40 @@ pub struct Recorded {
 }
 
 /// One recorded process.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedProcess {
     /// Lines of /proc/PID/cgroup.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cgroup: Vec<String>,
     /// Lines of /proc/PID/mountinfo.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mountinfo: Vec<String>,
     /// In clock ticks since boot.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub start_time: u64,
     /// The inodes of its pid namespace and of the ancestors of that, the innermost first.
     #[serde(default = "host_namespace")]
     pub pid_namespaces: Vec<u64>,
     /// `NSpid` of /proc/PID/status.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub nspid: Vec<i32>,
     /// The owner of the user namespace that owns its pid namespace; none for the host's own user namespace.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pid_namespace_creator: Option<u32>,
+    /// Its effective uid.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub uid: u32,
+    /// Its effective gid.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gid: u32,
     /// Reads that the kernel refuses: `cgroup`, `mountinfo`, `pid_namespace`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub denied: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn host_namespace() -> Vec<u64> {
@@ -104,6 +114,10 @@ impl Process for RecordedProcess {
 
     fn owner(&self) -> io::Result<u32> {
         Ok(0)
+    }
+
+    fn credentials(&self) -> io::Result<Credentials> {
+        Ok(Credentials { uid: self.uid, gid: self.gid })
     }
 
     fn alive(&self) -> bool {

@@ -14,7 +14,7 @@ use x509_cert::der::asn1::{Any, Utf8StringRef};
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode, Tag};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{SignedCertificateTimestampList, SubjectAltName};
+use x509_cert::ext::pkix::{ExtendedKeyUsage, SignedCertificateTimestampList, SubjectAltName};
 
 /// Fulcio's issuer, as a UTF8String, and its older form, as bare text
 /// (<https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md>).
@@ -24,7 +24,8 @@ const ISSUER_RAW: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.5
 const OTHER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 /// The list of embedded certificate timestamps (RFC 6962, 3.3).
 const SCT_LIST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11129.2.4.2");
-/// Code signing (RFC 5280, 4.2.1.12), the bytes after tag and length.
+/// Code signing (RFC 5280, 4.2.1.12), and the same as the bytes after tag and length.
+const CODE_SIGNING_OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
 /// Certificate timestamps in one certificate.
 const SCTS: usize = 16;
@@ -61,6 +62,16 @@ impl Leaf {
         let subjects = subjects(&certificate)?;
         let issuer = issuer(&certificate)?;
         Ok(Leaf { key: key_of(&certificate)?, der: der.clone(), subjects, issuer, certificate })
+    }
+
+    /// Whether its extended key usage has code signing.
+    fn signs_code(&self) -> Result<bool, String> {
+        let usage: Option<(bool, ExtendedKeyUsage)> = self
+            .certificate
+            .tbs_certificate
+            .get()
+            .map_err(|_| "the certificate's extended key usage is malformed".to_owned())?;
+        Ok(usage.is_some_and(|(_, usage)| usage.0.contains(&CODE_SIGNING_OID)))
     }
 
     /// Whether the certificate is valid at a time.
@@ -101,13 +112,23 @@ impl Authorities {
     }
 
     /// Whether the certificate chains to a CA for code signing with everything valid at `time`; the key of its direct issuer.
-    pub(super) fn chain(&self, leaf: &Leaf, sent: &[DerCertificate], time: Timestamp) -> Result<DerPublicKey, String> {
+    /// Only the trust root's own intermediates count: one that came with the signature may have been taken out of it.
+    pub(super) fn chain(&self, leaf: &Leaf, time: Timestamp) -> Result<DerPublicKey, String> {
         leaf.valid_at(time)?;
+        if !leaf.signs_code()? {
+            return Err("the certificate is not for code signing (extended key usage)".to_owned());
+        }
         let mut reason = "the trust root has no certificate authority".to_owned();
+        // Of several reasons the one of the authority that bears the issuer's name says most.
+        let mut named = false;
         for authority in &self.0 {
-            match authority.chain(leaf, sent, time) {
+            match authority.chain(leaf, time) {
                 Ok(issuer) => return Ok(issuer),
-                Err(why) => reason = why,
+                Err(why) if !named => {
+                    named = authority.may_have_issued(leaf);
+                    reason = why;
+                }
+                Err(_) => {}
             }
         }
         Err(reason)
@@ -115,7 +136,16 @@ impl Authorities {
 }
 
 impl Authority {
-    fn chain(&self, leaf: &Leaf, sent: &[DerCertificate], time: Timestamp) -> Result<DerPublicKey, String> {
+    /// Whether a certificate of the authority has the name of the leaf's issuer.
+    fn may_have_issued(&self, leaf: &Leaf) -> bool {
+        let issuer = &leaf.certificate.tbs_certificate.issuer;
+        let names = |der: &CertificateDer<'_>| {
+            Certificate::from_der(der).is_ok_and(|certificate| certificate.tbs_certificate.subject == *issuer)
+        };
+        self.intermediates.iter().chain([&self.root]).any(names)
+    }
+
+    fn chain(&self, leaf: &Leaf, time: Timestamp) -> Result<DerPublicKey, String> {
         if self.window.is_some_and(|window| !window.contains(time)) {
             return Err(format!("at {time} the trust root's certificate authority was not in use"));
         }
@@ -124,12 +154,6 @@ impl Authority {
         let seconds = u64::try_from(time.as_second()).map_err(|_| format!("{time} is before 1970"))?;
         let anchor = webpki::anchor_from_trusted_cert(&self.root)
             .map_err(|error| format!("a CA certificate of the trust root is malformed: {error}"))?;
-        let intermediates: Vec<CertificateDer<'_>> = self
-            .intermediates
-            .iter()
-            .cloned()
-            .chain(sent.iter().map(|certificate| CertificateDer::from(certificate.as_bytes())))
-            .collect();
         let der = CertificateDer::from(leaf.der.as_bytes());
         let end_entity =
             EndEntityCert::try_from(&der).map_err(|error| format!("the certificate is malformed: {error}"))?;
@@ -138,14 +162,17 @@ impl Authority {
             .verify_for_usage(
                 WEBPKI_VERIFICATION_ALGS,
                 &anchors,
-                &intermediates,
+                &self.intermediates,
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                KeyUsage::required(CODE_SIGNING),
+                // A CA without the extension may issue for every usage (RFC 5280, 4.2.1.12); the leaf has been looked at.
+                KeyUsage::required_if_present(CODE_SIGNING),
                 None,
                 None,
             )
             .map_err(|error| {
-                format!("the certificate does not chain to a CA of the trust root for code signing at {time}: {error}")
+                format!(
+                    "the certificate does not chain to a CA of the trust root for code signing at {time}: {error:?}"
+                )
             })?;
         let issuer = match path.intermediate_certificates().next() {
             Some(issuer) => issuer.subject_public_key_info().as_ref().to_vec(),
@@ -162,7 +189,8 @@ impl Authority {
 fn valid_at(certificate: &Certificate, time: Timestamp) -> Result<(), String> {
     let validity = certificate.tbs_certificate.validity;
     let since = Timestamp::try_from(validity.not_before.to_system_time()).unwrap_or(Timestamp::MAX);
-    let until = Timestamp::try_from(validity.not_after.to_system_time()).unwrap_or(Timestamp::MIN);
+    // "No well-defined expiration date" (RFC 5280, 4.1.2.5) is later than the last time that can be represented.
+    let until = Timestamp::try_from(validity.not_after.to_system_time()).unwrap_or(Timestamp::MAX);
     match since <= time && time <= until {
         true => Ok(()),
         false => Err(format!("{since} to {until}")),
@@ -264,6 +292,9 @@ fn subjects(certificate: &Certificate) -> Result<Vec<String>, String> {
             _ => continue,
         });
     }
+    if subjects.iter().any(|(_, subject)| subject.contains(char::is_control)) {
+        return Err("the certificate's subject alternative name has a control character".to_owned());
+    }
     subjects.sort_by_key(|(order, _)| *order);
     subjects.retain(|(_, subject)| !subject.is_empty());
     Ok(subjects.into_iter().map(|(_, subject)| subject).collect())
@@ -288,6 +319,9 @@ fn issuer(certificate: &Certificate) -> Result<Option<String>, String> {
         if let Some(place) = found.get_mut(place) {
             if place.is_some() {
                 return Err("the certificate names its issuer twice".to_owned());
+            }
+            if text.contains(char::is_control) {
+                return Err(malformed());
             }
             *place = Some(text.to_owned());
         }

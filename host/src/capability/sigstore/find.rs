@@ -1,9 +1,12 @@
-//! Finding: everything in a registry that may be a signature or an attestation of an image.
+//! Finding: where in a registry there may be a signature or an attestation of an image, and fetching one such place.
+//!
+//! Places are listed first and fetched one by one: whoever can push to a repository can put 1,000 large blobs there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use serde::Deserialize;
+use sigstore_verify::types::bundle::MediaType;
 
 use super::material::{self, Candidate, Purpose};
 use super::registry::{Descriptor, Digest, Manifest, Registries, RegistryError, Repository};
@@ -17,85 +20,136 @@ const INDEX: [&str; 2] =
 /// A descriptor with this type says nothing of what it points to.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// What was found.
+/// Everything that may be a signature or an attestation of an image.
 #[derive(Default)]
-pub(super) struct Found {
-    /// Where each is, and the candidate or why it is none.
-    pub(super) candidates: Vec<(String, Purpose, Result<Candidate, String>)>,
-    /// Places that could not be looked at: the registry's own faults.
-    pub(super) away: Vec<String>,
+pub(super) struct Places {
+    pub(super) places: Vec<Place>,
+    /// Where nothing could be listed, and why.
+    pub(super) failed: Vec<(String, Purpose, RegistryError)>,
+}
+
+/// Where one may be.
+pub(super) struct Place {
+    /// For people.
+    pub(super) source: String,
+    /// What is looked for there; a bundle says itself what it is.
+    pub(super) purpose: Purpose,
+    digest: Digest,
+    form: Form,
+}
+
+#[derive(Clone)]
+enum Form {
+    /// A manifest whose only layer is a bundle.
+    Bundle,
+    /// A layer of cosign's tags, with its annotations.
+    Layer { media_type: String, annotations: BTreeMap<String, String> },
+}
+
+/// What a place holds, not parsed yet.
+pub(super) struct Fetched {
+    bytes: Bytes,
+    purpose: Purpose,
+    form: Form,
+}
+
+impl Fetched {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Parses it, which takes time in proportion to its size.
+    pub(super) fn parse(self) -> Result<Candidate, String> {
+        match (self.form, self.purpose) {
+            (Form::Layer { annotations, .. }, Purpose::Signature) => {
+                material::simple_signature(self.bytes, &annotations)
+            }
+            (Form::Layer { annotations, .. }, Purpose::Attestation) => {
+                material::simple_attestation(self.bytes, &annotations)
+            }
+            (Form::Bundle, _) => {
+                let candidate = material::bundle(&self.bytes)?;
+                match candidate.bundle.media_type {
+                    MediaType::Bundle0_3 => Ok(candidate),
+                    // What proves a signature differs between them: nobody may relabel one to leave evidence out.
+                    _ => {
+                        Err("the bundle is older than v0.3, which no image has (cosign too passes it over)".to_owned())
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A manifest, as far as it concerns us: an image's, an artifact's, or an index.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Parsed {
     #[serde(default)]
-    manifests: Vec<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
+    media_type: String,
+    manifests: Option<Vec<Descriptor>>,
+    layers: Option<Vec<Descriptor>>,
 }
 
 fn parse(manifest: &Manifest) -> Result<Parsed, String> {
-    let parsed: Parsed =
+    let mut parsed: Parsed =
         serde_json::from_slice(&manifest.bytes).map_err(|error| format!("the manifest is malformed: {error}"))?;
-    match parsed.layers.len().max(parsed.manifests.len()) > limits::SIGNATURES {
-        true => Err(format!("it holds more than {} layers", limits::SIGNATURES)),
-        false => Ok(parsed),
+    // The same bytes must mean one thing to everybody (CVE-2021-41190).
+    if parsed.manifests.is_some() && parsed.layers.is_some() {
+        return Err("the manifest has both layers and manifests".to_owned());
+    }
+    let generic = manifest.media_type.is_empty() || manifest.media_type == "application/json";
+    if parsed.media_type.is_empty() {
+        parsed.media_type.clone_from(&manifest.media_type);
+    } else if !generic && parsed.media_type != manifest.media_type {
+        return Err(format!(
+            "the manifest says that it is {:?}, the registry {:?}",
+            parsed.media_type, manifest.media_type
+        ));
+    }
+    Ok(parsed)
+}
+
+/// At most as many as are looked at.
+fn bounded<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, RegistryError> {
+    match list.len() > limits::SIGNATURES {
+        true => Err(RegistryError::Content(format!("{} {what}: more than {}", list.len(), limits::SIGNATURES))),
+        false => Ok(list),
     }
 }
 
 /// Whether the manifest is an index that lists `platform`; none when it is no index.
 pub(super) fn lists(manifest: &Manifest, platform: &Digest) -> Result<Option<bool>, String> {
-    if !INDEX.contains(&manifest.media_type.as_str()) {
+    let Parsed { media_type, manifests, .. } = parse(manifest)?;
+    if !INDEX.contains(&media_type.as_str()) {
         return Ok(None);
     }
-    Ok(Some(parse(manifest)?.manifests.iter().any(|descriptor| descriptor.digest == *platform)))
+    Ok(Some(manifests.unwrap_or_default().iter().any(|descriptor| descriptor.digest == *platform)))
 }
 
-/// Finds everything about the image with this digest.
+/// Lists everything about the image with this digest: signatures first, since there is no verdict without one.
 pub(super) async fn find(
     registries: &Registries,
     repository: &Repository,
     digest: &Digest,
     attestations: bool,
-) -> Found {
-    let mut found = Found::default();
-    let hex = digest.hex();
-    if let Err(why) = referrers(registries, repository, digest, &mut found).await {
-        found.failed(format!("{repository}, referrers of {digest}"), Purpose::Signature, why);
+) -> Places {
+    let mut found = Places::default();
+    match referrers(registries, repository, digest).await {
+        Ok(places) => found.places.extend(places),
+        Err(why) => found.failed.push((format!("{repository}, referrers of {digest}"), Purpose::Signature, why)),
     }
-    let simple_signature = Layers {
-        purpose: Purpose::Signature,
-        media_type: SIMPLE_SIGNING,
-        limit: limits::SIGNATURE_LAYER,
-        parse: material::simple_signature,
-    };
-    let simple_attestation = Layers {
-        purpose: Purpose::Attestation,
-        media_type: DSSE,
-        limit: limits::ATTESTATION_LAYER,
-        parse: material::simple_attestation,
-    };
-    for (suffix, layers) in [("sig", simple_signature), ("att", simple_attestation)] {
-        if layers.purpose == Purpose::Attestation && !attestations {
+    for (suffix, purpose) in [("sig", Purpose::Signature), ("att", Purpose::Attestation)] {
+        if purpose == Purpose::Attestation && !attestations {
             continue;
         }
-        let tag = format!("sha256-{hex}.{suffix}");
-        if let Err(why) = layers.of_tag(registries, repository, &tag, &mut found).await {
-            found.failed(format!("{repository}:{tag}"), layers.purpose, why);
+        let tag = format!("sha256-{}.{suffix}", digest.hex());
+        match layers(registries, repository, &tag, purpose).await {
+            Ok(places) => found.places.extend(places),
+            Err(why) => found.failed.push((format!("{repository}:{tag}"), purpose, why)),
         }
     }
     found
-}
-
-impl Found {
-    /// A place that gives nothing: its content is wrong, or the registry is away.
-    fn failed(&mut self, place: String, purpose: Purpose, why: RegistryError) {
-        match why {
-            RegistryError::Unavailable(why) => self.away.push(format!("{place}: {why}")),
-            RegistryError::Content(why) => self.candidates.push((place, purpose, Err(why))),
-        }
-    }
 }
 
 /// Bundles that refer to the image, through the API or its fallback, the tag of an index.
@@ -103,86 +157,85 @@ async fn referrers(
     registries: &Registries,
     repository: &Repository,
     digest: &Digest,
-    found: &mut Found,
-) -> Result<(), RegistryError> {
+) -> Result<Vec<Place>, RegistryError> {
     let descriptors = match registries.referrers(repository, digest).await? {
         Some(descriptors) => descriptors,
         None => {
             let tag = format!("sha256-{}", digest.hex());
-            let Some(index) = registries.manifest(repository, &tag).await? else { return Ok(()) };
-            parse(&index).map_err(RegistryError::Content)?.manifests
+            let Some(index) = registries.manifest(repository, &tag).await? else { return Ok(Vec::new()) };
+            parse(&index).map_err(RegistryError::Content)?.manifests.unwrap_or_default()
         }
     };
-    if descriptors.len() > limits::SIGNATURES {
-        return Err(RegistryError::Content(format!("more than {} referrers", limits::SIGNATURES)));
-    }
-    for descriptor in descriptors {
+    let mut seen = HashSet::new();
+    let places = descriptors.into_iter().filter(|descriptor| {
         let kind = descriptor.artifact_type.as_deref().unwrap_or_default();
-        if !kind.is_empty() && kind != EMPTY && !kind.starts_with(BUNDLE) {
-            continue;
-        }
-        let place = format!("{repository}@{}", descriptor.digest);
-        match bundle(registries, repository, &descriptor.digest).await {
-            Ok(Some(candidate)) => {
-                let purpose = candidate.as_ref().map_or(Purpose::Signature, |candidate| candidate.purpose);
-                found.candidates.push((place, purpose, candidate));
-            }
-            Ok(None) => {}
-            Err(why) => found.failed(place, Purpose::Signature, why),
-        }
-    }
-    Ok(())
+        (kind.is_empty() || kind == EMPTY || kind.starts_with(BUNDLE)) && seen.insert(descriptor.digest.clone())
+    });
+    let places = places.map(|descriptor| Place {
+        source: format!("{repository}@{}", descriptor.digest),
+        purpose: Purpose::Signature,
+        digest: descriptor.digest,
+        form: Form::Bundle,
+    });
+    bounded(places.collect(), "referrers")
 }
 
-/// The bundle in a manifest's only layer; none when the manifest holds something else.
-async fn bundle(
+/// The layers of one of cosign's tags.
+async fn layers(
     registries: &Registries,
     repository: &Repository,
-    digest: &Digest,
-) -> Result<Option<Result<Candidate, String>>, RegistryError> {
-    let Some(manifest) = registries.manifest(repository, &digest.to_string()).await? else { return Ok(None) };
-    let parsed = parse(&manifest).map_err(RegistryError::Content)?;
-    let [layer] = parsed.layers.as_slice() else { return Ok(None) };
-    if !layer.media_type.starts_with(BUNDLE) {
-        return Ok(None);
-    }
-    let text = registries.blob(repository, &layer.digest, limits::ATTESTATION_LAYER).await?;
-    Ok(Some(material::bundle(&text)))
-}
-
-/// The layers of cosign's tags.
-struct Layers {
+    tag: &str,
     purpose: Purpose,
-    media_type: &'static str,
-    limit: usize,
-    parse: fn(Bytes, &BTreeMap<String, String>) -> Result<Candidate, String>,
+) -> Result<Vec<Place>, RegistryError> {
+    let Some(manifest) = registries.manifest(repository, tag).await? else { return Ok(Vec::new()) };
+    let layers = bounded(parse(&manifest).map_err(RegistryError::Content)?.layers.unwrap_or_default(), "layers")?;
+    let mut seen = HashSet::new();
+    let places = layers.into_iter().enumerate().map(|(number, layer)| Place {
+        source: format!("{repository}:{tag}, layer {} ({})", number + 1, layer.digest),
+        purpose,
+        digest: layer.digest,
+        form: Form::Layer { media_type: layer.media_type, annotations: layer.annotations },
+    });
+    // Signatures of several signers share a payload, and differ in their annotations.
+    Ok(places
+        .filter(|place| match &place.form {
+            Form::Layer { annotations, .. } => seen.insert((place.digest.clone(), annotations.clone())),
+            Form::Bundle => true,
+        })
+        .collect())
 }
 
-impl Layers {
-    async fn of_tag(
+impl Place {
+    /// Fetches what is there; none when that is something else than was looked for.
+    pub(super) async fn fetch(
         &self,
         registries: &Registries,
         repository: &Repository,
-        tag: &str,
-        found: &mut Found,
-    ) -> Result<(), RegistryError> {
-        let Some(manifest) = registries.manifest(repository, tag).await? else { return Ok(()) };
-        let layers = parse(&manifest).map_err(RegistryError::Content)?.layers;
-        for (number, layer) in layers.iter().enumerate() {
-            let place = format!("{repository}:{tag}, layer {} ({})", number + 1, layer.digest);
-            if layer.media_type != self.media_type {
-                let why = format!("it is a {:?}, not a {}", layer.media_type, self.media_type);
-                found.candidates.push((place, self.purpose, Err(why)));
-                continue;
-            }
-            match registries.blob(repository, &layer.digest, self.limit).await {
-                Ok(text) => {
-                    let candidate = (self.parse)(text, &layer.annotations);
-                    found.candidates.push((place, self.purpose, candidate));
+    ) -> Result<Option<Fetched>, RegistryError> {
+        let (digest, limit) = match &self.form {
+            Form::Layer { media_type, .. } => {
+                let (expected, limit) = match self.purpose {
+                    Purpose::Signature => (SIMPLE_SIGNING, limits::SIGNATURE_LAYER),
+                    Purpose::Attestation => (DSSE, limits::ATTESTATION_LAYER),
+                };
+                if media_type != expected {
+                    return Err(RegistryError::Content(format!("it is a {media_type:?}, not a {expected}")));
                 }
-                Err(why) => found.failed(place, self.purpose, why),
+                (self.digest.clone(), limit)
             }
-        }
-        Ok(())
+            Form::Bundle => {
+                let manifest = registries.manifest(repository, &self.digest.to_string()).await?;
+                let Some(manifest) = manifest else { return Ok(None) };
+                let layers = parse(&manifest).map_err(RegistryError::Content)?.layers.unwrap_or_default();
+                match layers.as_slice() {
+                    [layer] if layer.media_type.starts_with(BUNDLE) => {
+                        (layer.digest.clone(), limits::ATTESTATION_LAYER)
+                    }
+                    _ => return Ok(None),
+                }
+            }
+        };
+        let bytes = registries.blob(repository, &digest, limit).await?;
+        Ok(Some(Fetched { bytes, purpose: self.purpose, form: self.form.clone() }))
     }
 }

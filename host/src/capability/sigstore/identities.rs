@@ -68,24 +68,24 @@ fn compile(text: &str) -> Result<Regex, String> {
 }
 
 impl Identities {
-    /// The identities of `allowed_identities`, and what is worth knowing about them; or everything that is wrong.
-    pub fn new(allowed: &BTreeMap<String, Vec<String>>) -> Result<(Identities, Vec<String>), Vec<String>> {
+    /// The identities that the configuration has under `key`, and what is worth knowing about them; or everything that is wrong.
+    pub fn new(key: &str, allowed: &BTreeMap<String, Vec<String>>) -> Result<(Identities, Vec<String>), Vec<String>> {
         let mut identities = Vec::new();
         let mut notes = Vec::new();
         let mut wrong = Vec::new();
         for (issuer, subjects) in allowed {
             if subjects.is_empty() {
-                wrong.push(format!("sigstore.allowed_identities: the issuer {issuer:?} has no subjects: list some"));
+                wrong.push(format!("{key}: the issuer {issuer:?} has no subjects: list some"));
             }
             let mut parse = |what: &str, text: &str| {
                 if text.is_empty() {
-                    wrong.push(format!("sigstore.allowed_identities: {what} is empty"));
+                    wrong.push(format!("{key}: {what} is empty"));
                     return None;
                 }
                 let value = Value::new(text).map_err(|why| {
-                    wrong.push(format!("sigstore.allowed_identities: {what} {text:?} is no regular expression: {why}"));
+                    wrong.push(format!("{key}: {what} {text:?} is no regular expression: {why}"));
                 });
-                notes.extend(in_part(text).map(|note| format!("sigstore.allowed_identities: {what} {text:?} {note}")));
+                notes.extend(in_part(text).map(|note| format!("{key}: {what} {text:?} {note}")));
                 value.ok()
             };
             let issuer_value = parse("issuer", issuer);
@@ -156,7 +156,7 @@ mod tests {
 
     fn identities(issuer: &str, subjects: &[&str]) -> Result<(Identities, Vec<String>), Vec<String>> {
         let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
-        Identities::new(&BTreeMap::from([(issuer.to_owned(), subjects)]))
+        Identities::new("allowed_identities", &BTreeMap::from([(issuer.to_owned(), subjects)]))
     }
 
     fn allows(allowed: &str, subject: &str) -> bool {

@@ -14,7 +14,7 @@ use sigstore_verify::types::{DerCertificate, DerPublicKey, KindVersion, Sha256Ha
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Proven {
     /// The log's id.
-    pub(super) log_id: String,
+    pub(super) log_id: Sha256Hash,
     /// The global index.
     pub(super) log_index: Option<u64>,
     /// When the log integrated the entry.
@@ -58,7 +58,7 @@ pub(super) fn prove(
         return match entry.integrated_time {
             Some(_) => Err("the integrated time is not proven: there is no signed entry timestamp (SET)".to_owned()),
             None => Ok(Proven {
-                log_id: id.to_hex(),
+                log_id: id,
                 // The proof of Rekor v2 holds for the global index, that of v1 only for the one in its shard.
                 log_index: second_version.then(|| entry.log_index.get()),
                 integrated: None,
@@ -80,7 +80,7 @@ pub(super) fn prove(
         "the signed entry timestamp (SET) is not the log's over this entry, index, time and log id".to_owned()
     })?;
     Ok(Proven {
-        log_id: id.to_hex(),
+        log_id: id,
         log_index: Some(entry.log_index.get()),
         integrated: Some(integrated),
         set: Some(promise.signed_entry_timestamp.to_base64()),

@@ -24,6 +24,15 @@ const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const SIMPLE_SIGNING: &str = "cosign container image signature";
 /// Log entries, and timestamps, of one signature.
 const EVIDENCE: usize = 16;
+/// Bytes of a certificate, as webpki has it; of a timestamp's token too. Decoding DER may take the square of its size.
+const DER: usize = 64 << 10;
+/// Certificates in a bundle's chain.
+const CHAIN: usize = 8;
+/// Bytes of a checkpoint, and signatures under it: each is tried over the whole.
+const CHECKPOINT: usize = 16 << 10;
+const CHECKPOINT_SIGNATURES: usize = 32;
+/// Bytes of a log entry's body: it holds a certificate and hashes, never what is signed.
+const BODY: usize = 256 << 10;
 
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
@@ -72,14 +81,11 @@ impl Candidate {
         self.bundle.signing_certificate()
     }
 
-    /// Certificates that came with the signing certificate.
-    pub(super) fn sent(&self) -> Vec<DerCertificate> {
-        match &self.bundle.verification_material.content {
-            VerificationMaterialContent::X509CertificateChain { certificates } => {
-                certificates.iter().skip(1).map(|certificate| certificate.raw_bytes.clone()).collect()
-            }
-            _ => Vec::new(),
-        }
+    /// The sha256 of what is signed, by a bundle's own word.
+    pub(super) fn message_digest(&self) -> Option<String> {
+        let SignatureContent::MessageSignature(message) = &self.bundle.content else { return None };
+        let digest = message.message_digest.as_ref().filter(|digest| digest.algorithm == HashAlgorithm::Sha2256)?;
+        Some(digest.digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     pub(super) fn entries(&self) -> &[TransparencyLogEntry] {
@@ -121,12 +127,14 @@ pub(super) fn simple_signature(layer: Bytes, annotations: &BTreeMap<String, Stri
         return Err(format!("the payload's type is {:?}, not {SIMPLE_SIGNING:?}", payload.critical.r#type));
     }
     let value = annotations.get(SIGNATURE).ok_or_else(|| format!("the annotation {SIGNATURE} is missing"))?;
-    let signature = SignatureBytes::new(base64(SIGNATURE, value)?);
+    // `base64 | cosign attach signature` leaves line breaks, which Go's decoder passes over.
+    let value: String = value.chars().filter(|&char| char != '\n' && char != '\r').collect();
+    let signature = SignatureBytes::new(base64(SIGNATURE, &value)?);
     let digest = DigestBytes::new(sigstore_verify::crypto::sha256(&layer).as_slice().to_vec());
     let message =
         MessageSignature::new(signature).with_message_digest(MessageDigest::new(HashAlgorithm::Sha2256, digest));
     let signed = Signed::Payload { bytes: layer.clone(), digest: payload.critical.image.docker_manifest_digest };
-    layered(Purpose::Signature, signed, SignatureContent::MessageSignature(message), layer, annotations, value.clone())
+    layered(Purpose::Signature, signed, SignatureContent::MessageSignature(message), layer, annotations, value)
 }
 
 /// A `.att` layer.
@@ -145,6 +153,7 @@ pub(super) fn simple_attestation(layer: Bytes, annotations: &BTreeMap<String, St
 pub(super) fn bundle(text: &[u8]) -> Result<Candidate, String> {
     let text = std::str::from_utf8(text).map_err(|_| "the bundle is malformed: not UTF-8".to_owned())?;
     let bundle = Bundle::from_json(text).map_err(|error| format!("the bundle is malformed: {error}"))?;
+    bounded(&bundle)?;
     let (signed, purpose) = match &bundle.content {
         SignatureContent::DsseEnvelope(envelope) => statement(envelope)?,
         _ => (Signed::Manifest, Purpose::Signature),
@@ -155,11 +164,61 @@ pub(super) fn bundle(text: &[u8]) -> Result<Candidate, String> {
     };
     let mut candidate =
         Candidate { purpose, signed, bundle, required, layer: None, intoto_v001: false, value: String::new() };
-    if candidate.entries().len() > EVIDENCE || candidate.timestamps().len() > EVIDENCE {
-        return Err(format!("the bundle has more than {EVIDENCE} log entries or timestamps"));
-    }
     candidate.value = candidate.signature().ok_or("the bundle has no signature")?.to_base64();
     Ok(candidate)
+}
+
+/// What the form allows, and what would take the verifier more work than any signature needs.
+fn bounded(bundle: &Bundle) -> Result<(), String> {
+    let material = &bundle.verification_material;
+    let chain: Vec<&DerCertificate> = match &material.content {
+        VerificationMaterialContent::X509CertificateChain { .. } if bundle.media_type == MediaType::Bundle0_3 => {
+            return Err("a bundle v0.3 holds one certificate, and this one a chain".to_owned());
+        }
+        VerificationMaterialContent::X509CertificateChain { certificates } => {
+            certificates.iter().map(|certificate| &certificate.raw_bytes).collect()
+        }
+        _ => bundle.signing_certificate().into_iter().collect(),
+    };
+    let stamps = &material.timestamp_verification_data.rfc3161_timestamps;
+    if chain.len() > CHAIN || stamps.len() > EVIDENCE || material.tlog_entries.len() > EVIDENCE {
+        return Err(format!("the bundle has more than {CHAIN} certificates, or {EVIDENCE} log entries or timestamps"));
+    }
+    let longest = chain.iter().map(|certificate| certificate.as_bytes().len());
+    let longest = longest.chain(stamps.iter().map(|stamp| stamp.signed_timestamp.as_bytes().len())).max();
+    if longest.is_some_and(|length| length > DER) {
+        return Err(format!("a certificate or a timestamp of the bundle has more than {DER} bytes"));
+    }
+    for entry in &material.tlog_entries {
+        checkpoint(entry.inclusion_proof.as_ref().map_or("", |proof| proof.checkpoint.envelope()))?;
+        let (kind, version) = entry_kind(entry.canonicalized_body.as_bytes())?;
+        let labelled = (entry.kind_version.kind(), entry.kind_version.version());
+        if labelled != (kind.as_str(), version.as_str()) {
+            return Err(format!(
+                "a log entry of kind {kind:?} {version:?} is labelled {:?} {:?}",
+                labelled.0, labelled.1
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn checkpoint(envelope: &str) -> Result<(), String> {
+    let signatures = envelope.lines().filter(|line| line.starts_with('\u{2014}')).count();
+    match envelope.len() > CHECKPOINT || signatures > CHECKPOINT_SIGNATURES {
+        true => Err(format!("a checkpoint has more than {CHECKPOINT} bytes or {CHECKPOINT_SIGNATURES} signatures")),
+        false => Ok(()),
+    }
+}
+
+/// Kind and version in a log entry's body.
+fn entry_kind(body: &[u8]) -> Result<(String, String), String> {
+    if body.len() > BODY {
+        return Err(format!("a log entry has more than {BODY} bytes"));
+    }
+    let Kind { kind, version } =
+        serde_json::from_slice(body).map_err(|error| format!("the log entry is malformed: {error}"))?;
+    Ok((kind, version))
 }
 
 fn statement(envelope: &DsseEnvelope) -> Result<(Signed, Purpose), String> {
@@ -204,6 +263,10 @@ fn layered(
     value: String,
 ) -> Result<Candidate, String> {
     let certificate = match annotations.get(CERTIFICATE).filter(|pem| !pem.is_empty()) {
+        // PEM takes four characters for three bytes, and line breaks.
+        Some(pem) if pem.len() > 2 * DER => {
+            return Err(format!("the annotation {CERTIFICATE} has more than {} bytes", 2 * DER));
+        }
         Some(pem) => VerificationMaterialContent::Certificate(CertificateContent::new(
             DerCertificate::from_pem(pem)
                 .map_err(|error| format!("the annotation {CERTIFICATE} is malformed: {error}"))?,
@@ -222,6 +285,9 @@ fn layered(
         struct Token {
             #[serde(rename = "SignedRFC3161Timestamp")]
             token: String,
+        }
+        if text.len() > 2 * DER {
+            return Err(format!("the annotation {TIMESTAMP} has more than {} bytes", 2 * DER));
         }
         let token: Token =
             serde_json::from_str(text).map_err(|error| format!("the annotation {TIMESTAMP} is malformed: {error}"))?;
@@ -258,8 +324,8 @@ fn annotated_entry(text: &str) -> Result<(TransparencyLogEntry, bool), String> {
 /// An entry of Rekor v1 from its parts, and whether it is an intoto 0.0.1.
 fn entry(body: &str, time: i64, index: u64, log: &str, set: &str) -> Result<(TransparencyLogEntry, bool), String> {
     let body = base64("body", body)?;
-    let kind: Kind = serde_json::from_slice(&body).map_err(|error| format!("the log entry is malformed: {error}"))?;
-    let (version, intoto_v001) = match (kind.kind.as_str(), kind.version.as_str()) {
+    let (kind, version) = entry_kind(&body)?;
+    let (version, intoto_v001) = match (kind.as_str(), version.as_str()) {
         ("hashedrekord", "0.0.1") => (KindVersion::HashedRekordV001, false),
         ("dsse", "0.0.1") => (KindVersion::DsseV001, false),
         ("intoto", "0.0.2") => (KindVersion::IntotoV002, false),
@@ -305,14 +371,16 @@ pub(super) fn found_entries(answer: &[u8]) -> Result<Vec<(TransparencyLogEntry, 
     }
     let malformed = |error: &dyn std::fmt::Display| format!("the log's answer is malformed: {error}");
     let answer: Vec<BTreeMap<String, Found>> = serde_json::from_slice(answer).map_err(|error| malformed(&error))?;
-    let mut found: Vec<Found> = answer.into_iter().flat_map(BTreeMap::into_values).take(EVIDENCE).collect();
+    let mut found: Vec<Found> = answer.into_iter().flat_map(BTreeMap::into_values).collect();
     found.sort_by_key(|found| found.integrated_time);
+    found.truncate(EVIDENCE);
     let mut entries = Vec::new();
     for found in found {
         let Verification { signed_entry_timestamp, inclusion_proof } = found.verification;
         let (mut entry, intoto_v001) =
             entry(&found.body, found.integrated_time, found.log_index, &found.log_id, &signed_entry_timestamp)?;
         if let Some(proof) = inclusion_proof {
+            checkpoint(&proof.checkpoint)?;
             // The same proof as a bundle has it, through the library's own checks of its form.
             let json = serde_json::json!({
                 "logIndex": proof.log_index.to_string(),

@@ -23,16 +23,17 @@ use arc_swap::ArcSwap;
 use sha2::{Digest as _, Sha256};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::types::DerPublicKey;
+use sigstore_verify::types::bundle::TransparencyLogEntry;
 use tokio::sync::{Semaphore, watch};
 
-use self::find::Found;
+use self::find::{Fetched, Place, Places};
 pub use self::identities::Identities;
 use self::material::Candidate;
 pub use self::material::Purpose;
 use self::registry::{Digest, Registries, RegistryError, Repository};
 use self::rules::{Demands, Good, Subject, Trust};
 pub use self::rules::{Finding, RULES, Report};
-use super::Waiting;
+use super::{Waiting, Warnings};
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, OnFailure};
@@ -69,7 +70,7 @@ impl Verified {
     fn new(signatures: &[Good], attestations: bool) -> Verified {
         let mut unique: Vec<Signature> = Vec::new();
         for signature in signatures.iter().map(Good::signature) {
-            if !unique.contains(signature) {
+            if !unique.contains(signature) && unique.len() < limits::GOOD_SIGNATURES {
                 unique.push(signature.clone());
             }
         }
@@ -121,11 +122,23 @@ pub struct Examination {
     pub outcome: Result<Arc<Verified>, String>,
 }
 
+/// A verdict.
 struct Kept {
     outcome: Outcome,
+    /// Everything was seen that it depends on.
+    whole: bool,
     since: Instant,
     fresh: Duration,
 }
+
+impl Kept {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < self.fresh
+    }
+}
+
+/// Bytes of a failure's text: less than a policy's error may have.
+const LONGEST: usize = limits::GUEST_TEXT - 512;
 
 /// A verification in flight: its outcome for all who wait for it.
 type Flight = watch::Receiver<Option<Outcome>>;
@@ -146,8 +159,11 @@ pub struct Sigstore {
     flights: Mutex<HashMap<Key, Flight>>,
     /// Verifications at the same time, for each registry.
     running: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// Threads that judge. One that is stuck keeps its permit.
+    judging: Arc<Semaphore>,
     waiting: AtomicUsize,
     doing: watch::Sender<String>,
+    warnings: Warnings,
 }
 
 struct Trusted {
@@ -215,12 +231,15 @@ impl Sigstore {
             fingerprint: fingerprint.finalize().into(),
             verdicts: moka::sync::Cache::builder()
                 .max_capacity(options.max_entries as u64)
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
                 .time_to_live(options.ttl + limits::STALE_VERDICT)
                 .build(),
             flights: Mutex::default(),
             running: Mutex::default(),
+            judging: Arc::new(Semaphore::new(limits::JUDGING)),
             waiting: AtomicUsize::new(0),
             doing: watch::Sender::new(String::new()),
+            warnings: Warnings::default(),
         };
         Ok((sigstore, notes))
     }
@@ -266,24 +285,31 @@ impl Sigstore {
         let trusted = self.trust.load();
         let mut reasons = Vec::new();
         let targets = self.targets(image, &mut reasons);
-        for target in targets {
-            let kept = self.verdicts.get(&(target.clone(), trusted.fingerprint))?;
-            if kept.since.elapsed() >= kept.fresh {
-                return None;
+        let kept: Vec<Option<Arc<Kept>>> = targets
+            .iter()
+            .map(|target| self.verdicts.get(&(target.clone(), trusted.fingerprint)).filter(|kept| kept.is_fresh()))
+            .collect();
+        // One good verdict is enough, whether or not the registries of the others can be reached just now.
+        for (target, kept) in targets.iter().zip(&kept) {
+            if let Some(Outcome::Verified(verified)) = kept.as_ref().map(|kept| &kept.outcome) {
+                return Some((Ok(Judged::Verified(Arc::clone(verified))), format!("{target}: a kept verdict")));
             }
-            match &kept.outcome {
-                Outcome::Verified(verified) => {
-                    return Some((Ok(Judged::Verified(Arc::clone(verified))), format!("{target}: a kept verdict")));
-                }
-                Outcome::Failed(why) => reasons.push(format!("{target}: {why}")),
-                Outcome::Away(_) => return None,
+        }
+        for (target, kept) in targets.iter().zip(&kept) {
+            match kept.as_ref().map(|kept| &kept.outcome) {
+                Some(Outcome::Failed(why)) => reasons.push(format!("{target}: {why}")),
+                _ => return None,
             }
         }
         Some(self.failed(&reasons))
     }
 
     /// Verifies an image: of its digests in order the first that verifies ends the search.
-    pub async fn verify(self: &Arc<Self>, image: Image<'_>) -> (Result<Judged, Fault>, String) {
+    pub async fn verify(
+        self: &Arc<Self>,
+        image: Image<'_>,
+        deadline: tokio::time::Instant,
+    ) -> (Result<Judged, Fault>, String) {
         if let Some(known) = self.known(image) {
             return known;
         }
@@ -294,23 +320,24 @@ impl Sigstore {
         }
         let mut reasons = Vec::new();
         let mut away = Vec::new();
-        let deadline = tokio::time::Instant::now() + limits::VERIFY_WAIT;
-        for target in self.targets(image, &mut reasons) {
+        let targets = self.targets(image, &mut reasons);
+        let count = targets.len();
+        for (number, target) in targets.into_iter().enumerate() {
             let text = target.to_string();
-            match tokio::time::timeout_at(deadline, self.outcome(target)).await {
+            // Each has its share of the time: one registry that hangs does not hide the next.
+            let now = tokio::time::Instant::now();
+            let shares = u32::try_from(count - number).unwrap_or(u32::MAX);
+            let until = now + deadline.saturating_duration_since(now) / shares;
+            match tokio::time::timeout_at(until, self.outcome(target)).await {
                 Ok(Outcome::Verified(verified)) => {
                     return (Ok(Judged::Verified(verified)), format!("{text}: verified"));
                 }
                 Ok(Outcome::Failed(why)) => reasons.push(format!("{text}: {why}")),
                 Ok(Outcome::Away(why)) => away.push(format!("{text}: {why}")),
-                Err(_) => {
-                    away.push(format!(
-                        "{text}: not verified within {} s, which goes on ({}): ask again",
-                        limits::VERIFY_WAIT.as_secs(),
-                        self.doing()
-                    ));
-                    break;
-                }
+                Err(_) => away.push(format!(
+                    "{text}: not verified in {:.1} s, which goes on: ask again",
+                    now.elapsed().as_secs_f32()
+                )),
             }
         }
         if away.is_empty() {
@@ -322,11 +349,38 @@ impl Sigstore {
     }
 
     /// Everything about one manifest, for an operator.
+    ///
+    /// # Errors
+    /// It is no reference, or not all could be looked at in a minute.
     pub async fn examine(self: &Arc<Self>, reference: &str) -> Result<Examination, String> {
         let (repository, digest) = registry::parse_reference(reference)?;
         let target = Target { repository, digest, platform: None };
         let trust = Arc::clone(&self.trust.load().trust);
-        Ok(self.look_at(&target, trust).await)
+        let seconds = limits::VERIFICATION.as_secs();
+        tokio::time::timeout(limits::VERIFICATION, self.look_at(&target, trust, Looking::AtAll))
+            .await
+            .map_err(|_| format!("not all of it could be looked at within {seconds} s ({})", self.doing()))
+    }
+
+    /// Whether the configuration says not to verify this.
+    pub fn skips(&self, reference: &str) -> bool {
+        let image = Image { repo_digests: &[reference.to_owned()], manifest: None };
+        self.skipped(image).is_some()
+    }
+
+    /// Whether one of `signers` signed a file: a bundle as `cosign sign-blob --bundle` makes it, judged by every rule, whatever
+    /// the options leave out for images. Milliseconds of work.
+    ///
+    /// # Errors
+    /// Every reason.
+    pub fn verify_file(&self, bundle: &[u8], file: &[u8], signers: &Identities) -> Result<(), String> {
+        let demands = Demands { identities: signers.clone(), ..Demands::default() };
+        let report = judge_blob(bundle, file, &self.trust.load().trust, &demands);
+        match (report.good(), report.purpose) {
+            (true, Purpose::Signature) => Ok(()),
+            (true, Purpose::Attestation) => Err("the bundle holds an attestation, not a signature".to_owned()),
+            (false, _) => Err(report.to_string()),
+        }
     }
 
     fn skipped(&self, image: Image<'_>) -> Option<(Result<Judged, Fault>, String)> {
@@ -344,19 +398,26 @@ impl Sigstore {
 
     fn failed(&self, reasons: &[String]) -> (Result<Judged, Fault>, String) {
         let text = match reasons {
-            [] => "the image has no repo digest: it was built or loaded on this host, and no registry holds signatures of it; push \
-                   it and pull it, or name it in skipped_images"
+            [] => "the image has no repo digest: it was built or loaded on this host, or removed meanwhile, and no registry is known \
+                   to hold signatures of it: push it and pull it"
                 .to_owned(),
             reasons => format!("no signature of the image verifies: {}", reasons.join("; ")),
         };
         self.omitted(text, Fault::Unverified)
     }
 
-    fn omitted(&self, text: String, fault: fn(String) -> Fault) -> (Result<Judged, Fault>, String) {
+    fn omitted(&self, mut text: String, fault: fn(String) -> Fault) -> (Result<Judged, Fault>, String) {
+        // It goes through the policy, whose texts are bounded.
+        if text.len() > LONGEST {
+            text.truncate(text.floor_char_boundary(LONGEST));
+            text.push_str("…; `docker-attestor verify` lists all");
+        }
         match self.options.on_failure {
             OnFailure::Deny => (Err(fault(text.clone())), text),
             OnFailure::Omit => {
-                tracing::debug!(reason = %text, "on_failure is omit: the selectors come without any of sigstore");
+                if let Some(dropped) = self.warnings.admit() {
+                    tracing::warn!(reason = %text, dropped = %dropped, "an image is not verified: its sigstore selectors are left out");
+                }
                 (Ok(Judged::Omitted), format!("omitted: {text}"))
             }
         }
@@ -364,7 +425,14 @@ impl Sigstore {
 
     /// What to verify, in order.
     fn targets(&self, image: Image<'_>, reasons: &mut Vec<String>) -> Vec<Target> {
-        let platform = image.manifest.and_then(|digest| Digest::new(digest).ok());
+        let platform = match image.manifest.map(Digest::new).transpose() {
+            Ok(platform) => platform,
+            Err(why) => {
+                // Without it nobody could say whether an index lists what the container runs.
+                reasons.push(format!("the platform's manifest: {why}"));
+                return Vec::new();
+            }
+        };
         let mut targets: Vec<Target> = Vec::new();
         for digest in image.repo_digests.iter().take(limits::REPO_DIGESTS) {
             match registry::parse_reference(digest) {
@@ -373,6 +441,9 @@ impl Sigstore {
                 }
                 Err(why) => reasons.push(why),
             }
+        }
+        if image.repo_digests.len() > limits::REPO_DIGESTS {
+            reasons.push(format!("of {} repo digests the first {}", image.repo_digests.len(), limits::REPO_DIGESTS));
         }
         if let Some(platform) = platform {
             let repositories: Vec<Repository> = targets.iter().map(|target| target.repository.clone()).collect();
@@ -389,24 +460,26 @@ impl Sigstore {
     async fn outcome(self: &Arc<Self>, target: Target) -> Outcome {
         let trusted = self.trust.load_full();
         let key = (target, trusted.fingerprint);
-        if let Some(kept) = self.verdicts.get(&key).filter(|kept| kept.since.elapsed() < kept.fresh) {
-            return kept.outcome.clone();
-        }
         let mut flight = {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut flights = self.flights();
+            // Under the lock: a flight that has just ended left its verdict before it was taken out.
+            if let Some(kept) = self.verdicts.get(&key).filter(|kept| kept.is_fresh()) {
+                return kept.outcome.clone();
+            }
             match flights.get(&key) {
                 Some(flight) => flight.clone(),
                 None if flights.len() >= limits::VERIFICATIONS => {
-                    return Outcome::Away(Arc::from("too many images are being verified at the same time"));
+                    let away = Outcome::Away(Arc::from("too many images are being verified at the same time"));
+                    return self.stale(&key, away);
                 }
                 None => {
                     let (sender, flight) = watch::channel(None);
                     flights.insert(key.clone(), flight.clone());
-                    let sigstore = Arc::clone(self);
+                    let landing = Landing { sigstore: Arc::clone(self), key };
                     // On its own: who waits may give up, and the next finds the verdict.
                     tokio::spawn(async move {
-                        let outcome = sigstore.fly(&key, &trusted.trust).await;
-                        sigstore.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                        let outcome = landing.sigstore.fly(&landing.key, &trusted.trust).await;
+                        drop(landing);
                         sender.send_replace(Some(outcome));
                     });
                     flight
@@ -417,6 +490,10 @@ impl Sigstore {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| Outcome::Away(Arc::from("no outcome"))),
             Err(_) => Outcome::Away(Arc::from("the verification was given up")),
         }
+    }
+
+    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Flight>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Verifies, and keeps the verdict.
@@ -431,7 +508,7 @@ impl Sigstore {
         };
         let work = async {
             let _running = running.acquire().await;
-            let examination = self.look_at(&key.0, Arc::clone(trust)).await;
+            let examination = self.look_at(&key.0, Arc::clone(trust), Looking::ForVerdict).await;
             (examination.away.is_empty(), examination.into_outcome())
         };
         let (whole, outcome) = match tokio::time::timeout(limits::VERIFICATION, work).await {
@@ -443,35 +520,48 @@ impl Sigstore {
         };
         let fresh = match (&outcome, whole) {
             (Outcome::Verified(_), true) => self.options.ttl,
-            // Good, but not all was seen: perhaps there is more.
-            (Outcome::Verified(_), false) | (Outcome::Failed(_), _) => self.options.ttl.min(limits::BAD_VERDICT),
-            (Outcome::Away(why), _) => return self.stale(key, why, outcome.clone()),
+            (Outcome::Failed(_), _) => self.options.ttl.min(limits::BAD_VERDICT),
+            // Good, but not all was seen: what was whole before says more.
+            (Outcome::Verified(_), false) => match self.stale(key, outcome.clone()) {
+                stale if stale_differs(&stale, &outcome) => return stale,
+                _ => self.options.ttl.min(limits::BAD_VERDICT),
+            },
+            (Outcome::Away(_), _) => return self.stale(key, outcome),
         };
-        self.verdicts.insert(key.clone(), Arc::new(Kept { outcome: outcome.clone(), since: Instant::now(), fresh }));
+        let kept = Kept { outcome: outcome.clone(), whole, since: Instant::now(), fresh };
+        self.verdicts.insert(key.clone(), Arc::new(kept));
         outcome
     }
 
-    /// A good verdict past its time serves while the registry or the log is away.
-    fn stale(&self, key: &Key, why: &str, outcome: Outcome) -> Outcome {
-        let Some(kept) = self.verdicts.get(key) else { return outcome };
+    /// A good verdict past its time serves while the registry or the log is away; else `outcome`.
+    fn stale(&self, key: &Key, outcome: Outcome) -> Outcome {
+        let Some(kept) = self.verdicts.get(key).filter(|kept| kept.whole) else { return outcome };
         let age = kept.since.elapsed();
         if !matches!(kept.outcome, Outcome::Verified(_)) || age >= self.options.ttl + limits::STALE_VERDICT {
             return outcome;
         }
-        tracing::warn!(
-            image = %key.0, age_seconds = %age.as_secs(), reason = %why,
-            "an earlier good verdict is used: the registry or the log is away"
-        );
-        let fresh = age + limits::BAD_VERDICT;
-        let again = Kept { outcome: kept.outcome.clone(), since: kept.since, fresh };
-        // Its whole life counts from the verification, not from now: put back, never prolonged.
+        if let Some(dropped) = self.warnings.admit() {
+            let reason = if let Outcome::Away(why) = &outcome { why } else { "not all signatures could be looked at" };
+            tracing::warn!(
+                image = %key.0, age_seconds = %age.as_secs(), reason, dropped = %dropped,
+                "an earlier good verdict is used: the registry or the log is away"
+            );
+        }
+        let again = Kept {
+            outcome: kept.outcome.clone(),
+            whole: true,
+            // Its whole life counts from the verification, not from now: put back, never prolonged.
+            since: kept.since,
+            fresh: age + limits::BAD_VERDICT,
+        };
         self.verdicts.insert(key.clone(), Arc::new(again));
         kept.outcome.clone()
     }
 
-    /// Fetches and judges everything.
-    async fn look_at(self: &Arc<Self>, target: &Target, trust: Arc<Trust>) -> Examination {
+    /// Fetches and judges what there is about a manifest, one place after the other.
+    async fn look_at(self: &Arc<Self>, target: &Target, trust: Arc<Trust>, looking: Looking) -> Examination {
         let Target { repository, digest, platform } = target;
+        let _done = Doing(self);
         self.doing.send_replace(format!("asking the registry {} for {digest}", repository.host()));
         let nothing = |outcome: Result<Arc<Verified>, String>, away: Vec<String>| Examination {
             reports: Vec::new(),
@@ -481,7 +571,9 @@ impl Sigstore {
         let manifest = match self.registries.manifest(repository, &digest.to_string()).await {
             Ok(manifest) => manifest,
             Err(RegistryError::Content(why)) => return nothing(Err(why), Vec::new()),
-            Err(RegistryError::Unavailable(why)) => return nothing(Err(why.clone()), vec![why]),
+            Err(RegistryError::Unavailable(why)) => {
+                return nothing(Err("the registry is away".to_owned()), vec![why]);
+            }
         };
         if let Some(platform) = platform.as_ref().filter(|platform| *platform != digest) {
             let listed = match &manifest {
@@ -498,37 +590,179 @@ impl Sigstore {
                 return nothing(Err(other), Vec::new());
             }
         }
-        // Only a signature over the manifest itself takes the manifest; another may outlive it in the registry.
-        let manifest = manifest.map(|manifest| manifest.bytes);
         let attestations = !self.options.ignore_attestations;
-        self.doing.send_replace(format!("fetching signatures of {target}"));
-        let Found { candidates, mut away } = find::find(&self.registries, repository, digest, attestations).await;
-        let mut reports = Vec::new();
-        let mut signatures = Vec::new();
-        let mut attested = false;
-        for (source, purpose, candidate) in candidates {
-            if purpose == Purpose::Attestation && !attestations {
-                continue;
-            }
-            let (report, good) = match candidate {
-                Ok(candidate) => match self.judge(candidate, source.clone(), digest, manifest.as_ref(), &trust).await {
-                    Ok(judged) => judged,
-                    Err(why) => {
-                        away.push(format!("{source}: {why}"));
-                        continue;
-                    }
-                },
-                Err(why) => (Report::malformed(source, purpose, why), None),
-            };
-            match (good, purpose) {
-                (Some(good), Purpose::Signature) => signatures.push(good),
-                (Some(_), Purpose::Attestation) => attested = true,
-                (None, _) => {}
-            }
-            reports.push(report);
+        self.doing.send_replace(format!("listing signatures of {target}"));
+        let Places { places, failed } = find::find(&self.registries, repository, digest, attestations).await;
+        let mut seen = Seen::default();
+        for (source, purpose, why) in failed {
+            seen.failed(source, purpose, why);
         }
-        self.doing.send_replace(String::new());
-        let required = attestations && self.options.require_attestations;
+        let work = Work {
+            digest: digest.hex().to_owned(),
+            // Only a signature over the manifest itself takes the manifest; another may outlive it in the registry.
+            manifest: manifest.map(|manifest| manifest.bytes),
+            demands: Arc::clone(&self.demands),
+            trust,
+            ask_log: !self.options.ignore_tlog,
+        };
+        let work = Arc::new(work);
+        let mut fetched_bytes = 0;
+        let mut log = LogAccess::default();
+        for place in places {
+            if looking == Looking::ForVerdict && seen.attested && place.purpose == Purpose::Attestation {
+                break;
+            }
+            if fetched_bytes > limits::VERIFICATION_BYTES {
+                let most = limits::VERIFICATION_BYTES >> 20;
+                let why = format!("not looked at: more than {most} MiB of signatures and attestations before it");
+                seen.reports.push(Report::malformed(place.source, place.purpose, why));
+                break;
+            }
+            self.doing.send_replace(format!("fetching {}", place.source));
+            match place.fetch(&self.registries, repository).await {
+                Ok(None) => {}
+                Err(why) => seen.failed(place.source, place.purpose, why),
+                Ok(Some(fetched)) => {
+                    fetched_bytes += fetched.len();
+                    match self.judge(&work, fetched, &place, &mut log).await {
+                        Ok((report, _)) if report.purpose == Purpose::Attestation && !attestations => {}
+                        Ok((report, good)) => seen.judged(report, good),
+                        Err(why) => seen.away.push(format!("{}: {why}", place.source)),
+                    }
+                }
+            }
+        }
+        seen.sum_up(attestations && self.options.require_attestations)
+    }
+
+    /// Judges what was fetched, with the log's help where it carries no entry. An error: the log is away.
+    async fn judge(
+        &self,
+        work: &Arc<Work>,
+        fetched: Fetched,
+        place: &Place,
+        log: &mut LogAccess,
+    ) -> Result<(Report, Option<Good>), String> {
+        let source = place.source.clone();
+        let purpose = place.purpose;
+        let worker = Arc::clone(work);
+        let first = self.on_a_thread(move || worker.parse_and_judge(fetched, source, purpose)).await?;
+        let (candidate, signer) = match first {
+            First::Judged(judged) => return Ok(judged),
+            First::AskLog(candidate, signer) => (candidate, signer),
+        };
+        let entries = match log.may_ask() {
+            Err(why) => return Err(why),
+            Ok(()) => {
+                self.doing.send_replace(format!("asking {} for a log entry", self.options.rekor_url));
+                rekor::look_up(&self.registries, &self.options.rekor_url, &candidate, &signer).await
+            }
+        };
+        let source = place.source.clone();
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(RegistryError::Unavailable(why)) => return Err(log.is_away(why)),
+            Err(RegistryError::Content(why)) => return Ok((Report::malformed(source, purpose, why), None)),
+        };
+        let worker = Arc::clone(work);
+        self.on_a_thread(move || worker.judge_with(candidate, entries, &source)).await
+    }
+
+    /// Milliseconds of cryptography, and parsing of whatever somebody pushed: not on the threads that answer calls.
+    async fn on_a_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        let given_up = || "the verification was given up".to_owned();
+        let permit = Arc::clone(&self.judging).acquire_owned().await.map_err(|_| given_up())?;
+        let judging = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        judging.await.map_err(|_| given_up())
+    }
+}
+
+/// How much is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looking {
+    /// One good attestation is enough.
+    ForVerdict,
+    /// All of it, for an operator.
+    AtAll,
+}
+
+/// Takes a flight out when it has ended, also by a panic.
+struct Landing {
+    sigstore: Arc<Sigstore>,
+    key: Key,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.sigstore.flights().remove(&self.key);
+    }
+}
+
+/// Nothing is waited for any more.
+struct Doing<'a>(&'a Sigstore);
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        self.0.doing.send_replace(String::new());
+    }
+}
+
+/// Whether one verification may ask the log again.
+#[derive(Default)]
+struct LogAccess {
+    asked: usize,
+    away: Option<String>,
+}
+
+impl LogAccess {
+    fn may_ask(&mut self) -> Result<(), String> {
+        if let Some(why) = &self.away {
+            return Err(why.clone());
+        }
+        self.asked += 1;
+        match self.asked > limits::LOG_QUESTIONS {
+            true => Err(format!("the log was asked for {} entries of this image already", limits::LOG_QUESTIONS)),
+            false => Ok(()),
+        }
+    }
+
+    fn is_away(&mut self, why: String) -> String {
+        self.away.get_or_insert(why).clone()
+    }
+}
+
+/// What was seen of an image so far.
+#[derive(Default)]
+struct Seen {
+    reports: Vec<Report>,
+    signatures: Vec<Good>,
+    attested: bool,
+    away: Vec<String>,
+}
+
+impl Seen {
+    /// A place that gives nothing: its content is wrong, or the registry is away.
+    fn failed(&mut self, source: String, purpose: Purpose, why: RegistryError) {
+        match why {
+            RegistryError::Unavailable(why) => self.away.push(format!("{source}: {why}")),
+            RegistryError::Content(why) => self.reports.push(Report::malformed(source, purpose, why)),
+        }
+    }
+
+    fn judged(&mut self, report: Report, good: Option<Good>) {
+        match (good, report.purpose) {
+            (Some(good), Purpose::Signature) => self.signatures.push(good),
+            (Some(_), Purpose::Attestation) => self.attested = true,
+            (None, _) => {}
+        }
+        self.reports.push(report);
+    }
+
+    fn sum_up(self, required: bool) -> Examination {
+        let Seen { reports, signatures, attested, away } = self;
         let outcome = match (signatures.is_empty(), required && !attested) {
             (true, _) => Err(summary("signature", Purpose::Signature, &reports)),
             (false, true) => Err(format!(
@@ -539,81 +773,65 @@ impl Sigstore {
         };
         Examination { reports, away, outcome }
     }
-
-    /// Judges one candidate, with the log's help where it carries no entry. An error: the log is away.
-    async fn judge(
-        &self,
-        candidate: Candidate,
-        source: String,
-        digest: &Digest,
-        manifest: Option<&bytes::Bytes>,
-        trust: &Arc<Trust>,
-    ) -> Result<(Report, Option<Good>), String> {
-        let work = Work {
-            source,
-            digest: digest.hex().to_owned(),
-            manifest: manifest.cloned(),
-            demands: Arc::clone(&self.demands),
-            trust: Arc::clone(trust),
-        };
-        if !candidate.entries().is_empty() || candidate.layer.is_none() || self.options.ignore_tlog {
-            return work.judge(vec![candidate]).await;
-        }
-        let subject = Subject { digest: &work.digest, manifest: work.manifest.as_deref() };
-        let Some(signer) = rules::signer_pem(&candidate, &subject, &self.demands) else {
-            return work.judge(vec![candidate]).await;
-        };
-        self.doing.send_replace(format!("asking {} for a log entry", self.options.rekor_url));
-        let entries = match rekor::look_up(&self.registries, &self.options.rekor_url, &candidate, &signer).await {
-            Ok(entries) => entries,
-            Err(RegistryError::Unavailable(why)) => return Err(why),
-            Err(RegistryError::Content(why)) => {
-                return Ok((Report::malformed(work.source, candidate.purpose, why), None));
-            }
-        };
-        let mut candidates: Vec<Candidate> = entries
-            .into_iter()
-            .map(|(entry, intoto_v001)| {
-                let mut with = candidate.clone();
-                with.bundle.verification_material.tlog_entries = vec![entry];
-                with.intoto_v001 = intoto_v001;
-                with
-            })
-            .collect();
-        if candidates.is_empty() {
-            candidates.push(candidate);
-        }
-        work.judge(candidates).await
-    }
 }
 
-/// What judging takes, to go to a thread of its own.
+/// What judging takes.
 struct Work {
-    source: String,
     digest: String,
     manifest: Option<bytes::Bytes>,
     demands: Arc<Demands>,
     trust: Arc<Trust>,
+    /// The log is asked for entries that are not there.
+    ask_log: bool,
+}
+
+/// What a first look came to.
+enum First {
+    Judged((Report, Option<Good>)),
+    /// It carries no log entry; the PEM text of its signer.
+    AskLog(Box<Candidate>, String),
 }
 
 impl Work {
-    /// The first good candidate, or the last that was judged.
-    async fn judge(self, candidates: Vec<Candidate>) -> Result<(Report, Option<Good>), String> {
-        // Milliseconds of cryptography: not on the threads that answer calls.
-        let judging = tokio::task::spawn_blocking(move || {
-            let subject = Subject { digest: &self.digest, manifest: self.manifest.as_deref() };
-            let mut last = None;
-            for candidate in &candidates {
-                let judged = rules::judge(candidate, &self.source, &subject, &self.demands, &self.trust);
-                let good = judged.1.is_some();
-                last = Some(judged);
-                if good {
-                    break;
-                }
+    fn subject(&self) -> Subject<'_> {
+        Subject { digest: &self.digest, manifest: self.manifest.as_deref() }
+    }
+
+    fn parse_and_judge(&self, fetched: Fetched, source: String, purpose: Purpose) -> First {
+        let candidate = match fetched.parse() {
+            Ok(candidate) => candidate,
+            Err(why) => return First::Judged((Report::malformed(source, purpose, why), None)),
+        };
+        if self.ask_log
+            && candidate.layer.is_some()
+            && candidate.entries().is_empty()
+            && let Some(signer) = rules::signer_pem(&candidate, &self.subject(), &self.demands)
+        {
+            return First::AskLog(Box::new(candidate), signer);
+        }
+        First::Judged(rules::judge(&candidate, &source, &self.subject(), &self.demands, &self.trust))
+    }
+
+    /// Judges a candidate with each entry that the log has of it: the first that is good, or the last.
+    fn judge_with(
+        &self,
+        mut candidate: Box<Candidate>,
+        entries: Vec<(TransparencyLogEntry, bool)>,
+        source: &str,
+    ) -> (Report, Option<Good>) {
+        let judge =
+            |candidate: &Candidate| rules::judge(candidate, source, &self.subject(), &self.demands, &self.trust);
+        let mut last = None;
+        for (entry, intoto_v001) in entries {
+            candidate.bundle.verification_material.tlog_entries = vec![entry];
+            candidate.intoto_v001 = intoto_v001;
+            let judged = judge(&candidate);
+            if judged.1.is_some() {
+                return judged;
             }
-            last
-        });
-        judging.await.ok().flatten().ok_or_else(|| "the verification was given up".to_owned())
+            last = Some(judged);
+        }
+        last.unwrap_or_else(|| judge(&candidate))
     }
 }
 
@@ -630,15 +848,25 @@ impl Examination {
 /// Why nothing of this purpose is good: every reason, as many as an error may hold.
 fn summary(what: &str, purpose: Purpose, reports: &[Report]) -> String {
     const SHOWN: usize = 8;
-    let bad: Vec<&Report> = reports.iter().filter(|report| report.purpose == purpose).collect();
+    let mut bad: Vec<&Report> = reports.iter().filter(|report| report.purpose == purpose).collect();
     if bad.is_empty() {
         return format!("there is no {what}");
     }
+    // What is nearest to good says most, and nobody hides it behind what is not even a signature.
+    bad.sort_by_key(|report| std::cmp::Reverse(report.holding()));
     let mut reasons: Vec<String> = bad.iter().take(SHOWN).map(ToString::to_string).collect();
     if bad.len() > SHOWN {
         reasons.push(format!("and {} more", bad.len() - SHOWN));
     }
     format!("no {what} is good: {}", reasons.join("; "))
+}
+
+/// Whether what is served is something else than what was just found.
+fn stale_differs(served: &Outcome, found: &Outcome) -> bool {
+    match (served, found) {
+        (Outcome::Verified(served), Outcome::Verified(found)) => !Arc::ptr_eq(served, found),
+        _ => true,
+    }
 }
 
 /// A text file that the configuration names.
@@ -653,7 +881,7 @@ impl std::fmt::Display for Target {
 }
 
 /// Judges a sigstore bundle over `blob` by every rule: its signature is over the blob itself, or over a statement about it.
-/// `identities` or one of `public_keys` must have signed.
+/// One of `identities` or of `public_keys` must have signed; when both are empty, anybody.
 pub fn verify_blob(
     bundle: &[u8],
     blob: &[u8],
@@ -661,14 +889,17 @@ pub fn verify_blob(
     identities: Identities,
     public_keys: Vec<DerPublicKey>,
 ) -> Result<Report, String> {
+    let demands = Demands { identities, public_keys, ..Demands::default() };
+    Ok(judge_blob(bundle, blob, &Trust::new(root)?, &demands))
+}
+
+fn judge_blob(bundle: &[u8], blob: &[u8], trust: &Trust, demands: &Demands) -> Report {
     let source = "bundle";
     let candidate = match material::bundle(bundle) {
         Ok(candidate) => candidate,
-        Err(why) => return Ok(Report::malformed(source.to_owned(), Purpose::Signature, why)),
+        Err(why) => return Report::malformed(source.to_owned(), Purpose::Signature, why),
     };
     let digest = sigstore_verify::crypto::sha256(blob).to_hex();
     let subject = Subject { digest: &digest, manifest: Some(blob) };
-    let demands = Demands { identities, public_keys, ..Demands::default() };
-    let (report, _) = rules::judge(&candidate, source, &subject, &demands, &Trust::new(root)?);
-    Ok(report)
+    rules::judge(&candidate, source, &subject, demands, trust).0
 }

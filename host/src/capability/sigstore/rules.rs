@@ -1,13 +1,16 @@
-//! The seven rules for one signature. What passes becomes a [`Verified`], which nothing else can make.
+//! The seven rules for one signature. What passes becomes a [`Good`], which nothing else can make.
 //!
-//! The verdict is `sigstore-verify`'s; what it leaves open is judged here beside it, and both must agree.
+//! The verdict is `sigstore-verify`'s; what it leaves open is judged here beside it, and both must agree. It cannot be asked
+//! about entries of intoto 0.0.1, nor where there is no signing time at all: there, what is judged here is the verdict.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::crypto::{KeyAlgorithm, Keyring, SigningScheme, VerificationKey, verify_signature};
-use sigstore_verify::types::bundle::{MediaType, TimestampVerificationData, VerificationMaterialContent};
+use sigstore_verify::types::bundle::{
+    MediaType, Rfc3161Timestamp, TimestampVerificationData, VerificationMaterialContent,
+};
 use sigstore_verify::types::{
     Artifact, Bundle, DerPublicKey, HashAlgorithm, Sha256Hash, SignatureBytes, SignatureContent, TsaAuthority,
 };
@@ -87,7 +90,14 @@ pub struct Report {
 impl Report {
     /// Something that is no candidate: rule 1.
     pub(super) fn malformed(source: String, purpose: Purpose, why: String) -> Report {
-        Report { source, purpose, findings: vec![Finding { rule: 1, holds: Some(false), text: why }] }
+        let mut findings = Findings(Vec::new());
+        findings.note(1, Err::<((), String), _>(why));
+        Report { source, purpose, findings: findings.0 }
+    }
+
+    /// How many rules hold: how near it is to being good.
+    pub(super) fn holding(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.holds == Some(true)).count()
     }
 
     /// Whether every rule holds.
@@ -131,6 +141,8 @@ impl Findings {
             Ok((value, text)) => (Some(value), true, text),
             Err(text) => (None, false, text),
         };
+        // Whoever can push to the registry chooses parts of this text.
+        let text = cut(text);
         self.0.push(Finding { rule, holds: Some(holds), text });
         value
     }
@@ -138,6 +150,16 @@ impl Findings {
     fn not_applied(&mut self, rule: u8, text: &str) {
         self.0.push(Finding { rule, holds: None, text: text.to_owned() });
     }
+}
+
+/// The first bytes of a reason, as many as anybody reads.
+fn cut(mut text: String) -> String {
+    const LONGEST: usize = 400;
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
+    text
 }
 
 /// Judges a candidate by every rule.
@@ -186,9 +208,17 @@ fn rules(
     };
     match &signer {
         Signer::Key(_) => {
-            for rule in 5..=7 {
-                findings.not_applied(rule, "signed with a key of public_keys: there is no certificate");
+            const NO_CERTIFICATE: &str = "signed with a key of public_keys: there is no certificate";
+            // A timestamp is not needed, but evidence that is there and wrong is never passed over.
+            match candidate.timestamps().iter().find_map(|stamp| match stamped(candidate, stamp, trust) {
+                Err(Untimed::Wrong(why)) => Some(why),
+                _ => None,
+            }) {
+                Some(why) => drop(findings.note(5, Err::<((), String), _>(why))),
+                None => findings.not_applied(5, NO_CERTIFICATE),
             }
+            findings.not_applied(6, NO_CERTIFICATE);
+            findings.not_applied(7, NO_CERTIFICATE);
         }
         Signer::Certificate(leaf) => {
             let unlogged = findings.0.iter().any(|finding| finding.rule == 4 && finding.holds == Some(false));
@@ -226,7 +256,7 @@ fn rules(
             subject,
             issuer,
             value: Some(candidate.value.clone()),
-            log_id: proven.as_ref().map(|proven| proven.log_id.clone()),
+            log_id: proven.as_ref().map(|proven| proven.log_id.to_hex()),
             log_index: proven.as_ref().and_then(|proven| proven.log_index),
             integrated_time: proven
                 .as_ref()
@@ -241,7 +271,12 @@ fn rules(
 fn image(candidate: &Candidate, subject: &Subject<'_>) -> Result<String, String> {
     let this = format!("sha256:{}", subject.digest);
     match &candidate.signed {
-        Signed::Manifest => Ok("the manifest itself is signed".to_owned()),
+        Signed::Manifest => match candidate.message_digest() {
+            Some(digest) if digest != subject.digest => {
+                Err(format!("it is about another image: the bundle's message digest is sha256:{digest}"))
+            }
+            _ => Ok("the manifest itself is signed".to_owned()),
+        },
         Signed::Payload { digest, .. } if *digest == this => Ok(this),
         Signed::Payload { digest, .. } => Err(format!("it is about another image, {digest:?}")),
         Signed::Statement { subjects, predicate_type } => {
@@ -302,11 +337,16 @@ fn signer(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Re
     Err("the signature is of no key of public_keys over these bytes".to_owned())
 }
 
-/// The PEM text of whoever signed, by rule 3: what the log knows the signature by.
+/// The PEM text of whoever signed, which is what the log knows the signature by; none when it is not worth a look there,
+/// because rule 2, 3 or 7 does not hold whatever the log says.
 pub(super) fn signer_pem(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Option<String> {
-    match (signer(candidate, subject, demands).ok()?.0, candidate.certificate()) {
-        (Signer::Certificate(_), Some(certificate)) => Some(certificate.to_pem()),
-        (signer, _) => Some(signer.key().to_pem()),
+    image(candidate, subject).ok()?;
+    match signer(candidate, subject, demands).ok()?.0 {
+        Signer::Certificate(leaf) => {
+            identity(&leaf, demands).ok()?;
+            candidate.certificate().map(|certificate| certificate.to_pem())
+        }
+        Signer::Key(key) => Some(key.to_pem()),
     }
 }
 
@@ -346,6 +386,9 @@ fn logged(
         proven.push(log::prove(entry, candidate.required, &trust.logs, now)?);
     }
     match (candidate.intoto_v001, &candidate.layer) {
+        (true, _) if candidate.purpose == Purpose::Signature => {
+            return Err("an entry of intoto 0.0.1 holds no signature, so it proves none".to_owned());
+        }
         (true, Some(layer)) => {
             for entry in candidate.entries() {
                 log::about_layer(entry.canonicalized_body.as_bytes(), layer, signer.key())?;
@@ -359,8 +402,8 @@ fn logged(
         },
     }
     let text = match proven.first() {
-        Some(Proven { log_index: Some(index), log_id, .. }) => format!("entry {index} of log {log_id}"),
-        Some(Proven { log_id, .. }) => format!("included in log {log_id}"),
+        Some(Proven { log_index: Some(index), log_id, .. }) => format!("entry {index} of log {}", log_id.to_hex()),
+        Some(Proven { log_id, .. }) => format!("included in log {}", log_id.to_hex()),
         None => String::new(),
     };
     Ok((proven, text))
@@ -378,7 +421,7 @@ fn times(
     let mut times: Vec<(Timestamp, &str)> =
         logged.iter().filter_map(|proven| proven.integrated).map(|time| (time, "integrated")).collect();
     for timestamp in candidate.timestamps() {
-        match timestamp_time(candidate, timestamp.signed_timestamp.as_bytes(), trust) {
+        match stamped(candidate, timestamp, trust) {
             Ok(time) => times.push((time, "timestamped")),
             // Rule 5: of an authority that nobody knows, beside a time that is proven, in a .sig.
             Err(Untimed::Unknown(_))
@@ -390,9 +433,15 @@ fn times(
         times.push((now, "now, for want of a signing time"));
     }
     let mut issuer = None;
-    let sent = candidate.sent();
     for (time, _) in &times {
-        issuer = Some(trust.authorities.chain(leaf, &sent, *time)?);
+        issuer = Some(trust.authorities.chain(leaf, *time)?);
+        // An integrated time is within its log's own time; what only a checkpoint proves has no other time than this.
+        if let Some(Proven { log_id, .. }) = logged
+            .iter()
+            .find(|proven| proven.integrated.is_none() && trust.logs.key_at(&proven.log_id, *time).is_none())
+        {
+            return Err(format!("the log {} was not in use at {time}", log_id.to_hex()));
+        }
     }
     let issuer =
         issuer.ok_or("no signing time is proven, by an integrated time under a SET or an RFC 3161 timestamp")?;
@@ -408,18 +457,19 @@ enum Untimed {
     Wrong(String),
 }
 
-fn timestamp_time(candidate: &Candidate, token: &[u8], trust: &Trust) -> Result<Timestamp, Untimed> {
+/// The time in an RFC 3161 timestamp.
+fn stamped(candidate: &Candidate, timestamp: &Rfc3161Timestamp, trust: &Trust) -> Result<Timestamp, Untimed> {
     // cosign stamps the whole envelope of a .att layer, and the signature of everything else.
-    let stamped = match (&candidate.layer, candidate.purpose) {
+    let signature = match (&candidate.layer, candidate.purpose) {
         (Some(layer), Purpose::Attestation) => SignatureBytes::new(layer.to_vec()),
         _ => candidate.signature().cloned().ok_or_else(|| Untimed::Wrong("there is no signature".to_owned()))?,
     };
-    let token = token.into();
+    let token = timestamp.signed_timestamp.as_bytes().into();
     let mut reason =
         Untimed::Unknown("the trust root has no timestamp authority for the RFC 3161 timestamp".to_owned());
     for authority in &trust.timestamping {
         let text = |error: &tsa::Error| format!("the RFC 3161 timestamp does not verify: {error}");
-        match tsa::verify_timestamp_for_authority(&token, &stamped, authority) {
+        match tsa::verify_timestamp_for_authority(&token, &signature, authority) {
             Ok(time) => return Ok(time),
             // The library's word for a token that another authority made.
             Err(tsa::Error::SignatureVerificationError(why)) if why.contains("does not match any trusted TSA") => {}
@@ -467,6 +517,8 @@ fn verdict(
             Error::Certificate(_) | Error::Timestamp(_) => 5,
             Error::TransparencyLog(TransparencyLogError::IntegratedTime(_)) => 5,
             Error::InvalidBundle(_) | Error::UnsupportedBundle(_) | Error::Bundle(_) | Error::Types(_) => 1,
+            // Whatever it is about: never said of a log that nobody looked at.
+            _ if demands.ignore_tlog => 3,
             _ => 4,
         };
         (rule, error.to_string())

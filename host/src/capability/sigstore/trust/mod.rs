@@ -9,6 +9,8 @@
 //! 4. The public-good root in this program.
 
 mod pem;
+#[cfg(test)]
+mod tests;
 mod tuf;
 
 use std::ffi::OsString;
@@ -40,7 +42,7 @@ pub(super) struct Trust {
     pub(super) sources: [(&'static str, String); 4],
     /// For the log: what an operator should know although it works.
     pub(super) warnings: Vec<String>,
-    /// There if a part came from TUF.
+    /// There if a part came from TUF, from a mirror that may be asked.
     pub(super) refresh: Option<Refresh>,
 }
 
@@ -97,7 +99,7 @@ impl Part {
             Part::Rekor => pem::logs(&text, &["P-256", "P-384", "Ed25519", "RSA"]),
             // RFC 6962 section 2.1.4 has P-256 and RSA, sigstore's logs P-384 too; no SCT is made with Ed25519.
             Part::Ct => pem::logs(&text, &["P-256", "P-384", "RSA"]),
-            Part::Tsa => pem::timestamp_authority(&text),
+            Part::Tsa => pem::timestamp_authorities(&text),
         }?;
         assemble(&Arrays::from_iter([(self.array().to_owned(), array.clone())]), &Arrays::new())?;
         Ok(array)
@@ -151,7 +153,7 @@ fn of_environment(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Trust, Strin
     let (arrays, refresh, shared) = match shared {
         None => (Arrays::new(), None, String::new()),
         Some(Shared { arrays, seed, source }) => {
-            (arrays, Some(Refresh::new(seed, own.clone(), source.clone())), source)
+            (arrays, seed.map(|seed| Refresh::new(seed, own.clone(), source.clone())), source)
         }
     };
     let root = assemble(&own, &arrays)?;

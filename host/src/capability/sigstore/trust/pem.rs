@@ -1,87 +1,68 @@
 //! What the variables of cosign name: PEM files, made into the arrays of a trusted_root.json.
 
+#[cfg(test)]
+mod tests;
+
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
+use rustls_pki_types::pem::Error::Base64Decode;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, SubjectPublicKeyInfoDer};
 use serde_json::{Value, json};
-use sigstore_verify::crypto::{KeyAlgorithm, SigningScheme, VerificationKey, sha256, validate_raw_public_key};
-use sigstore_verify::types::{DerCertificate, DerPublicKey, SignatureBytes};
+use sigstore_verify::crypto::{KeyAlgorithm, SigningScheme, WEBPKI_VERIFICATION_ALGS, sha256, validate_raw_public_key};
+use sigstore_verify::types::{DerCertificate, DerPublicKey};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::Uint;
-use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::{self, Decode, Encode as _};
+use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage};
-use x509_cert::spki::SubjectPublicKeyInfoOwned;
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
-/// Keys or certificates of one file: each is compared with each.
+/// Keys or certificates of one file, and paths of certificates: each is compared with each.
 const OBJECTS: usize = 64;
 /// id-kp-timeStamping (RFC 3161 section 2.3).
 const TIME_STAMPING: &str = "1.3.6.1.5.5.7.3.8";
 
-/// `certificateAuthorities` of certificate authorities in any order: self-issued ones are roots, others intermediates.
-/// Every path of issuers is an authority, from the authority that issued no other of the file up to its root.
+/// `certificateAuthorities` of certificate authorities in any order. Each is an authority with its path up to a root: one that
+/// has two (a root that was renewed with its key) is two.
 ///
 /// # Errors
-/// No certificate, one that is no authority's, and one without its issuer.
+/// As [`certificates`] and [`paths`], and a certificate that is no authority's.
 pub(super) fn authorities(text: &str) -> Result<Value, String> {
     let all = certificates(text)?;
-    let mut issuers = vec![false; all.len()];
-    let mut paths = Vec::new();
-    for (index, certificate) in all.iter().enumerate() {
-        if !certificate.is_authority()? {
-            return Err(format!(
-                "{certificate} is no certificate authority's (basicConstraints): only roots and intermediates belong here"
-            ));
-        }
-        let mut path = vec![certificate];
-        let mut last = index;
-        while let Some(issued) = all.get(last).filter(|issued| !issued.is_self_issued()) {
-            let issuer = issuer(issued, &all)?;
-            if path.len() > all.len() {
-                return Err(format!("{certificate}: its issuers are a circle: the root is missing"));
-            }
-            path.extend(all.get(issuer));
-            if let Some(mark) = issuers.get_mut(issuer) {
-                *mark = true;
-            }
-            last = issuer;
-        }
-        paths.push(path);
+    if let Some(other) = all.iter().find(|certificate| !certificate.authority) {
+        return Err(format!(
+            "{other} is no certificate authority's (basicConstraints): only roots and intermediates belong here"
+        ));
     }
-    let authorities: Result<Vec<Value>, String> = paths
+    let authorities = paths(&all)?;
+    let authorities = authorities
         .iter()
-        .zip(issuers)
-        .filter(|(_, issuer)| !issuer)
-        .map(|(path, _)| Ok(json!({ "uri": "", "certChain": chain(path), "validFor": validity(path)? })))
-        .collect();
-    Ok(Value::Array(authorities?))
+        .map(|path| json!({ "uri": "", "certChain": chain(&path.certificates), "validFor": path.validity() }));
+    Ok(Value::Array(authorities.collect()))
 }
 
-/// `timestampAuthorities` of one chain: the certificate of the timestamp authority, intermediates, root.
+/// `timestampAuthorities` of timestamp authorities' own certificates, their intermediates and roots, in any order.
 ///
 /// # Errors
-/// Any other order, and a first certificate that signs no timestamps.
-pub(super) fn timestamp_authority(text: &str) -> Result<Value, String> {
-    const ORDER: &str = "write the timestamp authority's certificate, its intermediates, and the root, in this order";
+/// As [`certificates`] and [`paths`], and a certificate that is neither a certificate authority's nor for timestamps.
+pub(super) fn timestamp_authorities(text: &str) -> Result<Value, String> {
     let all = certificates(text)?;
-    for (index, certificate) in all.iter().enumerate() {
-        let leaf = index == 0;
-        if leaf == certificate.is_authority()? {
-            let what = if leaf { "is a certificate authority's" } else { "is no certificate authority's" };
-            return Err(format!("{certificate} {what}: {ORDER}"));
-        }
-        if leaf && !certificate.signs_timestamps()? {
-            return Err(format!("{certificate} is not for timestamps (extended key usage timeStamping): {ORDER}"));
-        }
-        match all.get(index.saturating_add(1)) {
-            None if certificate.is_self_issued() => {}
-            None => return Err(format!("{certificate} is last and no root: {ORDER}")),
-            Some(issuer) if certificate.is_signed_by(issuer)? => {}
-            Some(issuer) => return Err(format!("{certificate} was not issued by {issuer}: {ORDER}")),
+    for certificate in all.iter().filter(|certificate| !certificate.authority) {
+        if !certificate.signs_timestamps()? {
+            return Err(format!("{certificate} is not for timestamps (extended key usage timeStamping)"));
         }
     }
-    let path: Vec<&Read> = all.iter().collect();
-    Ok(json!([{ "certChain": chain(&path), "validFor": validity(&path)? }]))
+    let paths = paths(&all)?;
+    let own = paths.iter().filter(|path| path.certificates.first().is_some_and(|lowest| !lowest.authority));
+    let authorities: Vec<Value> =
+        own.map(|path| json!({ "certChain": chain(&path.certificates), "validFor": path.validity() })).collect();
+    match authorities.is_empty() {
+        true => {
+            Err("holds no timestamp authority's own certificate: write it with its intermediates and root".to_owned())
+        }
+        false => Ok(Value::Array(authorities)),
+    }
 }
 
 /// `tlogs` or `ctlogs` of public keys, whose log id is the hash of the key (RFC 6962 section 3.2).
@@ -118,10 +99,11 @@ fn key_details(key: &DerPublicKey, kinds: &[&str]) -> Result<&'static str, Strin
     let unsupported = |what: &str| format!("{what}: take one of {}", kinds.join(", "));
     let read = SubjectPublicKeyInfoOwned::from_der(key.as_bytes()).map_err(|error| format!("malformed: {error}"))?;
     let algorithm = KeyAlgorithm::from_spki(key).map_err(|error| unsupported(&error.to_string()))?;
-    let (kind, scheme, details) = match algorithm {
-        KeyAlgorithm::EcdsaP256 => ("P-256", SigningScheme::EcdsaP256Sha256, "PKIX_ECDSA_P256_SHA_256"),
-        KeyAlgorithm::EcdsaP384 => ("P-384", SigningScheme::EcdsaP384Sha384, "PKIX_ECDSA_P384_SHA_384"),
-        KeyAlgorithm::Ed25519 => ("Ed25519", SigningScheme::Ed25519, "PKIX_ED25519"),
+    let bits = read.subject_public_key.raw_bytes();
+    let (kind, scheme, details, length) = match algorithm {
+        KeyAlgorithm::EcdsaP256 => ("P-256", SigningScheme::EcdsaP256Sha256, "PKIX_ECDSA_P256_SHA_256", 65),
+        KeyAlgorithm::EcdsaP384 => ("P-384", SigningScheme::EcdsaP384Sha384, "PKIX_ECDSA_P384_SHA_384", 97),
+        KeyAlgorithm::Ed25519 => ("Ed25519", SigningScheme::Ed25519, "PKIX_ED25519", 32),
         KeyAlgorithm::Rsa => {
             let details = match rsa_bits(&read)? {
                 2048 => "PKIX_RSA_PKCS1V15_2048_SHA256",
@@ -133,14 +115,18 @@ fn key_details(key: &DerPublicKey, kinds: &[&str]) -> Result<&'static str, Strin
                     )));
                 }
             };
-            ("RSA", SigningScheme::RsaPkcs1Sha256, details)
+            ("RSA", SigningScheme::RsaPkcs1Sha256, details, bits.len())
         }
         other => return Err(unsupported(&format!("{other:?} is not supported"))),
     };
     if !kinds.contains(&kind) {
         return Err(unsupported(&format!("{kind} is not supported here")));
     }
-    validate_raw_public_key(scheme, read.subject_public_key.raw_bytes()).map_err(|error| super::chain(&error))?;
+    // The library looks at the first byte of a point only.
+    if bits.len() != length {
+        return Err(format!("malformed {kind} key: {} bytes, not {length}", bits.len()));
+    }
+    validate_raw_public_key(scheme, bits).map_err(|error| super::chain(&error))?;
     Ok(details)
 }
 
@@ -161,6 +147,8 @@ struct Read {
     parsed: Certificate,
     /// Its place in the file, from 1.
     number: usize,
+    /// Whether it may issue others (RFC 5280 section 4.2.1.9).
+    authority: bool,
 }
 
 impl std::fmt::Display for Read {
@@ -170,107 +158,127 @@ impl std::fmt::Display for Read {
 }
 
 impl Read {
-    fn is_self_issued(&self) -> bool {
-        self.parsed.tbs_certificate.subject == self.parsed.tbs_certificate.issuer
+    fn new(der: &CertificateDer<'_>, number: usize) -> Result<Read, String> {
+        let malformed = |error| format!("certificate {number}: malformed: {error}");
+        let parsed = Certificate::from_der(der).map_err(malformed)?;
+        let constraints: Option<(bool, BasicConstraints)> = parsed.tbs_certificate.get().map_err(malformed)?;
+        let authority = constraints.is_some_and(|(_, constraints)| constraints.ca);
+        Ok(Read { der: DerCertificate::from_bytes(der), parsed, number, authority })
     }
 
-    fn is_authority(&self) -> Result<bool, String> {
-        let constraints: Option<(bool, BasicConstraints)> = self.extension()?;
-        Ok(constraints.is_some_and(|(_, constraints)| constraints.ca))
+    fn is_root(&self) -> bool {
+        self.authority && self.parsed.tbs_certificate.subject == self.parsed.tbs_certificate.issuer
     }
 
     fn signs_timestamps(&self) -> Result<bool, String> {
-        let usage: Option<(bool, ExtendedKeyUsage)> = self.extension()?;
+        let usage: Option<(bool, ExtendedKeyUsage)> =
+            self.parsed.tbs_certificate.get().map_err(|error| format!("{self}: malformed: {error}"))?;
         Ok(usage.is_some_and(|(_, usage)| usage.0.iter().any(|oid| oid.to_string() == TIME_STAMPING)))
     }
 
-    fn extension<'a, T: Decode<'a> + AssociatedOid>(&'a self) -> Result<Option<(bool, T)>, String> {
-        self.parsed
-            .tbs_certificate
-            .get::<T>()
-            .map_err(|error| format!("{self}: malformed extension {}: {error}", T::OID))
+    /// By name and by signature (sigstore's own roots have one name and several keys), with the algorithms that chains are
+    /// verified with.
+    fn is_issued_by(&self, issuer: &Read) -> bool {
+        let issuer = &issuer.parsed.tbs_certificate;
+        let key = &issuer.subject_public_key_info;
+        let (Ok(signed), Some(signature), Some(public)) =
+            (self.parsed.tbs_certificate.to_der(), self.parsed.signature.as_bytes(), key.subject_public_key.as_bytes())
+        else {
+            return false;
+        };
+        self.parsed.tbs_certificate.issuer == issuer.subject
+            && WEBPKI_VERIFICATION_ALGS.iter().any(|algorithm| {
+                is(&key.algorithm, algorithm.public_key_alg_id())
+                    && is(&self.parsed.signature_algorithm, algorithm.signature_alg_id())
+                    && algorithm.verify_signature(public, &signed, signature).is_ok()
+            })
     }
 
-    /// By name and by signature: sigstore's own roots have one name and several keys.
-    fn is_signed_by(&self, issuer: &Read) -> Result<bool, String> {
-        if self.parsed.tbs_certificate.issuer != issuer.parsed.tbs_certificate.subject {
-            return Ok(false);
-        }
-        let malformed = |error: der::Error| format!("{self}: malformed: {error}");
-        let key = issuer.parsed.tbs_certificate.subject_public_key_info.to_der().map_err(malformed)?;
-        let key = DerPublicKey::new(key);
-        let algorithm = KeyAlgorithm::from_spki(&key).map_err(|error| format!("{issuer}: {error}"))?;
-        let oid = self.parsed.signature_algorithm.oid.to_string();
-        // RFC 5758 section 3.2, RFC 8017 appendix A.2.4, RFC 8410 section 3.
-        let scheme = match (algorithm, oid.as_str()) {
-            (KeyAlgorithm::EcdsaP256, "1.2.840.10045.4.3.2") => SigningScheme::EcdsaP256Sha256,
-            (KeyAlgorithm::EcdsaP256, "1.2.840.10045.4.3.3") => SigningScheme::EcdsaP256Sha384,
-            (KeyAlgorithm::EcdsaP384, "1.2.840.10045.4.3.2") => SigningScheme::EcdsaP384Sha256,
-            (KeyAlgorithm::EcdsaP384, "1.2.840.10045.4.3.3") => SigningScheme::EcdsaP384Sha384,
-            (KeyAlgorithm::Rsa, "1.2.840.113549.1.1.11") => SigningScheme::RsaPkcs1Sha256,
-            (KeyAlgorithm::Rsa, "1.2.840.113549.1.1.12") => SigningScheme::RsaPkcs1Sha384,
-            (KeyAlgorithm::Rsa, "1.2.840.113549.1.1.13") => SigningScheme::RsaPkcs1Sha512,
-            (KeyAlgorithm::Ed25519, "1.3.101.112") => SigningScheme::Ed25519,
-            (key, _) => return Err(format!("{self}: signature algorithm {oid} of {key:?} is not supported")),
+    fn valid(&self) -> RangeInclusive<Timestamp> {
+        // 99991231235959Z, which means no end (RFC 5280 section 4.1.2.5), is a day later than the last that jiff has.
+        let time = |time: x509_cert::time::Time| {
+            let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+            Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
         };
-        let key = VerificationKey::from_spki_with_scheme(&key, scheme).map_err(|error| format!("{issuer}: {error}"))?;
-        let signed = self.parsed.tbs_certificate.to_der().map_err(malformed)?;
-        Ok(key.verify(&signed, &SignatureBytes::from_bytes(self.parsed.signature.raw_bytes())).is_ok())
+        let validity = &self.parsed.tbs_certificate.validity;
+        time(validity.not_before)..=time(validity.not_after)
     }
 }
 
-/// Where the issuer of a certificate is.
-fn issuer(issued: &Read, all: &[Read]) -> Result<usize, String> {
-    for (index, candidate) in all.iter().enumerate() {
-        if issued.is_signed_by(candidate)? {
-            return Ok(index);
-        }
-    }
-    let issuer = issued.parsed.tbs_certificate.issuer.to_string();
-    Err(format!("{issued}: its issuer ({issuer:?}) is not in the file: add the certificates up to the root"))
+/// Whether an algorithm is another, which `webpki` has without tag and length (a byte each: they are short).
+fn is(algorithm: &AlgorithmIdentifierOwned, other: AlgorithmIdentifier) -> bool {
+    algorithm.to_der().is_ok_and(|der| der.get(2..) == Some(other.as_ref()))
 }
 
 fn certificates(text: &str) -> Result<Vec<Read>, String> {
     let mut all: Vec<Read> = Vec::new();
     let found: Vec<CertificateDer<'_>> = sections(text, "CERTIFICATE")?;
     for (index, der) in found.iter().enumerate() {
-        let number = index.saturating_add(1);
-        let parsed = Certificate::from_der(der).map_err(|error| format!("certificate {number}: malformed: {error}"))?;
         if !all.iter().any(|other| other.der.as_bytes() == der.as_ref()) {
-            all.push(Read { der: DerCertificate::from_bytes(der), parsed, number });
+            all.push(Read::new(der, index.saturating_add(1))?);
         }
     }
     Ok(all)
+}
+
+/// A certificate, its issuer, and so on up to a root.
+#[derive(Clone)]
+struct Path<'a> {
+    certificates: Vec<&'a Read>,
+    /// When all of them are valid: a trust anchor's own validity is looked at by nobody (RFC 5280 section 6).
+    valid: RangeInclusive<Timestamp>,
+}
+
+impl Path<'_> {
+    fn validity(&self) -> Value {
+        json!({ "start": self.valid.start().to_string(), "end": self.valid.end().to_string() })
+    }
+}
+
+/// Every path that is valid at some time, from each of the certificates up to a root. Self-issued authorities are roots.
+///
+/// # Errors
+/// A certificate without a path, and more than [`OBJECTS`] paths.
+fn paths(all: &[Read]) -> Result<Vec<Path<'_>>, String> {
+    let (roots, others): (Vec<&Read>, Vec<&Read>) = all.iter().partition(|certificate| certificate.is_root());
+    let mut paths: Vec<Path<'_>> =
+        roots.iter().map(|root| Path { certificates: vec![root], valid: root.valid() }).collect();
+    paths.retain(|path| !path.valid.is_empty());
+    // From the roots down, so that issuers in a circle are never walked.
+    let mut done = 0;
+    while let Some(path) = paths.get(done).cloned() {
+        done = done.saturating_add(1);
+        let Some(issuer) = path.certificates.first().filter(|issuer| issuer.authority) else { continue };
+        for issued in &others {
+            let above = path.certificates.iter().any(|certificate| certificate.number == issued.number);
+            let own = issued.valid();
+            let valid = *own.start().max(path.valid.start())..=*own.end().min(path.valid.end());
+            if !above && !valid.is_empty() && issued.is_issued_by(issuer) {
+                let certificates = [&[*issued], path.certificates.as_slice()].concat();
+                paths.push(Path { certificates, valid });
+            }
+        }
+        if paths.len() > OBJECTS {
+            return Err(format!("its certificates make more than {OBJECTS} paths to a root"));
+        }
+    }
+    let has_path = |certificate: &Read| {
+        paths.iter().any(|path| path.certificates.first().is_some_and(|lowest| lowest.number == certificate.number))
+    };
+    match all.iter().find(|certificate| !has_path(certificate)) {
+        None => Ok(paths),
+        Some(certificate) => Err(format!(
+            "{certificate}: no path leads from it to a root in the file: add its issuer ({:?}) and all above it; they must \
+             be valid at the same time, and signed with algorithms that sigstore has",
+            certificate.parsed.tbs_certificate.issuer.to_string()
+        )),
+    }
 }
 
 fn chain(path: &[&Read]) -> Value {
     let certificates: Vec<Value> =
         path.iter().map(|certificate| json!({ "rawBytes": certificate.der.to_base64() })).collect();
     json!({ "certificates": certificates })
-}
-
-/// When all certificates of a path are valid: a trust anchor's own validity is looked at by nobody (RFC 5280 section 6).
-fn validity(path: &[&Read]) -> Result<Value, String> {
-    let time = |certificate: &Read, time: x509_cert::time::Time| {
-        i64::try_from(time.to_unix_duration().as_secs())
-            .ok()
-            .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .ok_or_else(|| format!("{certificate}: its validity is out of range"))
-    };
-    let mut start = Timestamp::MIN;
-    let mut end = Timestamp::MAX;
-    for certificate in path {
-        let validity = &certificate.parsed.tbs_certificate.validity;
-        start = start.max(time(certificate, validity.not_before)?);
-        end = end.min(time(certificate, validity.not_after)?);
-    }
-    match start <= end {
-        true => Ok(json!({ "start": start.to_string(), "end": end.to_string() })),
-        false => {
-            let all: Vec<String> = path.iter().map(ToString::to_string).collect();
-            Err(format!("{} are never valid at the same time", all.join(", ")))
-        }
-    }
 }
 
 /// All sections of a PEM file (RFC 7468), which must have this label.
@@ -283,7 +291,11 @@ fn sections<T: PemObject>(text: &str, label: &str) -> Result<Vec<T>, String> {
         return Err(format!("holds more than {OBJECTS} of {label}"));
     }
     let found: Result<Vec<T>, _> = T::pem_slice_iter(text.as_bytes()).collect();
-    let found = found.map_err(|error| format!("malformed PEM: {error}"))?;
+    // Not the error's own text: it repeats what it read.
+    let found = found.map_err(|error| match error {
+        Base64Decode(what) => format!("malformed PEM: no base64 ({what})"),
+        _ => "malformed PEM: BEGIN and END must stand on lines of their own".to_owned(),
+    })?;
     match (labels.len(), found.len()) {
         (0, 0) => Err(format!("holds no PEM of {label}")),
         (there, read) if there == read => Ok(found),
@@ -293,6 +305,12 @@ fn sections<T: PemObject>(text: &str, label: &str) -> Result<Vec<T>, String> {
 
 /// The labels of what begins in a PEM file, whether or not it is well formed.
 fn labels(text: &str) -> Vec<&str> {
-    let label = |line| str::strip_prefix(str::trim(line), "-----BEGIN");
-    text.lines().filter_map(label).map(|label| label.trim_end_matches('-').trim()).collect()
+    text.split(['\n', '\r']).filter_map(label).collect()
+}
+
+/// What cannot be a label is not repeated: it may be a private key that lost its line ends.
+fn label(line: &str) -> Option<&str> {
+    let label = line.trim().strip_prefix("-----BEGIN")?.split('-').next()?.trim();
+    let plausible = label.len() <= 40 && label.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' '));
+    Some(if plausible { label } else { "section of another kind" })
 }

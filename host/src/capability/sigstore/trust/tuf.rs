@@ -3,6 +3,9 @@
 //! The cache is the operator's: it is read, never written. The root.json in it is what the operator established by
 //! `cosign initialize`, so everything else is verified from it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -15,10 +18,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::{StatusCode, Url};
+use serde::Deserialize;
 use sigstore_trust_root::{SigstoreInstance, TRUSTED_ROOT_TARGET, TrustedRoot};
-use sigstore_tuf::metadata::Role as _;
 use sigstore_tuf::transport::FetchFuture;
-use sigstore_tuf::{Error, MemoryStore, MetadataStore as _, Repository, TrustedMetadataSet, Updater, UpdaterConfig};
+use sigstore_tuf::{Error, MemoryStore, MetadataStore, Repository, Updater, UpdaterConfig};
 
 use super::{Arrays, FILE, assemble, chain, parse, read, read_bytes, variable};
 
@@ -56,8 +59,8 @@ impl Refresh {
     /// Whatever went wrong, the mirror being away included. The root in use stays good: keep it, and try again later.
     pub(in super::super) async fn run(&self, client: reqwest::Client) -> Result<TrustedRoot, String> {
         let fault = |reason: String| format!("{}: not refreshed: {reason}", self.source);
-        let base = mirror(&self.seed.mirror).map_err(fault)?;
-        let fetched = tokio::time::timeout(REFRESH, self.fetch(Mirror { base, client })).await;
+        let mirror = Mirror { base: self.seed.mirror.clone(), client };
+        let fetched = tokio::time::timeout(REFRESH, self.fetch(mirror)).await;
         let bytes = match fetched {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) => return Err(fault(chain(&error))),
@@ -79,17 +82,35 @@ impl Refresh {
 
 /// What a refresh starts from.
 pub(super) struct Seed {
-    /// As it was written: cosign makes a directory's name of it.
-    mirror: String,
+    /// It ends with a slash.
+    mirror: Url,
     root: Vec<u8>,
-    /// The newest verified metadata: none may be older.
-    verified: Arc<MemoryStore>,
+    verified: Arc<Verified>,
+}
+
+/// The newest verified metadata: none may be older.
+#[derive(Default)]
+struct Verified(MemoryStore);
+
+impl MetadataStore for Verified {
+    fn load(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.0.load(name)
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        // An `Updater` stores a snapshot by its version too, loads it by its name only, and forgets none.
+        match name.ends_with(".snapshot.json") {
+            true => Ok(()),
+            false => self.0.store(name, bytes),
+        }
+    }
 }
 
 /// All four parts as TUF gave them.
 pub(super) struct Shared {
     pub(super) arrays: Arrays,
-    pub(super) seed: Seed,
+    /// None where there is no mirror that may be asked.
+    pub(super) seed: Option<Seed>,
     pub(super) source: String,
 }
 
@@ -104,12 +125,9 @@ pub(super) fn shared(env: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<
     let instance = SigstoreInstance::PublicGood;
     let source = "public-good root of this program".to_owned();
     let (arrays, _) = parse(instance.embedded_trusted_root_json()).map_err(|reason| format!("{source}: {reason}"))?;
-    let seed = Seed {
-        mirror: instance.tuf_url().to_owned(),
-        root: instance.tuf_root().to_vec(),
-        verified: Arc::new(MemoryStore::new()),
-    };
-    Ok(Shared { arrays, seed, source })
+    let mirror = mirror(instance.tuf_url()).map_err(|reason| format!("{source}: {reason}"))?;
+    let seed = Seed { mirror, root: instance.tuf_root().to_vec(), verified: Arc::default() };
+    Ok(Shared { arrays, seed: Some(seed), source })
 }
 
 /// Looks for the cache of `cosign initialize`; none if it never ran.
@@ -120,7 +138,10 @@ fn cosign(env: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<String>) ->
     let (directory, named) = match (variable(env, "TUF_ROOT"), variable(env, "HOME")) {
         (Some(directory), _) => (directory, true),
         (None, Some(home)) => (home.join(".sigstore").join("root"), false),
-        (None, None) => return Ok(None),
+        (None, None) => {
+            warnings.push("HOME and TUF_ROOT are unset: what `cosign initialize` left was not looked for".to_owned());
+            return Ok(None);
+        }
     };
     let source = format!("{}{}", if named { "TUF_ROOT " } else { "cosign initialize " }, directory.display());
     let fault = |reason: String| format!("{source}: {reason}");
@@ -148,44 +169,54 @@ fn cosign(env: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<String>) ->
     open(&directory, &remote, source.clone(), warnings).map(Some).map_err(fault)
 }
 
+/// What `cosign initialize` writes first.
+#[derive(Deserialize)]
+struct Remote {
+    mirror: String,
+}
+
 fn open(directory: &Path, remote: &Path, source: String, warnings: &mut Vec<String>) -> Result<Shared, String> {
-    let remote: serde_json::Value = read(remote, FILE)
-        .and_then(|text| serde_json::from_str(&text).map_err(|error| format!("no JSON: {error}")))
+    let (mirror, shown) = read(remote, FILE)
+        .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
+        .and_then(|Remote { mirror }| shown(&mirror).map(|shown| (mirror, shown)))
         .map_err(|reason| format!("remote.json: {reason}: {AGAIN}"))?;
-    let Some(mirror) = remote.get("mirror").and_then(serde_json::Value::as_str).filter(|mirror| !mirror.is_empty())
-    else {
-        return Err(format!("remote.json: names no mirror: {AGAIN}"));
-    };
-    let shown = shown(mirror).map_err(|reason| format!("remote.json: {reason}: {AGAIN}"))?;
-    let metadata = directory.join(directory_name(mirror));
-    if !present(&metadata)? {
+    // By its mirror, not by its directory, whose name has the mirror's password too.
+    let unusable = |reason: String| format!("cache of {shown}: {reason}: {AGAIN}");
+    let metadata = directory.join(directory_name(&mirror));
+    if !present(&metadata).map_err(unusable)? {
         return Err(match present(&directory.join("tuf.db"))? {
             true => older_form(),
-            false => format!("{}: no such directory, although remote.json names {shown}: {AGAIN}", metadata.display()),
+            false => unusable("no such directory".to_owned()),
         });
     }
-    let files = Files::read(&metadata).map_err(|reason| format!("{}: {reason}: {AGAIN}", metadata.display()))?;
-    let unusable = |reason: String| format!("{}: {reason}: {AGAIN}", metadata.display());
+    let files = Files::read(&metadata).map_err(unusable)?;
     let bytes = match verify(&files, Timestamp::now()) {
-        Ok((bytes, _)) => bytes,
-        Err(Fault::Tuf(Error::Expired { .. })) => {
-            // At a time when nothing had expired: all else is verified.
-            let (bytes, trusted) =
-                verify(&files, Timestamp::UNIX_EPOCH).map_err(|fault| unusable(fault.to_string()))?;
+        Err(Fault::Tuf(error @ Error::Expired { .. })) => {
             warnings.push(format!(
-                "{source}: its metadata have expired ({}) and are used all the same: see that {shown} can be reached, or {AGAIN}",
-                expired(&trusted, Timestamp::now()).join(", ")
+                "{source}: its metadata have expired and are used all the same ({}): see that {shown} can be reached, or {AGAIN}",
+                chain(&error)
             ));
-            bytes
+            // At a time when nothing had expired: all else is verified.
+            verify(&files, Timestamp::UNIX_EPOCH)
         }
-        Err(fault) => return Err(unusable(fault.to_string())),
+        verified => verified,
     };
-    let text = String::from_utf8(bytes).map_err(|_| unusable(format!("{TRUSTED_ROOT_TARGET}: not UTF-8")))?;
-    let (arrays, _) = parse(&text).map_err(|reason| unusable(format!("{TRUSTED_ROOT_TARGET}: {reason}")))?;
-    if let Err(reason) = self::mirror(mirror) {
-        warnings.push(format!("{source}: it will not be refreshed: {reason}"));
+    let (arrays, _) = bytes
+        .map_err(|fault| fault.to_string())
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("{TRUSTED_ROOT_TARGET}: not UTF-8")))
+        .and_then(|text| parse(&text).map_err(|reason| format!("{TRUSTED_ROOT_TARGET}: {reason}")))
+        .map_err(unusable)?;
+    let verified = Verified::default();
+    for (name, bytes) in files.named.iter() {
+        verified.store(name, bytes).map_err(|error| chain(&error))?;
     }
-    let seed = Seed { mirror: mirror.to_owned(), root: files.root.clone(), verified: files.store().map_err(unusable)? };
+    let seed = match self::mirror(&mirror) {
+        Ok(mirror) => Some(Seed { mirror, root: files.root.clone(), verified: Arc::new(verified) }),
+        Err(reason) => {
+            warnings.push(format!("{source}: it will not be refreshed: {reason}"));
+            None
+        }
+    };
     Ok(Shared { arrays, seed, source: format!("{source} (mirror {shown})") })
 }
 
@@ -199,7 +230,7 @@ fn present(path: &Path) -> Result<bool, String> {
         Ok(_) => Ok(true),
         // The latter: something else above it, such as HOME=/dev/null.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-        Err(error) => Err(format!("{}: cannot be looked at: {error}", path.display())),
+        Err(error) => Err(format!("cannot be looked at: {error}")),
     }
 }
 
@@ -263,28 +294,18 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The trusted root of a cache, with the metadata that vouch for it.
-fn verify(files: &Files, now: Timestamp) -> Result<(Vec<u8>, TrustedMetadataSet), Fault> {
+/// The trusted root of a cache.
+fn verify(files: &Files, now: Timestamp) -> Result<Vec<u8>, Fault> {
     let work = async {
         let mut updater = Updater::new(files.clone(), &files.root)?.with_config(limits());
         updater.refresh(now).await?;
-        let bytes = updater.get_target(TRUSTED_ROOT_TARGET, now).await?;
-        Ok((bytes, updater.trusted().clone()))
+        updater.get_target(TRUSTED_ROOT_TARGET, now).await
     };
     // All is in memory, so one poll does it. A runtime cannot be started here: the caller may be in one.
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome.map_err(Fault::Tuf),
         Poll::Pending => Err(Fault::Pending),
     }
-}
-
-/// What of verified metadata has expired, and when.
-fn expired(trusted: &TrustedMetadataSet, now: Timestamp) -> Vec<String> {
-    let mut all = vec![("root", trusted.root().expires)];
-    all.extend(trusted.timestamp().map(|role| ("timestamp", role.expires())));
-    all.extend(trusted.snapshot().map(|role| ("snapshot", role.expires())));
-    all.extend(trusted.targets_role("targets").map(|role| ("targets", role.expires())));
-    all.iter().filter(|(_, expires)| *expires < now).map(|(role, expires)| format!("{role} at {expires}")).collect()
 }
 
 fn limits() -> UpdaterConfig {
@@ -316,15 +337,6 @@ impl Files {
         ]);
         let root = file("root.json", limits.root_max_length)?;
         Ok(Files { root, named: Arc::new(named), directory: directory.to_owned() })
-    }
-
-    /// For a refresh to start from: an [`Updater`] verifies it again.
-    fn store(&self) -> Result<Arc<MemoryStore>, String> {
-        let store = MemoryStore::new();
-        for (name, bytes) in self.named.iter() {
-            store.store(name, bytes).map_err(|error| chain(&error))?;
-        }
-        Ok(Arc::new(store))
     }
 
     fn find(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {

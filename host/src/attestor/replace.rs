@@ -1,0 +1,441 @@
+//! What attestations run on, and how it is replaced: by Configure, by a changed file, by SIGHUP. Everything is made and tried
+//! first, then one pointer is swapped; what fails on the way changes nothing.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use super::Attestor;
+use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use crate::capability::docker::Containers;
+use crate::capability::docker::client::Client;
+use crate::capability::process::linux;
+use crate::capability::sigstore::Sigstore;
+use crate::capability::{Machine, Warnings};
+use crate::config::{self, Component, Configuration, Pin};
+use crate::engine::Policy;
+use crate::engine::answers::Answers;
+use crate::engine::component::World;
+use crate::engine::extension::Extension;
+use crate::engine::load::{LoadError, Step};
+use crate::engine::trial::Recorded;
+use crate::error::Error;
+use crate::file::Stamp;
+use crate::limits;
+use crate::scenario::Scenario;
+use crate::status::{POLICY, Use};
+
+/// What one attestation runs on.
+pub(super) struct Snapshot {
+    pub(super) policy: Arc<Policy>,
+    pub(super) extensions: Vec<Arc<Extension>>,
+    pub(super) settings: Settings,
+    pub(super) machine: Arc<Machine>,
+    pub(super) answers: Answers,
+    configuration: Arc<Configuration>,
+    /// Verifies signatures of components, and images if the configuration says so.
+    verifier: Option<Arc<Sigstore>>,
+    /// The files of policy and extensions as they were before they were read.
+    files: Vec<(PathBuf, Stamp)>,
+}
+
+impl Snapshot {
+    /// An extension failed, and the selectors come without its own.
+    pub(super) fn omitted(&self, error: &Error) {
+        if let Some(dropped) = self.machine.warnings.admit() {
+            tracing::warn!(dropped = %dropped, "{error}: its selectors are left out");
+        }
+    }
+}
+
+/// What became of looking at the files again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Components that were replaced.
+    pub replaced: usize,
+    /// Components that were not, because a step failed.
+    pub failed: usize,
+}
+
+impl Attestor {
+    /// Puts a configuration to use. On an error what runs goes on. Needs neither the engine nor the network.
+    pub async fn configure(&self, configuration: Configuration) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let current = self.current.load_full();
+        // The kept containers belong to their engine: they stay if it does.
+        let docker = match &current {
+            Some(current) if same_engine(&current.configuration, &configuration) => Arc::clone(&current.machine.docker),
+            _ => {
+                let docker = self.engine(&configuration);
+                tokio::spawn(Containers::sweep(Arc::downgrade(&docker)));
+                docker
+            }
+        };
+        let (verifier, trust) = verifier(&configuration).await?;
+        // Its verdicts stay if it judges as before.
+        let kept = current.as_ref().and_then(|current| current.verifier.clone());
+        let (verifier, fresh) = match (verifier, kept) {
+            (Some(new), Some(kept)) if kept.same(&new) => (Some(kept), None),
+            (new, _) => (new.clone(), new),
+        };
+        let recorded = current.as_ref().map(|current| current.answers.recorded()).unwrap_or_default();
+        let (snapshot, notes) = self.prepare(configuration, docker, verifier, recorded).await?;
+        for note in snapshot.configuration.notes.iter().chain(&notes).chain(&trust) {
+            tracing::info!("{note}");
+        }
+        for (name, component) in components(&snapshot.configuration) {
+            if component.pin == Pin::Unpinned {
+                tracing::warn!(
+                    "{name}: unpinned: whoever can write to {} decides about selectors",
+                    component.path.display()
+                );
+            }
+        }
+        if !linux::may_read_namespaces() {
+            tracing::warn!(
+                "without CAP_SYS_PTRACE the pid namespaces of other users' processes cannot be read: that part of the proof \
+                 that a process is in its container is left out"
+            );
+        }
+        tracing::info!(policy = %snapshot.policy.digest, docker = %snapshot.configuration.docker, "configured");
+        self.put_to_use(snapshot);
+        if let Some(sigstore) = fresh {
+            tokio::spawn(Sigstore::refresh(Arc::downgrade(&sigstore)));
+        }
+        Ok(())
+    }
+
+    /// Puts a configuration to use whose engine is `docker`: a recorded one, or one of a test.
+    pub async fn configure_with(&self, configuration: Configuration, docker: Containers) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let (verifier, _) = verifier(&configuration).await?;
+        let (snapshot, _) = self.prepare(configuration, Arc::new(docker), verifier, Vec::new()).await?;
+        self.put_to_use(snapshot);
+        Ok(())
+    }
+
+    /// Judges a configuration as [`Attestor::configure`] does, and changes nothing. Answers what is worth knowing.
+    pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
+        let docker = self.engine(&configuration);
+        let (verifier, trust) = verifier(&configuration).await?;
+        let (snapshot, mut notes) = self.prepare(configuration, docker, verifier, Vec::new()).await?;
+        notes.extend(trust);
+        notes.extend(snapshot.configuration.notes.iter().cloned());
+        Ok(notes)
+    }
+
+    /// Looks at the files of policy and extensions again, and replaces what changed, each on its own. What fails is logged and
+    /// kept for [`Attestor::status`], and what runs goes on.
+    pub async fn reload(&self) -> Reloaded {
+        let _changing = self.changing.lock().await;
+        let mut reloaded = Reloaded::default();
+        let Some(current) = self.current.load_full() else { return reloaded };
+        let files = stamps(&current.configuration);
+        let mut policy = Arc::clone(&current.policy);
+        if let Some(component) = &current.configuration.policy {
+            match self.reload_policy(&current, component).await {
+                Ok(Some(new)) => {
+                    policy = new;
+                    reloaded.replaced += 1;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.history.failed(POLICY, &error);
+                    reloaded.failed += 1;
+                }
+            }
+        }
+        let mut extensions = current.extensions.clone();
+        for (configured, slot) in current.configuration.extensions.iter().zip(&mut extensions) {
+            match self.reload_extension(&current, configured, slot).await {
+                Ok(Some(new)) => {
+                    *slot = new;
+                    reloaded.replaced += 1;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.history.failed(&extension_name(configured), &error);
+                    reloaded.failed += 1;
+                }
+            }
+        }
+        if reloaded.replaced > 0 {
+            self.put_to_use(Snapshot {
+                policy,
+                extensions,
+                settings: current.settings.clone(),
+                machine: Arc::clone(&current.machine),
+                answers: Answers::default(),
+                configuration: Arc::clone(&current.configuration),
+                verifier: current.verifier.clone(),
+                files,
+            });
+        }
+        reloaded
+    }
+
+    /// Reloads when the files of policy and extensions change, for as long as somebody has the attestor. A look is one stat(2)
+    /// for each file, which sees every way of replacing it, on every filesystem; a change counts when two looks agree on it.
+    pub async fn watch(attestor: Weak<Attestor>) {
+        let mut of: Weak<Configuration> = Weak::new();
+        let mut acted: Vec<(PathBuf, Stamp)> = Vec::new();
+        let mut last: Vec<(PathBuf, Stamp)> = Vec::new();
+        loop {
+            tokio::time::sleep(limits::FILE_WATCH).await;
+            let Some(attestor) = attestor.upgrade() else { return };
+            let Some(current) = attestor.current.load_full() else { continue };
+            if current.files.is_empty() {
+                continue;
+            }
+            if !std::ptr::eq(of.as_ptr(), Arc::as_ptr(&current.configuration)) {
+                of = Arc::downgrade(&current.configuration);
+                acted.clone_from(&current.files);
+            }
+            let configuration = Arc::clone(&current.configuration);
+            // A filesystem that hangs holds this task and nothing else.
+            let Ok(now) = tokio::task::spawn_blocking(move || stamps(&configuration)).await else { continue };
+            if now != acted && now == last {
+                attestor.reload().await;
+                acted.clone_from(&now);
+            }
+            last = now;
+        }
+    }
+
+    /// Everything that a configuration asks for, made and tried; also what is worth knowing.
+    async fn prepare(
+        &self,
+        configuration: Configuration,
+        docker: Arc<Containers>,
+        verifier: Option<Arc<Sigstore>>,
+        recorded: Vec<Recorded>,
+    ) -> Result<(Snapshot, Vec<String>), Error> {
+        let refused = |name: &str, error: &LoadError| Error::Configuration(format!("{name}: {error}"));
+        let files = stamps(&configuration);
+        let recorded = self.recorded(recorded, &configuration).await;
+        let sigstore = verifier.clone().filter(|_| configuration.sigstore.is_some());
+        let machine = Arc::new(Machine {
+            processes: Arc::clone(&self.processes),
+            docker,
+            sigstore,
+            verbose: configuration.verbose_container_locator_logs,
+            extensions: configuration.extensions.iter().map(|extension| extension.name.clone()).collect(),
+            warnings: Warnings::default(),
+        });
+        let settings = settings(&configuration, &machine);
+        let (policy, notes) = match &configuration.policy {
+            None => {
+                let diagnostics = self.sandbox.validate(&self.builtin, &settings).await?;
+                (Arc::clone(&self.builtin), Attestor::judged(diagnostics).map_err(Error::Configuration)?)
+            }
+            Some(component) => {
+                let loaded = self.load_policy(component, verifier.clone()).await;
+                let policy = loaded.map_err(|error| refused(POLICY, &error))?;
+                let (notes, _) = self
+                    .judge_policy(&policy, component, &settings, &machine, &recorded)
+                    .await
+                    .map_err(|error| refused(POLICY, &error))?;
+                (policy, notes)
+            }
+        };
+        let mut extensions = Vec::new();
+        for configured in &configuration.extensions {
+            let loaded = self.load_extension(configured, verifier.clone(), &recorded).await;
+            extensions.push(loaded.map_err(|error| refused(&extension_name(configured), &error))?);
+        }
+        let snapshot = Snapshot {
+            policy,
+            extensions,
+            settings,
+            machine,
+            answers: Answers::default(),
+            configuration: Arc::new(configuration),
+            verifier,
+            files,
+        };
+        Ok((snapshot, notes))
+    }
+
+    /// The new policy, if the file holds another one than the one that runs.
+    async fn reload_policy(&self, current: &Snapshot, component: &Component) -> Result<Option<Arc<Policy>>, LoadError> {
+        let policy = self.load_policy(component, current.verifier.clone()).await?;
+        if policy.digest == current.policy.digest {
+            return Ok(None);
+        }
+        let recorded = self.recorded(current.answers.recorded(), &current.configuration).await;
+        let (notes, other) =
+            self.judge_policy(&policy, component, &current.settings, &current.machine, &recorded).await?;
+        for note in notes {
+            tracing::info!("{note}");
+        }
+        tracing::info!(
+            digest = %policy.digest, workloads = %recorded.len(), other_selectors = %other, "policy tried on recorded workloads"
+        );
+        Ok(Some(policy))
+    }
+
+    async fn reload_extension(
+        &self,
+        current: &Snapshot,
+        configured: &config::Extension,
+        running: &Extension,
+    ) -> Result<Option<Arc<Extension>>, LoadError> {
+        let recorded = self.recorded(current.answers.recorded(), &current.configuration).await;
+        let extension = self.load_extension(configured, current.verifier.clone(), &recorded).await?;
+        Ok((extension.description.digest != running.description.digest).then_some(extension))
+    }
+
+    async fn load_policy(
+        &self,
+        component: &Component,
+        verifier: Option<Arc<Sigstore>>,
+    ) -> Result<Arc<Policy>, LoadError> {
+        let floor = self.history.floor(POLICY, &component.path);
+        let loaded = self.loader.load(component, World::Policy, verifier, floor).await?;
+        let policy = self.sandbox.policy(&loaded.compiled, &loaded.description);
+        policy.map(Arc::new).map_err(|error| failed(component, Step::Link, format!("{error:#}")))
+    }
+
+    /// The policy's word on its settings, and a trial run; how many recorded workloads get other selectors.
+    async fn judge_policy(
+        &self,
+        policy: &Policy,
+        component: &Component,
+        settings: &Settings,
+        machine: &Arc<Machine>,
+        recorded: &[Recorded],
+    ) -> Result<(Vec<String>, usize), LoadError> {
+        let diagnostics = self.sandbox.validate(policy, settings).await;
+        let diagnostics = diagnostics.map_err(|error| failed(component, Step::Settings, error.to_string()))?;
+        let notes = Attestor::judged(diagnostics).map_err(|error| failed(component, Step::Settings, error))?;
+        let other = self.sandbox.try_policy(policy, settings, machine, recorded).await;
+        Ok((notes, other.map_err(|error| failed(component, Step::Trial, error.to_string()))?))
+    }
+
+    async fn load_extension(
+        &self,
+        configured: &config::Extension,
+        verifier: Option<Arc<Sigstore>>,
+        recorded: &[Recorded],
+    ) -> Result<Arc<Extension>, LoadError> {
+        let component = &configured.component;
+        let floor = self.history.floor(&extension_name(configured), &component.path);
+        let loaded = self.loader.load(component, World::Extension, verifier, floor).await?;
+        let extension = self.sandbox.extension(&loaded.compiled, loaded.description, configured);
+        let extension = extension.map_err(|error| failed(component, Step::Link, format!("{error:#}")))?;
+        let tried = self.sandbox.try_extension(&extension, recorded).await;
+        tried.map_err(|error| failed(component, Step::Trial, error.to_string()))?;
+        Ok(Arc::new(extension))
+    }
+
+    /// Workloads to try components on: what was attested, or the one in this program; none when nothing is from a file.
+    async fn recorded(&self, attested: Vec<Recorded>, configuration: &Configuration) -> Vec<Recorded> {
+        if !attested.is_empty() || components(configuration).next().is_none() {
+            return attested;
+        }
+        let Some(scenario) = Scenario::built_in() else { return attested };
+        let mut workload = Some(scenario.workload());
+        let settings = Settings {
+            capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
+            use_new_container_locator: true,
+            container_id_cgroup_matchers: Vec::new(),
+            extra: Vec::new(),
+        };
+        match (self.sandbox.attest(&self.builtin, &settings, &mut workload).await, workload) {
+            (Ok(selectors), Some(workload)) => {
+                let asked = workload.into_asked().into_iter().map(|asked| (asked.import, asked.told)).collect();
+                vec![Recorded { asked, selectors }]
+            }
+            _ => attested,
+        }
+    }
+
+    /// Swaps the one pointer. Calls in flight finish on what they started with.
+    fn put_to_use(&self, snapshot: Snapshot) {
+        let configuration = Arc::clone(&snapshot.configuration);
+        let names: Vec<String> = configuration.extensions.iter().map(extension_name).collect();
+        let mut all = vec![Use {
+            name: POLICY,
+            path: configuration.policy.as_ref().map(|component| &component.path),
+            digest: &snapshot.policy.digest,
+            version: snapshot.policy.version.as_ref(),
+        }];
+        let extensions = configuration.extensions.iter().zip(&names).zip(&snapshot.extensions);
+        all.extend(extensions.map(|((configured, name), extension)| Use {
+            name,
+            path: Some(&configured.component.path),
+            digest: &extension.description.digest,
+            version: extension.description.version.as_ref(),
+        }));
+        self.history.put_to_use(&all);
+        self.current.store(Some(Arc::new(snapshot)));
+    }
+
+    fn engine(&self, configuration: &Configuration) -> Arc<Containers> {
+        let client = Client::new(
+            configuration.docker.clone(),
+            configuration.docker_version,
+            configuration.engine_shares_pid_namespace,
+            self.metrics.clone(),
+        );
+        Arc::new(Containers::new(Box::new(client), Arc::clone(&self.processes), linux::may_read_namespaces()))
+    }
+}
+
+/// What every policy needs to know of a configuration.
+fn settings(configuration: &Configuration, machine: &Machine) -> Settings {
+    let mut capabilities = Capabilities::PROCESS | Capabilities::DOCKER;
+    if machine.sigstore.is_some() {
+        capabilities |= Capabilities::SIGSTORE;
+    }
+    Settings {
+        capabilities,
+        use_new_container_locator: configuration.use_new_container_locator,
+        container_id_cgroup_matchers: configuration.container_id_cgroup_matchers.clone(),
+        extra: configuration.policy.as_ref().map(|component| component.settings.clone()).unwrap_or_default(),
+    }
+}
+
+/// The components in files, by their names in the status.
+fn components(configuration: &Configuration) -> impl Iterator<Item = (String, &Component)> {
+    let policy = configuration.policy.iter().map(|component| (POLICY.to_owned(), component));
+    let extensions = configuration.extensions.iter();
+    policy.chain(extensions.map(|extension| (extension_name(extension), &extension.component)))
+}
+
+fn extension_name(extension: &config::Extension) -> String {
+    format!("extension {}", extension.name)
+}
+
+/// Every file that a component comes from, as it is now.
+fn stamps(configuration: &Configuration) -> Vec<(PathBuf, Stamp)> {
+    let mut stamps = Vec::new();
+    for (_, component) in components(configuration) {
+        stamps.push((component.path.clone(), Stamp::of(&component.path)));
+        if let Pin::Signed { bundle, .. } = &component.pin {
+            stamps.push((bundle.clone(), Stamp::of(bundle)));
+        }
+    }
+    stamps
+}
+
+fn failed(component: &Component, step: Step, reason: String) -> LoadError {
+    LoadError { path: component.path.clone(), step, reason }
+}
+
+/// The verifier that a configuration asks for, and what is worth knowing of it.
+async fn verifier(configuration: &Configuration) -> Result<(Option<Arc<Sigstore>>, Vec<String>), Error> {
+    let signed = components(configuration).any(|(_, component)| matches!(component.pin, Pin::Signed { .. }));
+    let options = configuration.sigstore.clone().or_else(|| signed.then(config::Sigstore::default));
+    let Some(options) = options else { return Ok((None, Vec::new())) };
+    // It reads files, which may be on a network's filesystem.
+    let made = tokio::task::spawn_blocking(move || Sigstore::new(&options)).await;
+    let made = made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned()));
+    let (sigstore, notes) = made.map_err(Error::Configuration)?;
+    Ok((Some(Arc::new(sigstore)), notes))
+}
+
+fn same_engine(one: &Configuration, other: &Configuration) -> bool {
+    one.docker == other.docker
+        && one.docker_version == other.docker_version
+        && one.engine_shares_pid_namespace == other.engine_shares_pid_namespace
+}

@@ -1,0 +1,142 @@
+//! `docker-attestor policy record`: a scenario from a live workload, to test policies and extensions on.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::super::{Failure, PLACEHOLDER, read_config};
+use crate::attestor::Attestor;
+use crate::capability::docker::client::Client;
+use crate::capability::docker::proof::ContainerId;
+use crate::capability::docker::{Containers, Engine, Finding, Inspecting};
+use crate::capability::process::linux::{self, Linux};
+use crate::capability::process::recording::Recording as RecordingProcesses;
+use crate::config::{self, Configuration};
+use crate::error::Error;
+use crate::scenario::{Expect, Recording, Scenario};
+use crate::telemetry::metrics::Metrics;
+
+/// What stands for a value of the environment that is not written.
+const REDACTED: &str = "redacted";
+
+/// An engine that writes down what it answers.
+struct RecordingEngine {
+    of: Client,
+    answers: Arc<Mutex<BTreeMap<String, Recording>>>,
+}
+
+impl Engine for RecordingEngine {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+        Box::pin(async move {
+            let answer = self.of.inspect(id).await?;
+            if let Some(inspected) = &answer {
+                let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+                answers.insert(id.as_str().to_owned(), Recording::of(inspected));
+            }
+            Ok(answer)
+        })
+    }
+
+    fn repo_digests<'a>(&'a self, image: &'a str) -> Finding<'a> {
+        self.of.repo_digests(image)
+    }
+}
+
+pub(super) async fn run(
+    pid: i32,
+    config: Option<&Path>,
+    output: Option<&Path>,
+    with_env_values: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, Failure> {
+    let configuration = match config {
+        Some(path) => read_config(path)?.1,
+        None => config::load(Some(PLACEHOLDER), "").map_err(Error::from)?,
+    };
+    let mut scenario = record(pid, &located(&configuration)).await?;
+    if !with_env_values {
+        for recording in scenario.docker.values_mut() {
+            recording.env.iter_mut().for_each(redact);
+        }
+    }
+    // What the recorded machine comes to, so that a test of the built-in policy passes.
+    let attested = scenario.run().await?;
+    scenario.expect = match attested.outcome {
+        Ok(selectors) => Expect::Selectors(selectors),
+        Err(error) => Expect::Error { code: format!("{:?}", error.code()), contains: String::new() },
+    };
+    let mut text = serde_json::to_string_pretty(&scenario).map_err(|error| Failure::Usage(error.to_string()))?;
+    text.push('\n');
+    match output {
+        None => out.write_all(text.as_bytes())?,
+        Some(path) => {
+            std::fs::write(path, text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+            writeln!(out, "{}: process {pid}, {} processes read", path.display(), scenario.processes.len())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
+    let broken = |error: &dyn std::fmt::Display| Failure::Usage(format!("the attestor cannot be made: {error}"));
+    let configuration = config::load(Some(PLACEHOLDER), config).map_err(Error::from)?;
+    let processes = Arc::new(RecordingProcesses::new(Arc::new(Linux::new().map_err(|error| broken(&error))?)));
+    let answers = Arc::default();
+    let client = Client::new(
+        configuration.docker.clone(),
+        configuration.docker_version,
+        configuration.engine_shares_pid_namespace,
+        Metrics::disabled(),
+    );
+    let engine = RecordingEngine { of: client, answers: Arc::clone(&answers) };
+    let docker = Containers::new(Box::new(engine), processes.clone(), linux::may_read_namespaces());
+    let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(|error| broken(&error))?;
+    attestor.configure_with(configuration, docker).await?;
+    attestor.explain(pid).await?.outcome?;
+    let docker = answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut processes = processes.recorded();
+    if let Some(process) = processes.get(&pid).filter(|process| process.cgroup.is_empty()) {
+        return Err(Failure::Usage(format!(
+            "process {pid} is gone, or may not be read ({})",
+            process.denied.join(", ")
+        )));
+    }
+    if !processes.contains_key(&pid) {
+        return Err(Failure::Usage(format!("process {pid} is gone")));
+    }
+    for process in processes.values_mut() {
+        // A policy may look there although this one did not have to.
+        process.mountinfo.retain(|line| line.contains(" - cgroup"));
+    }
+    Ok(Scenario {
+        description: format!("process {pid}, recorded by docker-attestor {}", env!("CARGO_PKG_VERSION")),
+        config: config.lines().filter(|line| !line.starts_with("docker_")).collect::<Vec<_>>().join("\n"),
+        pid,
+        processes,
+        now: u64::MAX,
+        docker,
+        expect: Expect::Selectors(Vec::new()),
+    })
+}
+
+/// What of a configuration decides about the container and can be replayed: the engine, and how ids are found.
+fn located(configuration: &Configuration) -> String {
+    let mut text = format!("docker_socket_path = {:?}\n", configuration.docker.to_string());
+    if configuration.engine_shares_pid_namespace {
+        text.push_str("engine_shares_pid_namespace = true\n");
+    }
+    if !configuration.use_new_container_locator {
+        text.push_str("use_new_container_locator = false\n");
+        text.push_str(&format!("container_id_cgroup_matchers = {:?}\n", configuration.container_id_cgroup_matchers));
+    }
+    text
+}
+
+/// Leaves the name of a variable.
+fn redact(variable: &mut String) {
+    if let Some((name, _)) = variable.split_once('=') {
+        *variable = format!("{name}={REDACTED}");
+    }
+}

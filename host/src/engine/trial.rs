@@ -1,0 +1,97 @@
+//! The trial of what is about to be put to use: recorded workloads, before any real one. A policy that traps, breaks a limit or
+//! states no facts fails it; another answer is told, not refused.
+
+use std::sync::Arc;
+
+use super::extension::{Credentials, Extension};
+use super::{Outcome, Policy, Sandbox, bounded, selectors};
+use crate::bindings::docker_attestor::policy::types::Settings;
+use crate::capability::docker::proof::Proven;
+use crate::capability::{Import, Machine, Told, Workload};
+use crate::error::Error;
+
+/// A workload that was attested: what the policy was told, and the selectors.
+#[derive(Clone)]
+pub struct Recorded {
+    /// Every question, and its answer.
+    pub asked: Vec<(Import, Told)>,
+    /// The policy's selectors.
+    pub selectors: Vec<String>,
+}
+
+impl Recorded {
+    /// The container that it was proven to be in.
+    pub fn container(&self) -> Option<&Proven> {
+        self.asked.iter().find_map(|(_, told)| match told {
+            Told::Container(Ok(Some(container))) => Some(container),
+            _ => None,
+        })
+    }
+}
+
+/// The pid of recorded workloads, which nobody is asked about.
+const NOBODY: i32 = i32::MAX;
+
+impl Sandbox {
+    /// Tries a policy on recorded workloads; how many get other selectors than they had.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn try_policy(
+        &self,
+        policy: &Policy,
+        settings: &Settings,
+        machine: &Arc<Machine>,
+        recorded: &[Recorded],
+    ) -> Result<usize, Error> {
+        let mut other = 0;
+        for recorded in recorded {
+            let workload = Workload::recorded(Arc::clone(machine), NOBODY, &recorded.asked);
+            match self.replay(policy, settings, workload).await {
+                Ok(selectors) if recorded.selectors == selectors => {}
+                Ok(_) => other += 1,
+                Err(error @ Error::Policy { .. }) => return Err(error),
+                // It answers with an error of its own.
+                Err(_) => other += 1,
+            }
+        }
+        Ok(other)
+    }
+
+    async fn replay(&self, policy: &Policy, settings: &Settings, workload: Workload) -> Result<Vec<String>, Error> {
+        let mut workload = Some(workload);
+        loop {
+            match self.attest_once(policy, settings, &mut workload).await? {
+                Outcome::Answer(answer) => {
+                    let selectors = answer.map_err(|fault| bounded(policy, fault))?;
+                    if let Some(workload) = &workload {
+                        selectors::check(&selectors, workload, workload.extensions())
+                            .map_err(|refused| policy.error(refused))?;
+                    }
+                    return Ok(selectors);
+                }
+                Outcome::Open(import) => match &mut workload {
+                    Some(workload) => workload.not_recorded(import),
+                    None => return Err(policy.error("it asked about a workload where there is none")),
+                },
+            }
+        }
+    }
+
+    /// Tries an extension on the containers of recorded workloads.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn try_extension(&self, extension: &Extension, recorded: &[Recorded]) -> Result<(), Error> {
+        for container in recorded.iter().filter_map(Recorded::container) {
+            let container = container.container();
+            let granted = extension.granted(container, Some(Credentials { uid: 0, gid: 0 }));
+            match self.derive(extension, container, &granted).await {
+                Err(error @ Error::Extension { .. }) => return Err(error),
+                // Selectors, or an error of its own.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

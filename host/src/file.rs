@@ -1,0 +1,107 @@
+//! Files that the configuration names: regular ones, read whole and bounded.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, open};
+
+/// Reads a regular file of at most `limit` bytes. Symbolic links are followed: Kubernetes mounts are made of them.
+///
+/// # Errors
+/// What is wrong with the file, without its path.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let cannot = |error: io::Error| match error.kind() {
+        ErrorKind::NotFound => "no such file".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    // Opening a FIFO would wait for its writer, and what is not regular may never end.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = open(path, flags, Mode::empty()).map(File::from).map_err(|error| cannot(error.into()))?;
+    if !file.metadata().map_err(cannot)?.is_file() {
+        return Err("not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(cannot)?;
+    match u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
+        true => Ok(bytes),
+        false => Err(format!("larger than {limit} bytes")),
+    }
+}
+
+/// What changes when a file is written, replaced by a rename, or reached through another symbolic link; none when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(Option<[i64; 7]>);
+
+impl Stamp {
+    /// The file's now.
+    pub fn of(path: &Path) -> Stamp {
+        let fields = |metadata: Metadata| {
+            [
+                metadata.dev().cast_signed(),
+                metadata.ino().cast_signed(),
+                metadata.size().cast_signed(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                metadata.ctime(),
+                metadata.ctime_nsec(),
+            ]
+        };
+        Stamp(std::fs::metadata(path).ok().map(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_within_the_limit_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"four").unwrap();
+        symlink(&file, folder.path().join("link")).unwrap();
+        assert_eq!(read(&folder.path().join("link"), 4).unwrap(), b"four");
+        assert_eq!(read(&file, 3).unwrap_err(), "larger than 3 bytes");
+        assert_eq!(read(&folder.path().join("none"), 4).unwrap_err(), "no such file");
+        assert_eq!(read(folder.path(), 4).unwrap_err(), "not a regular file");
+        let fifo = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert_eq!(read(&fifo, 4).unwrap_err(), "not a regular file");
+    }
+
+    #[test]
+    fn a_stamp_changes_with_every_way_of_replacing_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.wasm");
+        let mut last = Stamp::of(&path);
+        let mut changed = |what: &str| {
+            let now = Stamp::of(&path);
+            assert_ne!(now, last, "{what}");
+            assert_eq!(now, Stamp::of(&path), "{what}");
+            last = now;
+        };
+        std::fs::write(&path, b"1").unwrap();
+        changed("created");
+        std::fs::write(folder.path().join("next"), b"2").unwrap();
+        std::fs::rename(folder.path().join("next"), &path).unwrap();
+        changed("renamed over");
+        // As Kubernetes does it: FILE -> ..data/FILE, and ..data is replaced by a rename.
+        for version in ["v1", "v2"] {
+            std::fs::create_dir(folder.path().join(version)).unwrap();
+            std::fs::write(folder.path().join(version).join("policy.wasm"), b"2").unwrap();
+        }
+        symlink("v1", folder.path().join("..data")).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        symlink("..data/policy.wasm", &path).unwrap();
+        changed("a link now");
+        symlink("v2", folder.path().join("..next")).unwrap();
+        std::fs::rename(folder.path().join("..next"), folder.path().join("..data")).unwrap();
+        changed("a link on the way was replaced");
+        std::fs::remove_file(&path).unwrap();
+        changed("removed");
+    }
+}
