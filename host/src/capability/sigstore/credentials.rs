@@ -136,21 +136,15 @@ fn files(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
 
 /// None: there is no such file, or nothing is in it.
 async fn read(path: &Path) -> Result<Option<File>, String> {
-    let cannot = |error: io::Error| format!("cannot be read: {error}");
-    // Before it is opened: opening a FIFO waits for its writer.
-    match tokio::fs::metadata(path).await {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err("not a regular file".to_owned()),
-        // Users without a home have /dev/null or the like for one.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(cannot(error)),
+    // Users without a home have /dev/null or the like for one.
+    if let Err(error) = tokio::fs::metadata(path).await
+        && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+    {
+        return Ok(None);
     }
-    let mut text = Vec::new();
-    let file = tokio::fs::File::open(path).await.map_err(cannot)?;
-    file.take(limits::LOGIN_FILE + 1).read_to_end(&mut text).await.map_err(cannot)?;
-    if text.len() as u64 > limits::LOGIN_FILE {
-        return Err(format!("larger than {} bytes", limits::LOGIN_FILE));
-    }
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || crate::file::read(&path, limits::LOGIN_FILE));
+    let text = reading.await.map_err(|_| "not read".to_owned())??;
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }
