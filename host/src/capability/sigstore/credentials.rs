@@ -469,6 +469,9 @@ mod tests {
         ] {
             assert_eq!(home.user(name).await.as_deref(), Some(user), "{name}");
         }
+        // Without a scheme it is no version of an API.
+        home.write("docker/config.json", &format!(r#"{{"auths":{{"s.example/v1":{}}}}}"#, auth("v1")));
+        assert_eq!(home.user("s.example/other").await, None);
         // A scope is more than the registry's helper.
         home.write("auth.json", &format!(r#"{{"credHelpers":{{"r.example":"never"}},"auths":{{{auths}}}}}"#));
         assert_eq!(home.user("r.example/team/app").await.as_deref(), Some("app"));

@@ -184,8 +184,9 @@ impl Registries {
             }
             let Some(next) = next_page(&answer.headers) else { return Ok(Some(descriptors)) };
             let next = answer.url.join(&next).map_err(|_| RegistryError::Content("the Link is no URL".to_owned()))?;
-            if next.origin() != url.origin() {
-                return Err(RegistryError::Content("the Link to more referrers leads to another host".to_owned()));
+            if next.origin() != url.origin() || self.may_lead(&url, &next).is_err() {
+                let text = "the Link to more referrers leads to another host, or has a login in it";
+                return Err(RegistryError::Content(text.to_owned()));
             }
             url = next;
         }
@@ -302,6 +303,7 @@ impl Registries {
         let mut tokens = self.tokens();
         tokens.retain(|_, token| token.until > now);
         if tokens.len() >= limits::TOKENS
+            && !tokens.contains_key(repository)
             && let Some(first) = tokens.iter().min_by_key(|(_, token)| token.until).map(|(of, _)| of.clone())
         {
             tokens.remove(&first);
@@ -309,18 +311,20 @@ impl Registries {
         tokens.insert(repository.clone(), token.clone());
     }
 
-    /// Gets, follows redirects. Where one leads to another origin the authorization stays behind.
+    /// Gets, follows redirects. Where one leads to another origin the authorization stays behind, for good: what leads back is
+    /// that origin's doing.
     async fn get_with(
         &self,
         first: &Url,
         accept: &str,
-        token: Option<&Token>,
+        mut token: Option<&Token>,
         limit: usize,
     ) -> Result<Answer, RegistryError> {
         let mut url = first.clone();
         for _ in 0..=limits::REDIRECTS {
             let mut request = self.transport.client().get(url.clone()).header(header::ACCEPT, accept);
-            if let Some(token) = token.filter(|_| url.origin() == first.origin()) {
+            token = token.filter(|_| url.origin() == first.origin());
+            if let Some(token) = token {
                 request = request.header(header::AUTHORIZATION, token.authorization.clone());
             }
             let answer = self.transport.send(request, limit).await?;

@@ -274,6 +274,19 @@ async fn credentials_do_not_follow_a_redirect_to_another_host() {
 }
 
 #[tokio::test]
+async fn credentials_that_stayed_behind_do_not_come_back() {
+    let registry = start(Authentication::Basic("user".to_owned(), PASSWORD.to_owned())).await;
+    let other = start(Authentication::None).await;
+    registry.fault("/v2/", Fault::RedirectToHost(other.url()));
+    other.fault("/v2/", Fault::RedirectToHost(registry.url()));
+    let registries = somebody(&registry.host(), PASSWORD);
+    unavailable(registries.manifest(&repository(&registry.host()), "1").await);
+    let sent: Vec<bool> = registry.requests().iter().map(|request| request.header("authorization").is_some()).collect();
+    assert_eq!(sent, [false, true, false]);
+    assert!(other.requests()[0].header("authorization").is_none());
+}
+
+#[tokio::test]
 async fn a_host_that_one_is_redirected_to_gets_no_login() {
     let tokens = Tokens { anonymous: true, credentials: Some(user()), ..Tokens::default() };
     let basic = Authentication::Basic("user".to_owned(), PASSWORD.to_owned());
@@ -626,10 +639,14 @@ async fn a_registry_without_the_referrers_api_has_none() {
 #[tokio::test]
 async fn a_link_to_another_host_is_refused() {
     let other = start(Authentication::None).await;
-    for link in [other.url() + "/next", "//registry.example/next".to_owned(), "http://[/next".to_owned()] {
-        let link = format!("Link: <{link}>; rel=\"next\"");
+    for link in ["OTHER/next", "//registry.example/next", "http://[/next", "http://user:password@SELF/next"] {
+        let link = format!("Link: <{}>; rel=\"next\"", link.replace("OTHER", &other.url()));
         let kind = format!("Content-Type: {INDEX}");
-        let (address, heads) = server(move |_| answer("200 OK", &[&kind, &link], "{}")).await;
+        let (address, heads) = server(move |head| {
+            let host = head.split_once("host: ").unwrap().1.split_once("\r\n").unwrap().0;
+            answer("200 OK", &[&kind, &link.replace("SELF", host)], "{}")
+        })
+        .await;
         let repository = repository(&address.to_string());
         let text = content(nobody().referrers(&repository, &Digest::new(DIGEST).unwrap()).await);
         assert!(text.contains("Link"), "{text}");
@@ -769,19 +786,19 @@ async fn https_goes_through_the_proxy_except_to_this_machine() {
 }
 
 #[tokio::test]
-async fn plain_http_goes_through_no_proxy() {
-    let test = "plain_http_goes_through_no_proxy";
+async fn the_other_proxies_of_the_environment_are_not_for_us() {
+    let test = "the_other_proxies_of_the_environment_are_not_for_us";
     let nowhere = "http://127.0.0.1:1";
-    let variables = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY"].map(|name| (name, nowhere));
-    if !alone(test, &variables) {
+    if !alone(test, &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].map(|name| (name, nowhere))) {
         return;
     }
     let registry = start(Authentication::None).await;
     registry.push("team/app", Some("1"), &oci::image("amd64", "hello"));
-    let registries = Registries::new(settings()).unwrap();
-    assert!(registries.manifest(&repository(&registry.host()), "1").await.unwrap().is_some());
-    let text = unavailable(registries.manifest(&repository("registry.invalid"), "1").await);
-    assert!(text.contains("(HTTPS_PROXY is set)"), "https has its own: {text}");
+    for registries in [nobody(), with(settings(), &[("HTTPS_PROXY", "http://127.0.0.1:2")]).unwrap()] {
+        assert!(registries.manifest(&repository(&registry.host()), "1").await.unwrap().is_some());
+    }
+    let text = unavailable(nobody().manifest(&repository("registry.invalid"), "1").await);
+    assert!(!text.contains("refused"), "{text}");
 }
 
 #[test]
