@@ -9,6 +9,9 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 export CARGO_TARGET_DIR := absolute_path(env("CARGO_TARGET_DIR", "target"))
 
 program := CARGO_TARGET_DIR / "release/docker-attestor"
+# What tries extensions: somebody who has the program need not build it.
+attestor := env("DOCKER_ATTESTOR", program)
+extensions := CARGO_TARGET_DIR / "extensions"
 wasm := "wasm32-unknown-unknown"
 demo_scenario := "fixtures/scenarios/v2-systemd.json"
 cargo_deny := "0.20.2"
@@ -24,42 +27,80 @@ build: guest
     @echo {{ quote("built " + program) }}
 
 # Build the built-in policy, and bring what that needs
-guest:
+guest: (sandboxed "--package" "docker-attestor-policy")
+
+# Make an extension of your own from guest/template, in guest/extensions/NAME or another folder
+[positional-arguments]
+new-extension name folder="":
     #!/usr/bin/env bash
     set -euo pipefail
-    target={{ wasm }}
-    guest=(cargo build --release --package docker-attestor-policy --target "$target")
-    installed() { [ -d "$(rustc --print target-libdir --target "$target")" ]; }
+    [[ $1 =~ ^[a-z][a-z0-9-]{0,63}$ ]] || { echo "new-extension: the name may have a-z, 0-9 and -, and begins with a letter" >&2; exit 1; }
+    folder=guest/extensions/$1
+    [ -z "$2" ] || folder=$(cd {{ quote(invocation_directory()) }} && realpath --canonicalize-missing -- "$2")
+    [ ! -e "$folder" ] || { echo "new-extension: $folder is there already" >&2; exit 1; }
+    mkdir -p "$(dirname "$folder")"
+    # The contract in it is a link here and a copy there: the folder may go anywhere.
+    cp --recursive --dereference guest/template "$folder"
+    # The versions that are tested here; Cargo leaves out what the extension does not need.
+    cp Cargo.lock "$folder"
+    sed -i "s/my-extension/$1/g" "$folder/Cargo.toml" "$folder"/src/* "$folder"/scenarios/*
+    echo "$folder: edit src/lib.rs and scenarios/, then: just test-extension $folder"
 
-    if ! installed && command -v rustup >/dev/null; then
-        echo "guest: the target $target is not installed: rustup target add $target"
-        rustup target add "$target" || echo "guest: rustup could not bring it"
+# Build an extension's folder, in Rust (Cargo.toml) or C (extension.c and VERSION), and print the component and its sha256
+[positional-arguments]
+extension folder:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    folder=$(cd {{ quote(invocation_directory()) }} && realpath -- "$1")
+    name=$(basename "$folder")
+    componentize=(cargo run --package componentize --)
+    if [ -f "$folder/Cargo.toml" ]; then
+        {{ just_executable() }} sandboxed --manifest-path "$folder/Cargo.toml"
+        # …/NAME#VERSION, or …#NAME@VERSION where the folder has another name
+        package=$(cargo pkgid --manifest-path "$folder/Cargo.toml")
+        package=${package##*#}
+        version=${package##*@}
+        [ "$version" = "$package" ] && crate=$name || crate=${package%@*}
+        module=$CARGO_TARGET_DIR/{{ wasm }}/release/${crate//-/_}.wasm
+    elif [ -f "$folder/extension.c" ]; then
+        {{ just_executable() }} debian clang-22 lld-22 wasi-libc
+        version=$(<"$folder/VERSION")
+        bindings=$CARGO_TARGET_DIR/c-bindings
+        module=$bindings/$name.wasm
+        mkdir -p "$bindings"
+        "${componentize[@]}" c-bindings wit extension "$bindings"
+        # Debian's wasi-libc has the target's old name. What of it needs WASI would not link into a component: it is refused when encoded.
+        clang-22 --target=wasm32-wasi -Wno-deprecated -O2 -Wall -Wextra -I "$bindings" -nostartfiles -nodefaultlibs -Wl,--no-entry,--strip-debug \
+            -o "$module" "$folder/extension.c" "$bindings"/extension{.c,_component_type.o} -lc
+    else
+        echo "extension: neither Cargo.toml nor extension.c is in $folder" >&2
+        exit 1
     fi
-    if installed; then
-        "${guest[@]}"
-        exit
-    fi
+    mkdir -p {{ quote(extensions) }}
+    "${componentize[@]}" encode "$module" "$version" {{ quote(extensions) }}/"$name.wasm"
+    sha256sum {{ quote(extensions) }}/"$name.wasm"
 
-    # Debian's compiler carries its library's sources: Cargo builds the library for the target from them.
-    echo "guest: using Debian's compiler (/usr/bin/rustc) and building the standard library from its sources"
-    packages=(rustc-web rust-web-src lld-22 libllvm22)
-    missing=()
-    for package in "${packages[@]}"; do
-        dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+# Build an extension's folder, and run its scenarios
+[positional-arguments]
+test-extension folder: (extension folder) ready
+    @cd {{ quote(invocation_directory()) }} && {{ quote(attestor) }} policy test {{ quote(extensions) }}/"$(basename "$(realpath -- "$1")")".wasm "$1/scenarios"
+
+# The same for an extension that is fresh from the template, and for all of guest/examples
+test-extensions: ready
+    #!/usr/bin/env bash
+    set -euo pipefail
+    export DOCKER_ATTESTOR={{ quote(attestor) }}
+    fresh=$(mktemp --directory)
+    trap 'rm -r "$fresh"' EXIT
+    {{ just_executable() }} new-extension fresh "$fresh/fresh"
+    for folder in "$fresh/fresh" guest/examples/*; do
+        echo "== $folder"
+        if [ -f "$folder/extension.c" ] && ! command -v clang-22 apt-get >/dev/null; then
+            echo "skipped: C needs clang-22, lld-22 and wasi-libc"
+            continue
+        fi
+        {{ just_executable() }} test-extension "$folder"
     done
-    if [ ${#missing[@]} -gt 0 ]; then
-        command -v apt-get >/dev/null || {
-            echo "guest: no way to build for $target: install the target's standard library for $(rustc --version)" >&2
-            exit 1
-        }
-        as_root=()
-        [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-        echo "guest: ${as_root[*]} apt-get install ${missing[*]}"
-        "${as_root[@]}" apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
-    fi
-    RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
-        "${guest[@]}" -Z build-std=std,panic_abort
 
 # Attest a real container if an engine answers, else the recorded machine in fixtures/; says which
 demo: build
@@ -122,12 +163,12 @@ demo: build
 test: guest
     cargo test --release --workspace
 
-# Run the end-to-end tests: a real engine and the real go-plugin client
-e2e *arguments: build
+# Run the end-to-end tests: a real engine, a real registry and the real go-plugin client
+e2e *arguments: build world
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e.sh {{ arguments }}
 
 # Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
-e2e-docker29 *arguments: build
+e2e-docker29 *arguments: build world
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh e2e.sh {{ arguments }}
 
 # Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`
@@ -138,9 +179,13 @@ bench *arguments: build
 bench-docker29 *arguments: build
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh bench.sh {{ arguments }}
 
-# Measure what an attestation is made of: matcher, locator, parsers, proof, the sandbox beside its native twin
-bench-parts: guest
-    cargo bench --package docker-attestor --bench attest -- --noplot
+# Swap policies under load, and hold what callers see to the bounds: nothing fails, nothing is delayed, nothing grows
+swap-under-load *arguments: build (extension "guest/examples/compose")
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/swap.sh --extension {{ quote(extensions / "compose.wasm") }} {{ arguments }}
+
+# Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, an extension, the sandbox beside its native twin
+bench-parts: guest (extension "guest/examples/compose")
+    BENCH_EXTENSION={{ quote(extensions / "compose.wasm") }} cargo bench --package docker-attestor --bench attest -- --noplot
 
 # Check format, clippy, and the dependencies' bans, licences and sources
 lint: guest deny-tool
@@ -163,10 +208,15 @@ vectors: guest
     cargo test --release --package docker-attestor-policy --test vectors -- --nocapture
     cargo test --release --package docker-attestor --test locator -- --nocapture
 
-# Hold what our tests sign to sigstore's own JavaScript verifier (needs Node and npm; installs into fixtures/peers)
-sigstore-peers:
+# Hold what our tests sign to sigstore's own JavaScript verifier, and us to what its client signs (needs Node and npm; installs into fixtures/peers)
+sigstore-peers: guest
     npm ci --prefix fixtures/peers
     cargo test --release --package sigstore-world --test peers -- --nocapture
+    cargo test --release --package docker-attestor --test sigstore_peers -- --nocapture
+
+# Hold the rules for signatures to the sigstore project's conformance cases (ATTESTOR_SIGSTORE names the folder)
+sigstore-conformance: guest
+    cargo test --release --package docker-attestor --test sigstore_conformance -- --nocapture
 
 # Hold the configuration's parser to what the Go HCL decoder answers (ATTESTOR_HCL1_ORACLE names the folder)
 hcl1-oracle: guest
@@ -187,6 +237,62 @@ fuzz seconds="60": guest
         echo "== $name"
         cargo fuzz run --target-dir "$CARGO_TARGET_DIR" "$name" -- -max_total_time={{ seconds }} -timeout=10
     done
+
+# What signs the end-to-end tests' images: target/release/sigstore-world
+[private]
+world:
+    cargo build --release --package sigstore-world
+
+# The program that DOCKER_ATTESTOR names, else ours
+[private]
+ready:
+    @[ -n "${DOCKER_ATTESTOR:-}" ] || {{ just_executable() }} build
+
+# cargo build for the sandbox: with the target's library, or with Debian's compiler, which carries the sources of its own
+[private]
+[positional-arguments]
+sandboxed *arguments:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    target={{ wasm }}
+    build=(cargo build --release --target "$target" "$@")
+    installed() { [ -d "$(rustc --print target-libdir --target "$target")" ]; }
+
+    if ! installed && command -v rustup >/dev/null; then
+        echo "the target $target is not installed: rustup target add $target"
+        rustup target add "$target" || echo "rustup could not bring it"
+    fi
+    if installed; then
+        "${build[@]}"
+        exit
+    fi
+
+    # Cargo builds the library for the target from the sources.
+    echo "using Debian's compiler (/usr/bin/rustc) and building the standard library from its sources"
+    {{ just_executable() }} debian rustc-web rust-web-src lld-22 libllvm22
+    RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
+        "${build[@]}" -Z build-std=std,panic_abort
+
+# Install those of Debian's packages that are missing
+[private]
+[positional-arguments]
+debian *packages:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    missing=()
+    for package in "$@"; do
+        dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || exit 0
+    command -v apt-get >/dev/null || {
+        echo "missing, and there is no apt-get: install what Debian calls ${missing[*]}" >&2
+        exit 1
+    }
+    as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    echo "${as_root[*]} apt-get install ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
 
 [private]
 deny-tool:

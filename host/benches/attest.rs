@@ -1,11 +1,12 @@
-//! What an attestation is made of: the policy's own logic, the parsers, the proof, and the sandbox beside its native twin.
+//! What an attestation is made of: the policy's own logic, the parsers, the proof, the verdict on an image, and the sandbox beside
+//! its native twin.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench is a test: a panic is its verdict")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use docker_attestor::attestor::Attestor;
@@ -14,13 +15,17 @@ use docker_attestor::capability::docker::proof::ContainerId;
 use docker_attestor::capability::docker::{Container, Containers, Engine, Fetched, Finding, Inspected, Inspecting};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
+use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
 use docker_attestor::capability::{Import, Machine, Warnings, Workload};
 use docker_attestor::config;
 use docker_attestor::engine::Sandbox;
+use docker_attestor::engine::component::Description;
 use docker_attestor::telemetry::metrics::Metrics;
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;
 use docker_attestor_policy::{locator, matcher};
+use sigstore_world::registry::{self, Registry};
+use sigstore_world::{Options, World, oci};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const CONTROLLERS: [&str; 9] =
@@ -198,7 +203,7 @@ fn sandbox(criterion: &mut Criterion) {
     group.bench_function("in a fresh sandbox", |bencher| {
         bencher.iter_custom(|times| {
             runtime.block_on(async {
-                let mut elapsed = std::time::Duration::ZERO;
+                let mut elapsed = Duration::ZERO;
                 for _ in 0..times {
                     let workload = workload();
                     let started = Instant::now();
@@ -214,7 +219,7 @@ fn sandbox(criterion: &mut Criterion) {
     group.bench_function("in a sandbox that is used again", |bencher| {
         bencher.iter_custom(|times| {
             runtime.block_on(async {
-                let mut elapsed = std::time::Duration::ZERO;
+                let mut elapsed = Duration::ZERO;
                 let mut left = times;
                 while left > 0 {
                     // A call may use so much fuel: a new store every hundred calls.
@@ -241,5 +246,65 @@ fn sandbox(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, logic, proof, sandbox);
+/// One call of an extension in its fresh sandbox: what it adds to an attestation that runs the policy.
+fn extension(criterion: &mut Criterion) {
+    let Some(path) = std::env::var_os("BENCH_EXTENSION") else {
+        println!("skipped: BENCH_EXTENSION names no extension (just bench-parts builds guest/examples/compose)");
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let text = format!("extension \"compose\" {{ path = {path:?} unpinned = true grants = [\"labels\"] }}");
+    let configured = config::load(Some("example.org"), &text).unwrap().extensions.remove(0);
+    let bytes: Arc<[u8]> = std::fs::read(path).unwrap().into();
+    let sandbox = Sandbox::new().unwrap();
+    let compiled = runtime.block_on(sandbox.compile(Arc::clone(&bytes))).unwrap();
+    let extension = sandbox.extension(&compiled, Description::of(&bytes).unwrap(), &configured).unwrap();
+    let mut container = container(ID);
+    container.labels.push(("com.docker.compose.project".to_owned(), "shop".to_owned()));
+    let granted = extension.granted(&container, None);
+    let derived = runtime.block_on(sandbox.derive(&extension, &container, &granted)).unwrap();
+    assert_eq!(derived, ["compose:project:shop"]);
+    criterion.bench_function("an extension, in a fresh sandbox", |bencher| {
+        bencher.iter(|| {
+            runtime.block_on(async {
+                let granted = extension.granted(&container, None);
+                sandbox.derive(&extension, black_box(&container), &granted).await.unwrap().len()
+            })
+        });
+    });
+}
+
+/// The verdict on an image that was verified before, as each attestation asks for it.
+fn verdict(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let world = World::new();
+    let files = tempfile::tempdir().unwrap();
+    let root = files.path().join("trusted_root.json");
+    std::fs::write(&root, world.trusted_root().to_string()).unwrap();
+    let options = format!("sigstore {{\nignore_attestations = true\ntrusted_root = {root:?}\n}}");
+    let configuration = config::load(Some("example.org"), &options).unwrap();
+    let verifier = Arc::new(Sigstore::new(&configuration.sigstore.unwrap()).unwrap().0);
+    let registry = runtime.block_on(Registry::start(registry::Options::default()));
+    let digest = registry.push("shop/web", None, &oci::image("amd64", "an image"));
+    registry.attach_signatures("shop/web", &digest, &[world.sign_simple(&digest, &Options::default())]);
+    let repo_digests = [format!("{}/shop/web@{digest}", registry.host())];
+    let image = Image { repo_digests: &repo_digests, manifest: Some(&digest) };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(9);
+    assert!(matches!(runtime.block_on(verifier.verify(image, deadline)).0, Ok(Judged::Verified(_))));
+    let asked = registry.requests().len();
+    criterion.bench_function("a kept verdict", |bencher| {
+        bencher.iter(|| verifier.known(black_box(image)).is_some_and(|(verdict, _)| verdict.is_ok()));
+    });
+    assert_eq!(registry.requests().len(), asked, "the verdict was not kept");
+    // What every attestation of a signed image pays.
+    const BOUND: Duration = Duration::from_micros(50);
+    let started = Instant::now();
+    for _ in 0..10_000 {
+        black_box(verifier.known(black_box(image)));
+    }
+    let each = started.elapsed() / 10_000;
+    assert!(each < BOUND, "a kept verdict takes {each:?}, more than {BOUND:?}");
+}
+
+criterion_group!(benches, logic, proof, sandbox, extension, verdict);
 criterion_main!(benches);

@@ -135,13 +135,14 @@ impl History {
                 replaced: known.map_or(0, |now| now.replaced + 1),
                 last_failure: known.and_then(|now| now.last_failure.clone()),
             };
-            if let Some(before) = known {
-                self.metrics.component_in_use(before, false);
-                self.metrics.component_change(used.name, "replaced");
-                tracing::info!(
-                    digest = %now.digest, version = now.version.as_deref().unwrap_or("none"), source = %now.source,
-                    before = %before.digest, "{} replaced", now.name
-                );
+            let (digest, version, source) = (&now.digest, now.version.as_deref().unwrap_or("none"), &now.source);
+            match known {
+                Some(before) => {
+                    self.metrics.component_in_use(before, false);
+                    self.metrics.component_change(used.name, "replaced");
+                    tracing::info!(%digest, version, %source, before = %before.digest, "{} replaced", now.name);
+                }
+                None => tracing::info!(%digest, version, %source, "{} in use", now.name),
             }
             self.metrics.component_in_use(&now, true);
             let mut newest = components.remove(used.name).map(|past| past.newest).unwrap_or_default();

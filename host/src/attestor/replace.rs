@@ -16,7 +16,7 @@ use crate::engine::Policy;
 use crate::engine::answers::Answers;
 use crate::engine::component::World;
 use crate::engine::extension::Extension;
-use crate::engine::load::{LoadError, Step};
+use crate::engine::load::{LoadError, Loaded, Step};
 use crate::engine::trial::Recorded;
 use crate::error::Error;
 use crate::file::Stamp;
@@ -239,8 +239,9 @@ impl Attestor {
         };
         let mut extensions = Vec::new();
         for configured in &configuration.extensions {
-            let loaded = self.load_extension(configured, verifier.clone(), &recorded).await;
-            extensions.push(loaded.map_err(|error| refused(&extension_name(configured), &error))?);
+            let refused = |error: LoadError| refused(&extension_name(configured), &error);
+            let loaded = self.load_extension(configured, verifier.clone()).await.map_err(refused)?;
+            extensions.push(self.try_extension(configured, loaded, &recorded).await.map_err(refused)?);
         }
         let snapshot = Snapshot {
             policy,
@@ -279,9 +280,12 @@ impl Attestor {
         configured: &config::Extension,
         running: &Extension,
     ) -> Result<Option<Arc<Extension>>, LoadError> {
+        let loaded = self.load_extension(configured, current.verifier.clone()).await?;
+        if loaded.description.digest == running.description.digest {
+            return Ok(None);
+        }
         let recorded = self.recorded(current.answers.recorded(), &current.configuration).await;
-        let extension = self.load_extension(configured, current.verifier.clone(), &recorded).await?;
-        Ok((extension.description.digest != running.description.digest).then_some(extension))
+        self.try_extension(configured, loaded, &recorded).await.map(Some)
     }
 
     async fn load_policy(
@@ -315,12 +319,21 @@ impl Attestor {
         &self,
         configured: &config::Extension,
         verifier: Option<Arc<Sigstore>>,
+    ) -> Result<Loaded, LoadError> {
+        let component = &configured.component;
+        let floor = self.history.floor(&extension_name(configured), &component.path);
+        self.loader.load(component, World::Extension, verifier, floor).await
+    }
+
+    /// Links an extension, and a trial run.
+    async fn try_extension(
+        &self,
+        configured: &config::Extension,
+        Loaded { compiled, description }: Loaded,
         recorded: &[Recorded],
     ) -> Result<Arc<Extension>, LoadError> {
         let component = &configured.component;
-        let floor = self.history.floor(&extension_name(configured), &component.path);
-        let loaded = self.loader.load(component, World::Extension, verifier, floor).await?;
-        let extension = self.sandbox.extension(&loaded.compiled, loaded.description, configured);
+        let extension = self.sandbox.extension(&compiled, description, configured);
         let extension = extension.map_err(|error| failed(component, Step::Link, format!("{error:#}")))?;
         let tried = self.sandbox.try_extension(&extension, recorded).await;
         tried.map_err(|error| failed(component, Step::Trial, error.to_string()))?;

@@ -74,8 +74,9 @@ fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::
 
 fn signature(report: &Report, out: &mut impl Write, style: Style) -> std::io::Result<()> {
     let what = match report.purpose {
-        Purpose::Signature => "signature",
-        Purpose::Attestation => "attestation",
+        Some(Purpose::Signature) => "signature",
+        Some(Purpose::Attestation) => "attestation",
+        None => "bundle",
     };
     let verdict = if report.good() { style.good("good") } else { style.bad("bad") };
     writeln!(out, "\n{what} {}: {verdict}", printable(&report.source))?;

@@ -36,17 +36,16 @@ pub(super) struct Leaf {
     der: DerCertificate,
     /// Its key.
     pub(super) key: DerPublicKey,
+    /// Whom it names, or why that cannot be said.
+    pub(super) identity: Result<Identity, String>,
+}
+
+/// Whom a certificate names.
+pub(super) struct Identity {
     /// Every subject alternative name, in the order DNS, email, IP, URI, other name.
     pub(super) subjects: Vec<String>,
     /// The OIDC issuer.
     pub(super) issuer: Option<String>,
-}
-
-/// The key of a certificate.
-pub(super) fn public_key(certificate: &DerCertificate) -> Result<DerPublicKey, String> {
-    let certificate = Certificate::from_der(certificate.as_bytes())
-        .map_err(|error| format!("the certificate is malformed: {error}"))?;
-    key_of(&certificate)
 }
 
 fn key_of(certificate: &Certificate) -> Result<DerPublicKey, String> {
@@ -59,9 +58,9 @@ impl Leaf {
     pub(super) fn new(der: &DerCertificate) -> Result<Leaf, String> {
         let certificate =
             Certificate::from_der(der.as_bytes()).map_err(|error| format!("the certificate is malformed: {error}"))?;
-        let subjects = subjects(&certificate)?;
-        let issuer = issuer(&certificate)?;
-        Ok(Leaf { key: key_of(&certificate)?, der: der.clone(), subjects, issuer, certificate })
+        let identity = subjects(&certificate)
+            .and_then(|subjects| issuer(&certificate).map(|issuer| Identity { subjects, issuer }));
+        Ok(Leaf { key: key_of(&certificate)?, der: der.clone(), identity, certificate })
     }
 
     /// Whether its extended key usage has code signing.
@@ -169,10 +168,14 @@ impl Authority {
                 None,
                 None,
             )
-            .map_err(|error| {
-                format!(
+            .map_err(|error| match error {
+                // Of the leaf and the root that was asked before.
+                webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
+                    format!("{time} is outside the validity of the CA's intermediate certificate")
+                }
+                error => format!(
                     "the certificate does not chain to a CA of the trust root for code signing at {time}: {error:?}"
-                )
+                ),
             })?;
         let issuer = match path.intermediate_certificates().next() {
             Some(issuer) => issuer.subject_public_key_info().as_ref().to_vec(),

@@ -25,15 +25,13 @@ const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 pub(super) struct Places {
     pub(super) places: Vec<Place>,
     /// Where nothing could be listed, and why.
-    pub(super) failed: Vec<(String, Purpose, RegistryError)>,
+    pub(super) failed: Vec<(String, Option<Purpose>, RegistryError)>,
 }
 
 /// Where one may be.
 pub(super) struct Place {
     /// For people.
     pub(super) source: String,
-    /// What is looked for there; a bundle says itself what it is.
-    pub(super) purpose: Purpose,
     digest: Digest,
     form: Form,
 }
@@ -43,13 +41,12 @@ enum Form {
     /// A manifest whose only layer is a bundle.
     Bundle,
     /// A layer of cosign's tags, with its annotations.
-    Layer { media_type: String, annotations: BTreeMap<String, String> },
+    Layer { purpose: Purpose, media_type: String, annotations: BTreeMap<String, String> },
 }
 
 /// What a place holds, not parsed yet.
 pub(super) struct Fetched {
     bytes: Bytes,
-    purpose: Purpose,
     form: Form,
 }
 
@@ -60,14 +57,14 @@ impl Fetched {
 
     /// Parses it, which takes time in proportion to its size.
     pub(super) fn parse(self) -> Result<Candidate, String> {
-        match (self.form, self.purpose) {
-            (Form::Layer { annotations, .. }, Purpose::Signature) => {
+        match self.form {
+            Form::Layer { purpose: Purpose::Signature, annotations, .. } => {
                 material::simple_signature(self.bytes, &annotations)
             }
-            (Form::Layer { annotations, .. }, Purpose::Attestation) => {
+            Form::Layer { purpose: Purpose::Attestation, annotations, .. } => {
                 material::simple_attestation(self.bytes, &annotations)
             }
-            (Form::Bundle, _) => {
+            Form::Bundle => {
                 let candidate = material::bundle(&self.bytes)?;
                 match candidate.bundle.media_type {
                     MediaType::Bundle0_3 => Ok(candidate),
@@ -137,7 +134,7 @@ pub(super) async fn find(
     let mut found = Places::default();
     match referrers(registries, repository, digest).await {
         Ok(places) => found.places.extend(places),
-        Err(why) => found.failed.push((format!("{repository}, referrers of {digest}"), Purpose::Signature, why)),
+        Err(why) => found.failed.push((format!("{repository}, referrers of {digest}"), None, why)),
     }
     for (suffix, purpose) in [("sig", Purpose::Signature), ("att", Purpose::Attestation)] {
         if purpose == Purpose::Attestation && !attestations {
@@ -146,7 +143,7 @@ pub(super) async fn find(
         let tag = format!("sha256-{}.{suffix}", digest.hex());
         match layers(registries, repository, &tag, purpose).await {
             Ok(places) => found.places.extend(places),
-            Err(why) => found.failed.push((format!("{repository}:{tag}"), purpose, why)),
+            Err(why) => found.failed.push((format!("{repository}:{tag}"), Some(purpose), why)),
         }
     }
     found
@@ -173,7 +170,6 @@ async fn referrers(
     });
     let places = places.map(|descriptor| Place {
         source: format!("{repository}@{}", descriptor.digest),
-        purpose: Purpose::Signature,
         digest: descriptor.digest,
         form: Form::Bundle,
     });
@@ -192,9 +188,8 @@ async fn layers(
     let mut seen = HashSet::new();
     let places = layers.into_iter().enumerate().map(|(number, layer)| Place {
         source: format!("{repository}:{tag}, layer {} ({})", number + 1, layer.digest),
-        purpose,
         digest: layer.digest,
-        form: Form::Layer { media_type: layer.media_type, annotations: layer.annotations },
+        form: Form::Layer { purpose, media_type: layer.media_type, annotations: layer.annotations },
     });
     // Signatures of several signers share a payload, and differ in their annotations.
     Ok(places
@@ -206,6 +201,14 @@ async fn layers(
 }
 
 impl Place {
+    /// What is looked for there; none for a bundle, which says itself what it is.
+    pub(super) fn purpose(&self) -> Option<Purpose> {
+        match self.form {
+            Form::Layer { purpose, .. } => Some(purpose),
+            Form::Bundle => None,
+        }
+    }
+
     /// Fetches what is there; none when that is something else than was looked for.
     pub(super) async fn fetch(
         &self,
@@ -213,8 +216,8 @@ impl Place {
         repository: &Repository,
     ) -> Result<Option<Fetched>, RegistryError> {
         let (digest, limit) = match &self.form {
-            Form::Layer { media_type, .. } => {
-                let (expected, limit) = match self.purpose {
+            Form::Layer { purpose, media_type, .. } => {
+                let (expected, limit) = match purpose {
                     Purpose::Signature => (SIMPLE_SIGNING, limits::SIGNATURE_LAYER),
                     Purpose::Attestation => (DSSE, limits::ATTESTATION_LAYER),
                 };
@@ -236,6 +239,6 @@ impl Place {
             }
         };
         let bytes = registries.blob(repository, &digest, limit).await?;
-        Ok(Some(Fetched { bytes, purpose: self.purpose, form: self.form.clone() }))
+        Ok(Some(Fetched { bytes, form: self.form.clone() }))
     }
 }

@@ -148,8 +148,14 @@ pub(super) struct Kind {
     pub(super) version: String,
 }
 
-/// An intoto 0.0.1 entry is about this layer: its content hash is the layer's, its key the signer's. It holds no signature.
-pub(super) fn about_layer(body: &[u8], layer: &[u8], key: &DerPublicKey) -> Result<(), String> {
+/// An intoto 0.0.1 entry is about this layer: its content hash is the layer's, and its certificate the signer's, or its key, when
+/// there is no certificate. It holds no signature.
+pub(super) fn about_layer(
+    body: &[u8],
+    layer: &[u8],
+    certificate: Option<&DerCertificate>,
+    key: &DerPublicKey,
+) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Body {
         spec: Spec,
@@ -178,12 +184,12 @@ pub(super) fn about_layer(body: &[u8], layer: &[u8], key: &DerPublicKey) -> Resu
         .ok()
         .and_then(|pem| String::from_utf8(pem.into_bytes()).ok())
         .ok_or_else(|| "the entry's key is malformed".to_owned())?;
-    let logged = match DerCertificate::from_pem(&pem) {
-        Ok(certificate) => super::certificate::public_key(&certificate)?,
-        Err(_) => DerPublicKey::from_pem(&pem).map_err(|_| "the entry's key is malformed".to_owned())?,
+    let same = match certificate {
+        Some(certificate) => DerCertificate::from_pem(&pem).map(|logged| logged == *certificate),
+        None => DerPublicKey::from_pem(&pem).map(|logged| logged == *key),
     };
-    match logged == *key {
+    match same.map_err(|error| format!("the entry's key is not the signer's: {error}"))? {
         true => Ok(()),
-        false => Err("the entry is about another signer: its key differs".to_owned()),
+        false => Err("the entry is about another signer: its certificate or key differs".to_owned()),
     }
 }

@@ -336,9 +336,14 @@ fn entry(body: &str, time: i64, index: u64, log: &str, set: &str) -> Result<(Tra
     let index = LogIndex::new(index).map_err(|error| error.to_string())?;
     let time = jiff::Timestamp::from_second(time).ok().filter(|time| *time > jiff::Timestamp::UNIX_EPOCH);
     let time = time.ok_or("the integrated time is out of range")?;
-    let entry = TransparencyLogEntry::new(index, LogId::new(LogKeyId::new(id)), version, CanonicalizedBody::new(body))
-        .with_integrated_time(time)
-        .with_inclusion_promise(InclusionPromise::new(SignedTimestamp::new(base64("SignedEntryTimestamp", set)?)));
+    let mut entry =
+        TransparencyLogEntry::new(index, LogId::new(LogKeyId::new(id)), version, CanonicalizedBody::new(body))
+            .with_integrated_time(time);
+    // What is not there rule 4 misses.
+    if !set.is_empty() {
+        let promise = SignedTimestamp::new(base64("SignedEntryTimestamp", set)?);
+        entry = entry.with_inclusion_promise(InclusionPromise::new(promise));
+    }
     Ok((entry, intoto_v001))
 }
 

@@ -377,9 +377,9 @@ impl Sigstore {
         let demands = Demands { identities: signers.clone(), ..Demands::default() };
         let report = judge_blob(bundle, file, &self.trust.load().trust, &demands);
         match (report.good(), report.purpose) {
-            (true, Purpose::Signature) => Ok(()),
-            (true, Purpose::Attestation) => Err("the bundle holds an attestation, not a signature".to_owned()),
             (false, _) => Err(report.to_string()),
+            (true, Some(Purpose::Signature)) => Ok(()),
+            (true, _) => Err("the bundle holds an attestation, not a signature".to_owned()),
         }
     }
 
@@ -609,23 +609,23 @@ impl Sigstore {
         let mut fetched_bytes = 0;
         let mut log = LogAccess::default();
         for place in places {
-            if looking == Looking::ForVerdict && seen.attested && place.purpose == Purpose::Attestation {
+            if looking == Looking::ForVerdict && seen.attested && place.purpose() == Some(Purpose::Attestation) {
                 break;
             }
             if fetched_bytes > limits::VERIFICATION_BYTES {
                 let most = limits::VERIFICATION_BYTES >> 20;
                 let why = format!("not looked at: more than {most} MiB of signatures and attestations before it");
-                seen.reports.push(Report::malformed(place.source, place.purpose, why));
+                seen.reports.push(Report::malformed(place.source.clone(), place.purpose(), why));
                 break;
             }
             self.doing.send_replace(format!("fetching {}", place.source));
             match place.fetch(&self.registries, repository).await {
                 Ok(None) => {}
-                Err(why) => seen.failed(place.source, place.purpose, why),
+                Err(why) => seen.failed(place.source.clone(), place.purpose(), why),
                 Ok(Some(fetched)) => {
                     fetched_bytes += fetched.len();
                     match self.judge(&work, fetched, &place, &mut log).await {
-                        Ok((report, _)) if report.purpose == Purpose::Attestation && !attestations => {}
+                        Ok((report, _)) if report.purpose == Some(Purpose::Attestation) && !attestations => {}
                         Ok((report, good)) => seen.judged(report, good),
                         Err(why) => seen.away.push(format!("{}: {why}", place.source)),
                     }
@@ -644,7 +644,7 @@ impl Sigstore {
         log: &mut LogAccess,
     ) -> Result<(Report, Option<Good>), String> {
         let source = place.source.clone();
-        let purpose = place.purpose;
+        let purpose = place.purpose();
         let worker = Arc::clone(work);
         let first = self.on_a_thread(move || worker.parse_and_judge(fetched, source, purpose)).await?;
         let (candidate, signer) = match first {
@@ -745,7 +745,7 @@ struct Seen {
 
 impl Seen {
     /// A place that gives nothing: its content is wrong, or the registry is away.
-    fn failed(&mut self, source: String, purpose: Purpose, why: RegistryError) {
+    fn failed(&mut self, source: String, purpose: Option<Purpose>, why: RegistryError) {
         match why {
             RegistryError::Unavailable(why) => self.away.push(format!("{source}: {why}")),
             RegistryError::Content(why) => self.reports.push(Report::malformed(source, purpose, why)),
@@ -754,9 +754,9 @@ impl Seen {
 
     fn judged(&mut self, report: Report, good: Option<Good>) {
         match (good, report.purpose) {
-            (Some(good), Purpose::Signature) => self.signatures.push(good),
-            (Some(_), Purpose::Attestation) => self.attested = true,
-            (None, _) => {}
+            (Some(good), Some(Purpose::Signature)) => self.signatures.push(good),
+            (Some(_), Some(Purpose::Attestation)) => self.attested = true,
+            _ => {}
         }
         self.reports.push(report);
     }
@@ -797,7 +797,7 @@ impl Work {
         Subject { digest: &self.digest, manifest: self.manifest.as_deref() }
     }
 
-    fn parse_and_judge(&self, fetched: Fetched, source: String, purpose: Purpose) -> First {
+    fn parse_and_judge(&self, fetched: Fetched, source: String, purpose: Option<Purpose>) -> First {
         let candidate = match fetched.parse() {
             Ok(candidate) => candidate,
             Err(why) => return First::Judged((Report::malformed(source, purpose, why), None)),
@@ -848,7 +848,7 @@ impl Examination {
 /// Why nothing of this purpose is good: every reason, as many as an error may hold.
 fn summary(what: &str, purpose: Purpose, reports: &[Report]) -> String {
     const SHOWN: usize = 8;
-    let mut bad: Vec<&Report> = reports.iter().filter(|report| report.purpose == purpose).collect();
+    let mut bad: Vec<&Report> = reports.iter().filter(|report| report.purpose.is_none_or(|of| of == purpose)).collect();
     if bad.is_empty() {
         return format!("there is no {what}");
     }
@@ -897,7 +897,7 @@ fn judge_blob(bundle: &[u8], blob: &[u8], trust: &Trust, demands: &Demands) -> R
     let source = "bundle";
     let candidate = match material::bundle(bundle) {
         Ok(candidate) => candidate,
-        Err(why) => return Report::malformed(source.to_owned(), Purpose::Signature, why),
+        Err(why) => return Report::malformed(source.to_owned(), None, why),
     };
     let digest = sigstore_verify::crypto::sha256(blob).to_hex();
     let subject = Subject { digest: &digest, manifest: Some(blob) };

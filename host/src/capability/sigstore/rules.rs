@@ -18,7 +18,7 @@ use sigstore_verify::{
     Error, Policy, PublicKeyVerificationPolicy, TransparencyLogError, VerificationPolicy, Verifier, tsa,
 };
 
-use super::certificate::{Authorities, CtLogs, Leaf};
+use super::certificate::{Authorities, CtLogs, Identity, Leaf};
 use super::identities::Identities;
 use super::log::{self, Proven};
 use super::material::{Candidate, Purpose, Signed};
@@ -81,15 +81,15 @@ pub const RULES: [&str; 7] = ["form", "image", "signature", "log", "certificate"
 pub struct Report {
     /// Where it is.
     pub source: String,
-    /// What it may prove.
-    pub purpose: Purpose,
+    /// What it may prove; none for a bundle that does not even say so.
+    pub purpose: Option<Purpose>,
     /// The rules' findings, in order.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
     /// Something that is no candidate: rule 1.
-    pub(super) fn malformed(source: String, purpose: Purpose, why: String) -> Report {
+    pub(super) fn malformed(source: String, purpose: Option<Purpose>, why: String) -> Report {
         let mut findings = Findings(Vec::new());
         findings.note(1, Err::<((), String), _>(why));
         Report { source, purpose, findings: findings.0 }
@@ -173,7 +173,7 @@ pub(super) fn judge(
     let mut findings = Findings(vec![Finding { rule: 1, holds: Some(true), text: form(candidate).to_owned() }]);
     let good = rules(candidate, subject, demands, trust, &mut findings);
     findings.0.sort_by_key(|finding| finding.rule);
-    let report = Report { source: source.to_owned(), purpose: candidate.purpose, findings: findings.0 };
+    let report = Report { source: source.to_owned(), purpose: Some(candidate.purpose), findings: findings.0 };
     let good = good.filter(|_| report.good());
     (report, good)
 }
@@ -247,7 +247,11 @@ fn rules(
     }
 
     let (subject, issuer) = match signer {
-        Signer::Certificate(leaf) => (leaf.subjects.into_iter().next(), leaf.issuer),
+        Signer::Certificate(leaf) => match leaf.identity {
+            Ok(Identity { subjects, issuer }) => (subjects.into_iter().next(), issuer),
+            // Rule 7 has said so.
+            Err(_) => return None,
+        },
         Signer::Key(_) => (None, None),
     };
     let proven = logged.into_iter().next();
@@ -391,7 +395,8 @@ fn logged(
         }
         (true, Some(layer)) => {
             for entry in candidate.entries() {
-                log::about_layer(entry.canonicalized_body.as_bytes(), layer, signer.key())?;
+                let body = entry.canonicalized_body.as_bytes();
+                log::about_layer(body, layer, candidate.certificate(), signer.key())?;
             }
         }
         _ => match library(candidate, subject, signer, trust, Judging::Log) {
@@ -481,11 +486,11 @@ fn stamped(candidate: &Candidate, timestamp: &Rfc3161Timestamp, trust: &Trust) -
 
 /// Rule 7: the identity is one that the configuration allows.
 fn identity(leaf: &Leaf, demands: &Demands) -> Result<String, String> {
-    let issuer = leaf.issuer.as_deref().unwrap_or_default();
+    let Identity { subjects, issuer } = leaf.identity.as_ref().map_err(String::clone)?;
     if demands.identities.is_empty() && !demands.public_keys.is_empty() {
         return Err("it was signed with a certificate, and the configuration allows only public_keys".to_owned());
     }
-    demands.identities.allow(issuer, &leaf.subjects)
+    demands.identities.allow(issuer.as_deref().unwrap_or_default(), subjects)
 }
 
 /// What `sigstore-verify` is asked.

@@ -1,0 +1,187 @@
+//! The stage of the tests of image verification: a signing world, verifiers that trust it, and what they say of an image.
+
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use docker_attestor::attestor::Attestor;
+use docker_attestor::capability::docker::proof::ContainerId;
+use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
+use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
+use docker_attestor::capability::sigstore::{Examination, Identities, Report, Sigstore, verify_blob};
+use docker_attestor::config;
+use docker_attestor::telemetry::metrics::Metrics;
+use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
+use sigstore_verify::types::DerPublicKey;
+use sigstore_world::oci::{self, Manifest};
+use sigstore_world::registry::Registry;
+use sigstore_world::{Options, World};
+use tempfile::TempDir;
+
+/// The identity that the world signs with unless it is told otherwise.
+pub(crate) const SIGNER: &str = r#"allowed_identities = { "https://issuer.world.test" = ["signer@world.test"] }"#;
+
+/// A signing world, and a folder for the files that configurations name.
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    files: TempDir,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Stage {
+        let stage = Stage { world: World::new(), files: tempfile::tempdir().unwrap() };
+        stage.write("trusted_root.json", stage.world.trusted_root().to_string());
+        stage.write("key.pub", stage.world.key.public_pem());
+        stage
+    }
+
+    /// Writes a file; answers its path.
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let path = self.files.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// `plugin_data` with the world's trust root and these options of `sigstore { … }`.
+    pub(crate) fn config(&self, options: &str) -> String {
+        let root = self.files.path().join("trusted_root.json");
+        format!("sigstore {{\ntrusted_root = \"{}\"\n{options}\n}}", root.display())
+    }
+
+    /// `public_keys` with the world's key.
+    pub(crate) fn public_keys(&self) -> String {
+        format!("public_keys = [\"{}\"]", self.files.path().join("key.pub").display())
+    }
+
+    /// A verifier with these options of `sigstore { … }`.
+    pub(crate) fn verifier(&self, options: &str) -> Arc<Sigstore> {
+        let configuration = config::load(Some("example.org"), &self.config(options)).unwrap();
+        let (sigstore, _) = Sigstore::new(&configuration.sigstore.unwrap()).unwrap();
+        Arc::new(sigstore)
+    }
+
+    /// An image with one good signature, in the tag that is made for it; answers its reference.
+    pub(crate) fn signed_image(&self, registry: &Registry, repository: &str) -> String {
+        let digest = registry.push(repository, None, &IMAGE);
+        registry.attach_signatures(repository, &digest, &[self.world.sign_simple(&digest, &Options::default())]);
+        format!("{}/{repository}@{digest}", registry.host())
+    }
+}
+
+/// A tiny image.
+pub(crate) static IMAGE: LazyLock<Manifest> = LazyLock::new(|| oci::image("amd64", "an image"));
+
+/// What a report says is wrong: the rules that do not hold, with their reasons.
+pub(crate) fn wrong(report: &Report) -> Vec<(u8, &str)> {
+    let failing = report.findings.iter().filter(|finding| finding.holds == Some(false));
+    failing.map(|finding| (finding.rule, finding.text.as_str())).collect()
+}
+
+/// Every text of an examination.
+pub(crate) fn texts(examination: &Examination) -> String {
+    let reports = examination.reports.iter().map(|report| format!("{report}\n{report:?}\n"));
+    let outcome = examination.outcome.as_ref().err();
+    reports.chain(examination.away.iter().chain(outcome).map(|text| format!("{text}\n"))).collect()
+}
+
+/// A sigstore case's folder, in the layout of sigstore-conformance's `test/assets/bundle-verify`: the report on it, or why its
+/// trust root cannot be used. Without files of their own cases are of the suite's own workflow, and about `artifact`.
+pub(crate) fn judge_case(case: &Path, artifact: Option<&Path>) -> Result<Report, String> {
+    const IDENTITY: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/\
+                            workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
+    const ISSUER: &str = "https://token.actions.githubusercontent.com";
+    let text = |name: &str| fs::read_to_string(case.join(name)).ok();
+    let artifact = fs::read(case.join("artifact")).or_else(|error| artifact.map_or(Err(error), fs::read)).unwrap();
+    let root = match text("trusted_root.json") {
+        Some(json) => TrustedRoot::from_json(&json).map_err(|error| error.to_string())?,
+        None => SigstoreInstance::PublicGood.embedded_trusted_root().unwrap(),
+    };
+    let key = text("key.pub").map(|pem| DerPublicKey::from_pem(&pem)).transpose();
+    let keys: Vec<DerPublicKey> = key.map_err(|error| format!("key.pub: {error}"))?.into_iter().collect();
+    let identities = match keys.is_empty() {
+        true => {
+            let identity = text("identity").map_or(IDENTITY.to_owned(), |text| text.trim().to_owned());
+            let issuer = text("issuer").map_or(ISSUER.to_owned(), |text| text.trim().to_owned());
+            Identities::new("identity", &BTreeMap::from([(issuer, vec![identity])])).unwrap().0
+        }
+        false => Identities::default(),
+    };
+    let bundle = fs::read(case.join("bundle.sigstore.json")).unwrap();
+    verify_blob(&bundle, &artifact, &root, identities, keys)
+}
+
+/// What came of a case, for people.
+pub(crate) fn verdict_text(outcome: &Result<Report, String>) -> String {
+    match outcome {
+        Ok(report) if report.good() => "accepted".to_owned(),
+        Ok(report) => {
+            report.to_string().split_once(": ").map_or_else(String::new, |(_, why)| format!("rejected: {why}"))
+        }
+        Err(why) => format!("rejected: {why}"),
+    }
+}
+
+/// The folder with material that is not part of this repository.
+pub(crate) fn shared_folder() -> Option<PathBuf> {
+    let named = std::env::var_os("ATTESTOR_SIGSTORE").map(PathBuf::from);
+    named.or_else(|| {
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/sigstore");
+        beside.is_dir().then_some(beside)
+    })
+}
+
+/// The process that [`attestor`] attests.
+pub(crate) const PID: i32 = 101;
+
+/// An attestor of a recorded machine: one container, whose image has these repo digests and this manifest.
+pub(crate) async fn attestor(plugin_data: &str, repo_digests: Vec<String>, manifest: Option<String>) -> Attestor {
+    let id = "0123456789abcdef".repeat(4);
+    let process = |nspid: [i32; 2]| RecordedProcess {
+        cgroup: vec![format!("0::/docker/{id}")],
+        start_time: 1,
+        pid_namespaces: vec![2, 1],
+        nspid: nspid.to_vec(),
+        ..RecordedProcess::default()
+    };
+    let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
+    let processes = Arc::new(Recorded { processes, now: 2 });
+    let engine = OneContainer { repo_digests, manifest };
+    let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
+    let configuration = config::load(Some("example.org"), plugin_data).unwrap();
+    attestor.configure_with(configuration, Containers::new(Box::new(engine), processes, true)).await.unwrap();
+    attestor
+}
+
+struct OneContainer {
+    repo_digests: Vec<String>,
+    manifest: Option<String>,
+}
+
+impl Engine for OneContainer {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+        let container = Container {
+            id: id.as_str().to_owned(),
+            labels: vec![("app".to_owned(), "web".to_owned())],
+            env: vec!["MODE=production".to_owned()],
+            image: "shop/web:1.4".to_owned(),
+            image_id: Some("sha256:feed".to_owned()),
+            image_manifest_digest: self.manifest.clone(),
+        };
+        let inspected = Inspected { container, pid: 100, pid_mode: String::new(), engine_uid: 0 };
+        Box::pin(std::future::ready(Ok(Some(inspected))))
+    }
+
+    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+        Box::pin(std::future::ready(Ok(self.repo_digests.clone())))
+    }
+}
+
+/// The selectors of that container without any of sigstore.
+pub(crate) fn plain_selectors(manifest: Option<&str>) -> Vec<String> {
+    let plain = ["label:app:web", "env:MODE=production", "image_id:shop/web:1.4", "image_config_digest:sha256:feed"];
+    let manifest = manifest.map(|digest| format!("image_manifest_digest:{digest}"));
+    plain.map(str::to_owned).into_iter().chain(manifest).collect()
+}
