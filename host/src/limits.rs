@@ -146,8 +146,10 @@ pub const TOKEN: Duration = Duration::from_secs(3_600);
 pub const TOKENS: usize = 1_024;
 /// A file of logins.
 pub const LOGIN_FILE: u64 = 1 << 20;
-/// One call of a credential helper, and what it may print.
+/// One call of a credential helper.
 pub const HELPER: Duration = Duration::from_secs(5);
+/// How long a credential helper that has ended is listened to while something that it started holds its output open.
+pub const HELPER_REST: Duration = Duration::from_millis(100);
 /// Bytes that a credential helper may print.
 pub const HELPER_OUTPUT: u64 = 64 << 10;
 /// The log's answer to a search.

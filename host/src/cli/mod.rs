@@ -180,7 +180,9 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
-        .max_blocking_threads(4)
+        // A thread is there only while something blocks, and few are needed: but names are looked up in DNS there, some
+        // of them slowly, while images are judged and files are read.
+        .max_blocking_threads(64)
         .enable_all()
         .build()
 }
