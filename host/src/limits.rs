@@ -68,7 +68,12 @@ pub const COMPONENT_PARTS: u32 = 64;
 pub const COMPONENT_DEPTH: u32 = 4;
 /// Imports and exports of one component.
 pub const COMPONENT_NAMES: usize = 256;
-/// How long a component is compiled; what takes longer is given up, and no other compiled until it has ended.
+/// CPU seconds, and bytes of address space, that the compiler may take for one component, tried in a process of its own. The
+/// largest component of a usual program takes about 5 s.
+pub const COMPILER_CPU: u64 = 10;
+/// See [`COMPILER_CPU`].
+pub const COMPILER_MEMORY: u64 = 1 << 30;
+/// How long a component is waited for, tried and then compiled, each; no other is compiled until it has ended.
 pub const COMPILATION: Duration = Duration::from_secs(20);
 /// Compiled components that are kept by their digest, so that going back to one takes no compiler.
 pub const COMPILED_KEPT: usize = 8;

@@ -22,6 +22,7 @@ use self::style::Style;
 use crate::attestor::{Attestor, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, Configuration, Invalid};
+use crate::engine::compiler;
 use crate::error::{Error, printable};
 use crate::plugin::{self, Environment};
 use crate::scenario::Scenario;
@@ -92,6 +93,9 @@ enum Command {
     /// Look at policies and extensions, test them on recorded workloads, and see which run
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Compile a component from stdin within the limits of a process, for the program itself
+    #[command(name = compiler::COMMAND, hide = true)]
+    CompileComponent,
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -123,6 +127,7 @@ enum Output {
 
 /// Runs as what the environment says: a plugin, or a command line tool.
 pub fn run() -> ExitCode {
+    compiler::try_with("/proc/self/exe".into());
     let environment = Environment::of_process();
     if environment.is_agent() {
         return serve(environment);
@@ -134,6 +139,9 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    if let Command::CompileComponent = cli.command {
+        return compiler::run();
+    }
     log::install(cli.verbose);
     let mut stdout = Stdout(io::stdout().lock());
     let style = Style::of_stdout();
@@ -247,6 +255,7 @@ impl Command {
             Command::Validate { config } => validate::run(config, out, style).await,
             Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
             Command::Policy(command) => command.run(out, style).await,
+            Command::CompileComponent => Ok(compiler::run()),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "docker-attestor", &mut script);
