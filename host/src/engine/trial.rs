@@ -86,10 +86,9 @@ impl Sandbox {
         for container in recorded.iter().filter_map(Recorded::container) {
             let container = container.container();
             let granted = extension.granted(container, Some(Credentials { uid: 0, gid: 0 }));
-            match self.derive(extension, container, &granted).await {
-                Err(error @ Error::Extension { .. }) => return Err(error),
-                // Selectors, or an error of its own.
-                _ => {}
+            // Selectors, or an error of its own: both are answers.
+            if let Err(error @ Error::Extension { .. }) = self.derive(extension, container, &granted).await {
+                return Err(error);
             }
         }
         Ok(())

@@ -99,6 +99,7 @@ impl Identities {
         }
         let last = key.rsplit('.').next().unwrap_or(key);
         match wrong.is_empty() {
+            true if identities.is_empty() => Ok((Identities::default(), notes)),
             true => Ok((Identities { key: last.to_owned(), allowed: identities }, notes)),
             false => Err(wrong),
         }
