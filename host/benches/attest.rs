@@ -18,8 +18,8 @@ use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_
 use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
 use docker_attestor::capability::{Import, Machine, Warnings, Workload};
 use docker_attestor::config;
-use docker_attestor::engine::component::Description;
 use docker_attestor::engine::Sandbox;
+use docker_attestor::engine::component::Description;
 use docker_attestor::telemetry::metrics::Metrics;
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;

@@ -10,7 +10,8 @@ use wit_bindgen_core::Files;
 use wit_bindgen_core::wit_parser::Resolve;
 use wit_component::ComponentEncoder;
 
-const USAGE: &str = "usage: componentize encode MODULE VERSION COMPONENT\n       componentize c-bindings WIT WORLD FOLDER";
+const USAGE: &str =
+    "usage: componentize encode MODULE VERSION COMPONENT\n       componentize c-bindings WIT WORLD FOLDER";
 
 #[expect(clippy::print_stderr, reason = "a program for a terminal")]
 fn main() -> ExitCode {
