@@ -182,7 +182,7 @@ bench-docker29 *arguments: build
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh bench.sh {{ arguments }}
 
 # Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, an extension, the sandbox beside its native twin
-bench-parts: guest (extension "guest/examples/compose")
+bench-parts: guest (extension justfile_directory() / "guest/examples/compose")
     BENCH_EXTENSION={{ quote(extensions / "compose.wasm") }} cargo bench --package docker-attestor --bench attest -- --noplot
 
 # Check format, clippy, and the dependencies' bans, licences and sources
