@@ -68,7 +68,12 @@ pub const COMPONENT_PARTS: u32 = 64;
 pub const COMPONENT_DEPTH: u32 = 4;
 /// Imports and exports of one component.
 pub const COMPONENT_NAMES: usize = 256;
-/// How long a component is compiled; what takes longer is given up, and no other compiled until it has ended.
+/// CPU seconds, and bytes of address space, that the compiler may take for one component, tried in a process of its own. The
+/// largest component of a usual program takes about 5 s.
+pub const COMPILER_CPU: u64 = 10;
+/// See [`COMPILER_CPU`].
+pub const COMPILER_MEMORY: u64 = 1 << 30;
+/// How long a component is waited for, tried and then compiled, each; no other is compiled until it has ended.
 pub const COMPILATION: Duration = Duration::from_secs(20);
 /// Compiled components that are kept by their digest, so that going back to one takes no compiler.
 pub const COMPILED_KEPT: usize = 8;
@@ -146,8 +151,10 @@ pub const TOKEN: Duration = Duration::from_secs(3_600);
 pub const TOKENS: usize = 1_024;
 /// A file of logins.
 pub const LOGIN_FILE: u64 = 1 << 20;
-/// One call of a credential helper, and what it may print.
+/// One call of a credential helper.
 pub const HELPER: Duration = Duration::from_secs(5);
+/// How long a credential helper that has ended is listened to while something that it started holds its output open.
+pub const HELPER_REST: Duration = Duration::from_millis(100);
 /// Bytes that a credential helper may print.
 pub const HELPER_OUTPUT: u64 = 64 << 10;
 /// The log's answer to a search.

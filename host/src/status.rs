@@ -47,6 +47,8 @@ pub struct Component {
     pub since: Timestamp,
     /// How often it was replaced since the plugin started.
     pub replaced: u64,
+    /// Whether the last attempt to replace it failed.
+    pub failing: bool,
     /// The last attempt to replace it that failed, whatever came after.
     pub last_failure: Option<Failure>,
 }
@@ -133,6 +135,7 @@ impl History {
                 version: used.version.map(Version::to_string),
                 since: moment(),
                 replaced: known.map_or(0, |now| now.replaced + 1),
+                failing: false,
                 last_failure: known.and_then(|now| now.last_failure.clone()),
             };
             let (digest, version, source) = (&now.digest, now.version.as_deref().unwrap_or("none"), &now.source);
@@ -155,11 +158,19 @@ impl History {
         }
     }
 
+    /// What a component's file holds is in use already: an operator brought it back.
+    pub fn unchanged(&self, name: &str) {
+        if let Some(past) = self.components().get_mut(name) {
+            past.now.failing = false;
+        }
+    }
+
     /// A component was not replaced.
     pub fn failed(&self, name: &str, error: &LoadError) {
         tracing::error!(step = %error.step, path = %error.path.display(), reason = %error.reason, "{name} not replaced: what runs goes on");
         self.metrics.component_change(name, error.step.name());
         if let Some(past) = self.components().get_mut(name) {
+            past.now.failing = true;
             past.now.last_failure =
                 Some(Failure { at: moment(), step: error.step, reason: cut(&error.reason).to_owned() });
         }

@@ -45,7 +45,8 @@ fn encode(text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).unwrap();
     let mut resolve = Resolve::default();
     let package = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).unwrap().0;
-    let world = resolve.select_world(&[package], Some("policy")).unwrap();
+    let world = if text.contains("deriver@") { "extension" } else { "policy" };
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
@@ -281,6 +282,29 @@ async fn the_hostile_policies_of_the_fixtures_are_refused_each_for_its_reason() 
         seen += 1;
     }
     assert_eq!(seen, reasons.len());
+}
+
+/// With ENCODE_FIXTURES=1 it makes them.
+#[test]
+fn the_components_of_the_fixtures_are_what_their_sources_make() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/components");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let source = entry.unwrap().path();
+        if source.extension().is_none_or(|extension| extension != "wat") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&source).unwrap();
+        let made = if text.contains("(component") { wat::parse_str(&text).unwrap() } else { encode(&text) };
+        let component = source.with_extension("wasm");
+        if std::env::var_os("ENCODE_FIXTURES").is_some() {
+            std::fs::write(&component, &made).unwrap();
+        }
+        let same = std::fs::read(&component).unwrap() == made;
+        assert!(same, "{}: make it with ENCODE_FIXTURES=1", component.display());
+        seen += 1;
+    }
+    assert!(seen > 0);
 }
 
 #[tokio::test]

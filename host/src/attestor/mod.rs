@@ -3,13 +3,14 @@
 
 mod replace;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::task::JoinSet;
 
-use self::replace::Snapshot;
+pub use self::replace::Reloaded;
+use self::replace::{Snapshot, Stamps};
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Severity};
 use crate::capability::docker::proof::Proven;
 use crate::capability::process::Processes;
@@ -34,6 +35,8 @@ pub struct Attestor {
     /// One change at a time. No attestation ever takes it.
     changing: tokio::sync::Mutex<()>,
     history: History,
+    /// The files of policy and extensions as they were when they were last acted on.
+    acted: Mutex<Stamps>,
     metrics: Metrics,
 }
 
@@ -93,6 +96,7 @@ impl Attestor {
             current: ArcSwapOption::empty(),
             changing: tokio::sync::Mutex::default(),
             history: History::new(metrics.clone()),
+            acted: Mutex::default(),
             metrics,
         })
     }
@@ -108,6 +112,7 @@ impl Attestor {
             current: ArcSwapOption::empty(),
             changing: tokio::sync::Mutex::default(),
             history: History::default(),
+            acted: Mutex::default(),
             metrics: Metrics::disabled(),
         }
     }

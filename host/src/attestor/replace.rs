@@ -2,7 +2,7 @@
 //! first, then one pointer is swapped; what fails on the way changes nothing.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::Attestor;
 use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings};
@@ -34,9 +34,10 @@ pub(super) struct Snapshot {
     configuration: Arc<Configuration>,
     /// Verifies signatures of components, and images if the configuration says so.
     verifier: Option<Arc<Sigstore>>,
-    /// The files of policy and extensions as they were before they were read.
-    files: Vec<(PathBuf, Stamp)>,
 }
+
+/// The files of policy and extensions as they were before they were read.
+pub(super) type Stamps = Vec<(PathBuf, Stamp)>;
 
 impl Snapshot {
     /// An extension failed, and the selectors come without its own.
@@ -78,17 +79,13 @@ impl Attestor {
             (new, _) => (new.clone(), new),
         };
         let recorded = current.as_ref().map(|current| current.answers.recorded()).unwrap_or_default();
+        let files = stamps(&configuration);
         let (snapshot, notes) = self.prepare(configuration, docker, verifier, recorded).await?;
         for note in snapshot.configuration.notes.iter().chain(&notes).chain(&trust) {
             tracing::info!("{note}");
         }
-        for (name, component) in components(&snapshot.configuration) {
-            if component.pin == Pin::Unpinned {
-                tracing::warn!(
-                    "{name}: unpinned: whoever can write to {} decides about selectors",
-                    component.path.display()
-                );
-            }
+        for warning in &snapshot.configuration.warnings {
+            tracing::warn!("{warning}");
         }
         if !linux::may_read_namespaces() {
             tracing::warn!(
@@ -97,6 +94,10 @@ impl Attestor {
             );
         }
         tracing::info!(policy = %snapshot.policy.digest, docker = %snapshot.configuration.docker, "configured");
+        for (name, _) in components(&snapshot.configuration) {
+            self.history.unchanged(&name);
+        }
+        self.act_on(files);
         self.put_to_use(snapshot);
         if let Some(sigstore) = fresh {
             tokio::spawn(Sigstore::refresh(Arc::downgrade(&sigstore)));
@@ -108,7 +109,9 @@ impl Attestor {
     pub async fn configure_with(&self, configuration: Configuration, docker: Containers) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
         let (verifier, _) = verifier(&configuration).await?;
+        let files = stamps(&configuration);
         let (snapshot, _) = self.prepare(configuration, Arc::new(docker), verifier, Vec::new()).await?;
+        self.act_on(files);
         self.put_to_use(snapshot);
         Ok(())
     }
@@ -119,7 +122,7 @@ impl Attestor {
         let (verifier, trust) = verifier(&configuration).await?;
         let (snapshot, mut notes) = self.prepare(configuration, docker, verifier, Vec::new()).await?;
         notes.extend(trust);
-        notes.extend(snapshot.configuration.notes.iter().cloned());
+        notes.extend(snapshot.configuration.warnings.iter().chain(&snapshot.configuration.notes).cloned());
         Ok(notes)
     }
 
@@ -129,7 +132,7 @@ impl Attestor {
         let _changing = self.changing.lock().await;
         let mut reloaded = Reloaded::default();
         let Some(current) = self.current.load_full() else { return reloaded };
-        let files = stamps(&current.configuration);
+        self.act_on(stamps(&current.configuration));
         let mut policy = Arc::clone(&current.policy);
         if let Some(component) = &current.configuration.policy {
             match self.reload_policy(&current, component).await {
@@ -137,7 +140,7 @@ impl Attestor {
                     policy = new;
                     reloaded.replaced += 1;
                 }
-                Ok(None) => {}
+                Ok(None) => self.history.unchanged(POLICY),
                 Err(error) => {
                     self.history.failed(POLICY, &error);
                     reloaded.failed += 1;
@@ -151,7 +154,7 @@ impl Attestor {
                     *slot = new;
                     reloaded.replaced += 1;
                 }
-                Ok(None) => {}
+                Ok(None) => self.history.unchanged(&extension_name(configured)),
                 Err(error) => {
                     self.history.failed(&extension_name(configured), &error);
                     reloaded.failed += 1;
@@ -167,7 +170,6 @@ impl Attestor {
                 answers: Answers::default(),
                 configuration: Arc::clone(&current.configuration),
                 verifier: current.verifier.clone(),
-                files,
             });
         }
         reloaded
@@ -176,29 +178,27 @@ impl Attestor {
     /// Reloads when the files of policy and extensions change, for as long as somebody has the attestor. A look is one stat(2)
     /// for each file, which sees every way of replacing it, on every filesystem; a change counts when two looks agree on it.
     pub async fn watch(attestor: Weak<Attestor>) {
-        let mut of: Weak<Configuration> = Weak::new();
-        let mut acted: Vec<(PathBuf, Stamp)> = Vec::new();
-        let mut last: Vec<(PathBuf, Stamp)> = Vec::new();
+        let mut last = Stamps::new();
         loop {
             tokio::time::sleep(limits::FILE_WATCH).await;
             let Some(attestor) = attestor.upgrade() else { return };
             let Some(current) = attestor.current.load_full() else { continue };
-            if current.files.is_empty() {
+            let configuration = Arc::clone(&current.configuration);
+            if components(&configuration).next().is_none() {
                 continue;
             }
-            if !std::ptr::eq(of.as_ptr(), Arc::as_ptr(&current.configuration)) {
-                of = Arc::downgrade(&current.configuration);
-                acted.clone_from(&current.files);
-            }
-            let configuration = Arc::clone(&current.configuration);
             // A filesystem that hangs holds this task and nothing else.
             let Ok(now) = tokio::task::spawn_blocking(move || stamps(&configuration)).await else { continue };
+            let acted = attestor.acted.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if now != acted && now == last {
                 attestor.reload().await;
-                acted.clone_from(&now);
             }
             last = now;
         }
+    }
+
+    fn act_on(&self, files: Stamps) {
+        *self.acted.lock().unwrap_or_else(PoisonError::into_inner) = files;
     }
 
     /// Everything that a configuration asks for, made and tried; also what is worth knowing.
@@ -210,7 +210,6 @@ impl Attestor {
         recorded: Vec<Recorded>,
     ) -> Result<(Snapshot, Vec<String>), Error> {
         let refused = |name: &str, error: &LoadError| Error::Configuration(format!("{name}: {error}"));
-        let files = stamps(&configuration);
         let recorded = self.recorded(recorded, &configuration).await;
         let sigstore = verifier.clone().filter(|_| configuration.sigstore.is_some());
         let machine = Arc::new(Machine {
@@ -251,7 +250,6 @@ impl Attestor {
             answers: Answers::default(),
             configuration: Arc::new(configuration),
             verifier,
-            files,
         };
         Ok((snapshot, notes))
     }
@@ -364,6 +362,7 @@ impl Attestor {
 
     /// Swaps the one pointer. Calls in flight finish on what they started with.
     fn put_to_use(&self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
         let configuration = Arc::clone(&snapshot.configuration);
         let names: Vec<String> = configuration.extensions.iter().map(extension_name).collect();
         let mut all = vec![Use {
@@ -379,8 +378,8 @@ impl Attestor {
             digest: &extension.description.digest,
             version: extension.description.version.as_ref(),
         }));
+        self.current.store(Some(Arc::clone(&snapshot)));
         self.history.put_to_use(&all);
-        self.current.store(Some(Arc::new(snapshot)));
     }
 
     fn engine(&self, configuration: &Configuration) -> Arc<Containers> {
@@ -420,8 +419,8 @@ fn extension_name(extension: &config::Extension) -> String {
 }
 
 /// Every file that a component comes from, as it is now.
-fn stamps(configuration: &Configuration) -> Vec<(PathBuf, Stamp)> {
-    let mut stamps = Vec::new();
+fn stamps(configuration: &Configuration) -> Stamps {
+    let mut stamps = Stamps::new();
     for (_, component) in components(configuration) {
         stamps.push((component.path.clone(), Stamp::of(&component.path)));
         if let Pin::Signed { bundle, .. } = &component.pin {

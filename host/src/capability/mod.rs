@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::docker::proof::{ContainerId, Proven};
-use self::docker::{Containers, Fetched};
+use self::docker::{Container, Containers, Fetched};
 use self::process::{Credentials, Process, Processes};
 use self::sigstore::{Image, Judged, Sigstore};
 use crate::bindings::docker_attestor::policy::docker::Engine;
@@ -162,6 +162,27 @@ struct RunImage {
     id: String,
     /// The platform's manifest, where the engine names it.
     manifest: Option<String>,
+    /// What the container was started from, for an engine that has no repo digest of it.
+    started_as: Option<String>,
+}
+
+impl RunImage {
+    /// Where the image's signatures may be: `repository@sha256:…`.
+    fn places<'a>(&'a self, repo_digests: &'a [String]) -> Image<'a> {
+        let repo_digests = if repo_digests.is_empty() { self.started_as.as_slice() } else { repo_digests };
+        Image { repo_digests, manifest: self.manifest.as_deref() }
+    }
+}
+
+/// What a container was started from, as a repo digest: Docker 29's image store forgets those of an image when a pull moves its
+/// tag, whatever runs it. There an image's id is its digest in the registry; elsewhere, where the engine names no manifest, it is
+/// not. What was started by its id has no name.
+fn started_as(container: &Container) -> Option<String> {
+    container.image_manifest_digest.as_ref()?;
+    let id = container.image_id.as_deref()?;
+    let name = container.image.split('@').next()?;
+    let is_id = id.starts_with(name) || id.trim_start_matches("sha256:").starts_with(name);
+    (!is_id).then(|| format!("{name}@{id}"))
 }
 
 /// The process of one attestation, and everything that the policy was told of it so far.
@@ -266,10 +287,9 @@ impl Workload {
                 (Told::Container(Err(Fault::NotConfigured(reason.clone()))), reason)
             }
             Import::Verify => match self.image() {
-                Ok(RunImage { sigstore, id, manifest }) => {
-                    let repo_digests = self.machine.docker.known_repo_digests(&id)?;
-                    let image = Image { repo_digests: &repo_digests, manifest: manifest.as_deref() };
-                    let (told, note) = sigstore.known(image)?;
+                Ok(image) => {
+                    let repo_digests = self.machine.docker.known_repo_digests(&image.id)?;
+                    let (told, note) = image.sigstore.known(image.places(&repo_digests))?;
                     (Told::Verify(told), note)
                 }
                 Err(told) => told,
@@ -295,19 +315,17 @@ impl Workload {
                 Err(told) => told,
             },
             Import::Verify => match self.image() {
-                Ok(RunImage { sigstore, id, manifest }) => {
-                    match Arc::clone(&self.machine).docker.repo_digests(&id).await {
-                        Ok(repo_digests) => {
-                            let image = Image { repo_digests: &repo_digests, manifest: manifest.as_deref() };
-                            let (told, note) = sigstore.verify(image, self.started + limits::VERIFY_WAIT).await;
-                            (Told::Verify(told), note)
-                        }
-                        Err(fault) => {
-                            let note = crate::error::fault_text(&fault).to_owned();
-                            (Told::Verify(Err(fault)), note)
-                        }
+                Ok(image) => match Arc::clone(&self.machine).docker.repo_digests(&image.id).await {
+                    Ok(repo_digests) => {
+                        let until = self.started + limits::VERIFY_WAIT;
+                        let (told, note) = image.sigstore.verify(image.places(&repo_digests), until).await;
+                        (Told::Verify(told), note)
                     }
-                }
+                    Err(fault) => {
+                        let note = crate::error::fault_text(&fault).to_owned();
+                        (Told::Verify(Err(fault)), note)
+                    }
+                },
                 Err(told) => told,
             },
             _ => return,
@@ -332,6 +350,7 @@ impl Workload {
                 sigstore: Arc::clone(sigstore),
                 id: id.clone(),
                 manifest: container.image_manifest_digest.clone(),
+                started_as: started_as(container),
             }),
             None => Err(refuse(Fault::Malformed("the engine names no image id of the container".to_owned()))),
         }

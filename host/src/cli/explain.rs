@@ -148,7 +148,9 @@ fn told(told: &Told) -> (String, Vec<String>) {
                     signature.issuer.as_deref().unwrap_or("none")
                 )
             });
-            (format!("{} good signatures{attested}", record.signatures.len()), signers.collect())
+            let count = record.signatures.len();
+            let what = if count == 1 { "good signature" } else { "good signatures" };
+            (format!("{count} {what}{attested}"), signers.collect())
         }
         Told::Cgroups(Err(fault))
         | Told::CgroupMounts(Err(fault))

@@ -20,7 +20,9 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::style::Style;
 use crate::attestor::{Attestor, Explanation};
+use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, Configuration, Invalid};
+use crate::engine::compiler;
 use crate::error::{Error, printable};
 use crate::plugin::{self, Environment};
 use crate::scenario::Scenario;
@@ -91,6 +93,9 @@ enum Command {
     /// Look at policies and extensions, test them on recorded workloads, and see which run
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Compile a component from stdin within the limits of a process, for the program itself
+    #[command(name = compiler::COMMAND, hide = true)]
+    CompileComponent,
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -122,6 +127,7 @@ enum Output {
 
 /// Runs as what the environment says: a plugin, or a command line tool.
 pub fn run() -> ExitCode {
+    compiler::try_with("/proc/self/exe".into());
     let environment = Environment::of_process();
     if environment.is_agent() {
         return serve(environment);
@@ -133,6 +139,9 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    if let Command::CompileComponent = cli.command {
+        return compiler::run();
+    }
     log::install(cli.verbose);
     let mut stdout = Stdout(io::stdout().lock());
     let style = Style::of_stdout();
@@ -179,7 +188,9 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
-        .max_blocking_threads(4)
+        // A thread is there only while something blocks, and few are needed: but names are looked up in DNS there, some
+        // of them slowly, while images are judged and files are read.
+        .max_blocking_threads(64)
         .enable_all()
         .build()
 }
@@ -228,8 +239,10 @@ impl Failure {
 
 /// What a person may do about an error, beside what its text says.
 fn advice(error: &Error) -> Option<&'static str> {
-    match error.code() {
-        tonic::Code::Unavailable => Some("If the engine runs and its socket refuses this user: run this as root."),
+    match error {
+        Error::Fault(Fault::Unavailable(text)) if text.starts_with("container engine") => {
+            Some("If the engine runs and its socket refuses this user: run this as root.")
+        }
         _ => None,
     }
 }
@@ -242,6 +255,7 @@ impl Command {
             Command::Validate { config } => validate::run(config, out, style).await,
             Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
             Command::Policy(command) => command.run(out, style).await,
+            Command::CompileComponent => Ok(compiler::run()),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "docker-attestor", &mut script);

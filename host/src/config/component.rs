@@ -98,15 +98,15 @@ impl fmt::Display for Grants {
 }
 
 /// Checks the values of `policy`.
-pub(super) fn policy(raw: raw::Component, wrong: &mut Vec<String>, notes: &mut Vec<String>) -> Option<Component> {
-    component("policy", raw, wrong, notes)
+pub(super) fn policy(raw: raw::Component, wrong: &mut Vec<String>, warnings: &mut Vec<String>) -> Option<Component> {
+    component("policy", raw, wrong, warnings)
 }
 
 /// Checks the values of every `extension`; sorted by name.
 pub(super) fn extensions(
     raw: BTreeMap<String, raw::Component>,
     wrong: &mut Vec<String>,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Vec<Extension> {
     if raw.len() > limits::EXTENSIONS {
         wrong.push(format!("extension: {} of them: at most {} may be", raw.len(), limits::EXTENSIONS));
@@ -124,7 +124,7 @@ pub(super) fn extensions(
             }
         }
         let on_failure = OnFailure::parse(&format!("{key}.on_failure"), &std::mem::take(&mut raw.on_failure), wrong);
-        if let Some(component) = component(&key, raw, wrong, notes) {
+        if let Some(component) = component(&key, raw, wrong, warnings) {
             extensions.push(Extension { name, component, grants, on_failure });
         }
     }
@@ -146,7 +146,7 @@ fn check_name(name: &str, others: &[Extension]) -> Result<(), String> {
     }
 }
 
-fn component(key: &str, raw: raw::Component, wrong: &mut Vec<String>, notes: &mut Vec<String>) -> Option<Component> {
+fn component(key: &str, raw: raw::Component, wrong: &mut Vec<String>, warnings: &mut Vec<String>) -> Option<Component> {
     let before = wrong.len();
     let path = absolute(&format!("{key}.path"), &raw.path, wrong);
     let signature = [("bundle", &raw.bundle), ("identity", &raw.identity), ("issuer", &raw.issuer)];
@@ -161,7 +161,7 @@ fn component(key: &str, raw: raw::Component, wrong: &mut Vec<String>, notes: &mu
             let allowed = BTreeMap::from([(raw.issuer.clone(), vec![raw.identity.clone()])]);
             let signers = match Identities::new(&format!("{key}.identity"), &allowed) {
                 Ok((signers, worth_knowing)) => {
-                    notes.extend(worth_knowing);
+                    warnings.extend(worth_knowing);
                     signers
                 }
                 Err(mistakes) => {
@@ -173,7 +173,7 @@ fn component(key: &str, raw: raw::Component, wrong: &mut Vec<String>, notes: &mu
             Pin::Signed { bundle, signers, allow_older: raw.allow_older }
         }
         (true, false, true) => {
-            notes.push(format!(
+            warnings.push(format!(
                 "{key}: unpinned: whoever can write to {} decides about selectors; write its sha256, or have it signed",
                 raw.path
             ));
@@ -260,7 +260,7 @@ mod tests {
 
         let unpinned = configured("policy { path = \"/p.wasm\" unpinned = true }").unwrap();
         assert_eq!(unpinned.policy.unwrap().pin, Pin::Unpinned);
-        assert!(unpinned.notes.iter().any(|note| note.contains("whoever can write to /p.wasm decides")));
+        assert!(unpinned.warnings.iter().any(|note| note.contains("whoever can write to /p.wasm decides")));
     }
 
     #[test]

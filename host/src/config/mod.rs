@@ -12,6 +12,7 @@ pub use self::component::{Component, Extension, Grants, Pin};
 use self::hcl1::{Decode, Item, Rejected, Value};
 use self::raw::Raw;
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
+pub(crate) use self::sigstore::{is_host, registry_name};
 pub use self::validated::{ApiVersion, Configuration, Endpoint};
 
 /// Why a configuration is refused: everything that is wrong with it.

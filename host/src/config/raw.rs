@@ -66,7 +66,7 @@ pub(super) struct Sigstore {
     pub(super) ignore_attestations: bool,
     pub(super) ignore_sct: bool,
     pub(super) registry_credentials: BTreeMap<String, Credentials>,
-    pub(super) trusted_root: String,
+    pub(super) trusted_root: Option<String>,
     pub(super) public_keys: Vec<String>,
     pub(super) require_attestations: Option<bool>,
     pub(super) on_failure: String,
@@ -130,6 +130,11 @@ impl Credentials {
 
 impl Decode for Credentials {
     fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+        // What stands before an @ in a registry's key may be a password.
+        let path = match path.rsplit_once('@') {
+            Some((_, host)) => &format!("sigstore.registry_credentials.…@{host}"),
+            None => path,
+        };
         object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], unknown)
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
 use super::raw;
 use crate::capability::sigstore::Identities;
 
@@ -135,24 +137,30 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
         "" => REKOR.to_owned(),
         url => url.trim_end_matches('/').to_owned(),
     };
-    let parsed = rekor_url.parse::<http::Uri>().ok();
-    if !parsed.is_some_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https"))
-            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-            && url.query().is_none()
-    }) {
-        // What stands before an @ may be a password.
-        let shown = rekor_url.rsplit_once('@').map_or(rekor_url.clone(), |(_, rest)| format!("…@{rest}"));
-        wrong.push(format!("sigstore.rekor_url: {shown:?} is no URL of a log: write one such as {REKOR:?}"));
+    if !is_log(&rekor_url) {
+        wrong.push(format!(
+            "sigstore.rekor_url: {:?} is no URL of a log: write one such as {REKOR:?}",
+            without_user(&rekor_url)
+        ));
     }
     let on_failure = OnFailure::parse("sigstore.on_failure", &raw.on_failure, wrong);
     let registry_credentials = credentials(raw.registry_credentials, wrong);
     let mut insecure_registries = BTreeSet::new();
     for host in raw.insecure_registries {
-        match is_host(&host) {
-            true => drop(insecure_registries.insert(registry(&host))),
-            false => wrong.push(format!("sigstore.insecure_registries: {host:?} is no host: write HOST or HOST:PORT")),
+        let name = registry_name(&host);
+        match is_host(&name) {
+            true => drop(insecure_registries.insert(name)),
+            false => wrong.push(format!(
+                "sigstore.insecure_registries: {:?} is no host: write HOST or HOST:PORT",
+                without_user(&host)
+            )),
         }
+    }
+    let trusted_root = raw.trusted_root.map(PathBuf::from);
+    if trusted_root.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+        wrong.push(
+            "sigstore.trusted_root: the path is empty: name a trusted_root.json, or leave the key out".to_owned(),
+        );
     }
     let ttl = match raw.cache.ttl.as_str() {
         "" => TTL,
@@ -197,7 +205,7 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
         registry_credentials,
         insecure_registries,
         registry_ca: raw.registry_ca.into_iter().map(PathBuf::from).collect(),
-        trusted_root: Some(raw.trusted_root).filter(|path| !path.is_empty()).map(PathBuf::from),
+        trusted_root,
         public_keys: raw.public_keys.into_iter().map(PathBuf::from).collect(),
         ttl,
         max_entries,
@@ -208,38 +216,54 @@ fn credentials(raw: BTreeMap<String, raw::Credentials>, wrong: &mut Vec<String>)
     let mut credentials = BTreeMap::new();
     for (host, pair) in raw {
         let (username, password) = pair.into_parts();
+        let shown = without_user(&host);
         let missing = match (username.is_empty(), password.is_empty()) {
             (true, _) => Some("username"),
             (false, true) => Some("password"),
             (false, false) => None,
         };
         if let Some(missing) = missing {
-            wrong.push(format!("sigstore.registry_credentials: {host:?} has no {missing}: both are needed"));
+            wrong.push(format!("sigstore.registry_credentials: {shown:?} has no {missing}: both are needed"));
         }
-        let bare = host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/');
-        if !is_host(bare) {
-            wrong.push(format!("sigstore.registry_credentials: {host:?} is no registry: write HOST or HOST:PORT"));
+        let name = registry_name(host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/'));
+        if !is_host(&name) {
+            wrong.push(format!("sigstore.registry_credentials: {shown:?} is no registry: write HOST or HOST:PORT"));
         }
-        if credentials.insert(registry(bare), Credentials { username, password }).is_some() {
-            wrong.push(format!("sigstore.registry_credentials: {host:?} is named twice"));
+        if credentials.insert(name, Credentials { username, password }).is_some() {
+            wrong.push(format!("sigstore.registry_credentials: {shown:?} is named twice"));
         }
     }
     credentials
 }
 
-/// The one name of a registry: Docker Hub has several.
-fn registry(host: &str) -> String {
+/// The one name of a registry: in lower case, and `docker.io` for Docker Hub, which has several.
+pub(crate) fn registry_name(host: &str) -> String {
     match host.to_ascii_lowercase().as_str() {
         "index.docker.io" | "index.docker.io/v1" | "registry-1.docker.io" => "docker.io".to_owned(),
         host => host.to_owned(),
     }
 }
 
-fn is_host(text: &str) -> bool {
-    text.eq_ignore_ascii_case("index.docker.io/v1")
-        || text.parse::<http::uri::Authority>().is_ok_and(|authority| {
-            !authority.as_str().contains('@') && authority.port().is_none_or(|port| port.as_u16() > 0)
-        })
+/// Whether a text is HOST or HOST:PORT, and nothing more.
+pub(crate) fn is_host(text: &str) -> bool {
+    // One parser is strict, the other knows ports and addresses.
+    text.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'))
+        && !text.ends_with(':')
+        && Url::parse(&format!("https://{text}")).is_ok_and(|url| url.port() != Some(0))
+}
+
+fn is_log(text: &str) -> bool {
+    let strict = text.parse::<http::Uri>().is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            && url.query().is_none()
+    });
+    strict && Url::parse(text).is_ok_and(|url| url.port() != Some(0))
+}
+
+/// A text from a configuration as it may be shown: what stands before an @ may be a password.
+fn without_user(text: &str) -> String {
+    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"))
 }
 
 /// Whether a text can be equal to a repo digest or a manifest digest.
@@ -324,7 +348,12 @@ mod tests {
         for (text, note) in [
             ("on_failure = \"ignore\"", "sigstore.on_failure: \"ignore\" is neither"),
             ("rekor_url = \"rekor\"", "sigstore.rekor_url: \"rekor\" is no URL"),
-            ("rekor_url = \"https://user:pass@rekor\"", "sigstore.rekor_url"),
+            ("rekor_url = \"https://user:hunter2@rekor\"", "sigstore.rekor_url: \"…@rekor\""),
+            ("rekor_url = \"https://user:hun@ter2@rekor\"", "sigstore.rekor_url: \"…@rekor\""),
+            ("rekor_url = \"https://rekor:65536\"", "sigstore.rekor_url: \"https://rekor:65536\" is no URL"),
+            ("rekor_url = \"https://rekor:0\"", "sigstore.rekor_url: \"https://rekor:0\" is no URL"),
+            ("rekor_url = \"https:rekor\"", "sigstore.rekor_url: \"https:rekor\" is no URL"),
+            ("rekor_url = \"https://rekor/?a=b\"", "is no URL of a log"),
             ("cache { ttl = \"soon\" }", "sigstore.cache.ttl: \"soon\""),
             ("cache { ttl = \"0s\" }", "sigstore.cache.ttl: \"0s\""),
             ("cache { max_entries = \"none\" }", "sigstore.cache.max_entries: \"none\""),
@@ -339,14 +368,58 @@ mod tests {
                  \"index.docker.io\" = { username = \"u\", password = \"hunter2\" } }",
                 "is named twice",
             ),
+            (
+                "registry_credentials = { \"user:hunter2@r\" = { username = \"u\", password = \"hunter2\" } }",
+                "\"…@r\" is no registry",
+            ),
+            ("registry_credentials = { \"user:hunter2@r\" = { username = \"u\" } }", "\"…@r\" has no password"),
+            (
+                "registry_credentials = { \"user:hunter2@r\" = { username = \"u\", password = true } }",
+                "sigstore.registry_credentials.…@r.password: expected a string",
+            ),
+            (
+                "registry_credentials = { \"user:hunter2@r\" = 1 }",
+                "sigstore.registry_credentials.…@r: expected an object",
+            ),
+            (
+                "registry_credentials = { \"user:hunter2@r\" = { user = \"u\" } }",
+                "unknown configurations detected: sigstore.registry_credentials.…@r.user",
+            ),
+            (
+                "registry_credentials = { \"r:65536\" = { username = \"u\", password = \"hunter2\" } }",
+                "\"r:65536\" is no registry",
+            ),
             ("insecure_registries = [\"http://r\"]", "sigstore.insecure_registries: \"http://r\" is no host"),
+            ("insecure_registries = [\"user:hunter2@r\"]", "sigstore.insecure_registries: \"…@r\" is no host"),
+            ("insecure_registries = [\"r:65536\"]", "sigstore.insecure_registries: \"r:65536\" is no host"),
+            ("insecure_registries = [\"r:0\"]", "\"r:0\" is no host"),
+            ("insecure_registries = [\"r:\"]", "\"r:\" is no host"),
+            ("insecure_registries = [\"r/x\"]", "\"r/x\" is no host"),
+            ("insecure_registries = [\"\"]", "\"\" is no host"),
+            ("trusted_root = \"\"", "sigstore.trusted_root: the path is empty"),
             ("allowed_identities = { \"i\" = [] }", "the issuer \"i\" has no subjects"),
             ("public_keys = [\"\"]", "sigstore.public_keys: a path is empty"),
         ] {
             let notes = sigstore(text).unwrap_err();
             assert!(notes.iter().any(|got| got.contains(note)), "{text}: {notes:?}");
-            assert!(!notes.join(" ").contains("hunter2") && !notes.join(" ").contains("user:pass"), "{notes:?}");
+            assert!(!notes.join(" ").contains("hun"), "{notes:?}");
         }
+    }
+
+    #[test]
+    fn a_registry_has_one_name() {
+        let text = r#"
+            registry_credentials = {
+                "https://index.docker.io/v1/" = { username = "u", password = "p" }
+                "Registry.Example.com:5000" = { username = "u", password = "p" }
+            }
+            insecure_registries = ["REGISTRY:5000", "[::1]:5000", "10.0.0.1"]
+        "#;
+        let options = sigstore(text).unwrap();
+        let names: Vec<&str> = options.registry_credentials.keys().map(String::as_str).collect();
+        assert_eq!(names, ["docker.io", "registry.example.com:5000"]);
+        let names: Vec<&str> = options.insecure_registries.iter().map(String::as_str).collect();
+        assert_eq!(names, ["10.0.0.1", "[::1]:5000", "registry:5000"]);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Configuration {
     pub policy: Option<Component>,
     /// Sorted by name.
     pub extensions: Vec<Extension>,
+    /// What may be a mistake.
+    pub warnings: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
@@ -96,8 +98,9 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
     };
     let mut notes = vec![note.to_owned()];
     let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut wrong, &mut notes));
-    let policy = raw.policy.and_then(|raw| component::policy(raw, &mut wrong, &mut notes));
-    let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut wrong, &mut notes);
+    let mut warnings = Vec::new();
+    let policy = raw.policy.and_then(|raw| component::policy(raw, &mut wrong, &mut warnings));
+    let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut wrong, &mut warnings);
     match docker {
         Some(docker) if wrong.is_empty() => Ok(Configuration {
             docker,
@@ -109,6 +112,7 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
             sigstore,
             policy,
             extensions,
+            warnings,
             notes,
         }),
         _ => Err(Invalid { notes: wrong }),

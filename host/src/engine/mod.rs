@@ -2,6 +2,7 @@
 //! own call only.
 
 pub mod answers;
+pub mod compiler;
 pub mod component;
 pub mod extension;
 mod imports;
@@ -13,10 +14,11 @@ pub mod trial;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
+use self::compiler::Compiler;
 use self::component::{Description, World};
 use self::imports::Call;
 use self::settings::Allocation;
@@ -39,8 +41,7 @@ pub struct Sandbox {
     extensions: Linker<Call>,
     slots: Semaphore,
     waiting: AtomicUsize,
-    /// One component is compiled at a time.
-    compiler: Arc<Semaphore>,
+    compiler: Compiler,
 }
 
 /// A policy that is compiled and linked.
@@ -68,12 +69,12 @@ impl Sandbox {
         let mut extensions = Linker::new(&engine);
         ExtensionBindings::add_to_linker::<_, HasSelf<Call>>(&mut extensions, |call| call)?;
         Ok(Sandbox {
+            compiler: Compiler::new(engine.clone()),
             engine,
             policies,
             extensions,
             slots: Semaphore::new(limits::SANDBOXES as usize),
             waiting: AtomicUsize::new(0),
-            compiler: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -86,31 +87,12 @@ impl Sandbox {
         self.link(&component, BUILTIN_DIGEST.to_owned(), version)
     }
 
-    /// Compiles a component on a thread of its own, of low priority: calls go on meanwhile.
+    /// Compiles a component off the hot path: calls go on meanwhile.
     ///
     /// # Errors
-    /// The compiler's, or that it takes too long. A compilation that is given up still ends by itself, and until then there is
-    /// no other.
+    /// The compiler's own, or that it needs more time or memory than it may have.
     pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
-        let seconds = limits::COMPILATION.as_secs();
-        let permit = tokio::time::timeout(limits::COMPILATION, Arc::clone(&self.compiler).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
-            return Err(format!("another component has been compiled for {seconds} s: try again when it has ended"));
-        };
-        let engine = self.engine.clone();
-        let (compiled, result) = oneshot::channel();
-        let compiling = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
-            // On Linux the priority is the thread's own (nice(2)); without it only the threads that answer calls wait longer.
-            let _ = rustix::process::nice(10);
-            let _ = compiled.send(Component::from_binary(&engine, &bytes));
-            drop(permit);
-        });
-        compiling.map_err(|error| format!("no thread can be started: {error}"))?;
-        match tokio::time::timeout(limits::COMPILATION, result).await {
-            Ok(Ok(compiled)) => compiled.map_err(|error| format!("{error:#}")),
-            Ok(Err(_)) => Err("the compiler failed".to_owned()),
-            Err(_) => Err(format!("it was not compiled within {seconds} s")),
-        }
+        self.compiler.compile(bytes).await
     }
 
     /// Links a compiled component as a policy.

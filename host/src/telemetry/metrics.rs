@@ -182,10 +182,11 @@ async fn send_batch(mut client: MetricsClient<Channel>, batch: &mut BTreeMap<Ser
             .collect();
         if let Some(val) = entry.get().gauge {
             let gauge = SetGaugeRequest { key: key(entry.key().counter), val, labels };
-            if let Ok(Err(status)) = tokio::time::timeout(CALL, client.set_gauge(gauge)).await {
-                return Err(status);
+            match tokio::time::timeout(CALL, client.set_gauge(gauge)).await {
+                // An agent that refuses gauges has the rest.
+                Ok(Err(status)) if status.code() == Code::Unavailable => return Err(status),
+                _ => drop(entry.remove()),
             }
-            entry.remove();
             continue;
         }
         #[expect(clippy::cast_precision_loss, reason = "the service counts in floats")]

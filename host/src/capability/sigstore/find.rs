@@ -194,7 +194,9 @@ async fn layers(
     // Signatures of several signers share a payload, and differ in their annotations.
     Ok(places
         .filter(|place| match &place.form {
-            Form::Layer { annotations, .. } => seen.insert((place.digest.clone(), annotations.clone())),
+            Form::Layer { media_type, annotations, .. } => {
+                seen.insert((place.digest.clone(), media_type.clone(), annotations.clone()))
+            }
             Form::Bundle => true,
         })
         .collect())

@@ -11,7 +11,11 @@ const COMPILED: usize = 1 << 20;
 
 /// The identities that a configuration allows; none: any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identities(Vec<(Value, Vec<Value>)>);
+pub struct Identities {
+    /// The key of the configuration that has them, for the reason of a refusal.
+    key: String,
+    allowed: Vec<(Value, Vec<Value>)>,
+}
 
 /// An issuer or a subject as the configuration has it.
 #[derive(Debug, Clone)]
@@ -93,15 +97,16 @@ impl Identities {
             let subjects: Vec<Value> = subjects.iter().filter_map(|subject| parse(&of, subject)).collect();
             identities.extend(issuer_value.map(|issuer| (issuer, subjects)));
         }
+        let last = key.rsplit('.').next().unwrap_or(key);
         match wrong.is_empty() {
-            true => Ok((Identities(identities), notes)),
+            true => Ok((Identities { key: last.to_owned(), allowed: identities }, notes)),
             false => Err(wrong),
         }
     }
 
     /// Whether any signer will do.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.allowed.is_empty()
     }
 
     /// Whether a certificate with this issuer and these subjects may sign.
@@ -111,7 +116,7 @@ impl Identities {
             return Ok(format!("{}: any signer is allowed", who()));
         }
         let mut hint = String::new();
-        for (allowed_issuer, allowed_subjects) in &self.0 {
+        for (allowed_issuer, allowed_subjects) in &self.allowed {
             if allowed_issuer.matches_in_part(issuer) {
                 hint = format!("; issuer {:?} matches it only in part", allowed_issuer.text);
             }
@@ -127,7 +132,7 @@ impl Identities {
                 }
             }
         }
-        Err(format!("{} is not in allowed_identities{hint}", who()))
+        Err(format!("{} is not in {}{hint}", who(), self.key))
     }
 }
 

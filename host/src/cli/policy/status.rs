@@ -44,10 +44,7 @@ pub(super) fn run(
             text(path, *owner, status, out, style)?;
         }
     }
-    let failed = answers
-        .iter()
-        .flat_map(|(_, _, status)| &status.components)
-        .any(|component| component.last_failure.as_ref().is_some_and(|failure| failure.at >= component.since));
+    let failed = answers.iter().flat_map(|(_, _, status)| &status.components).any(|component| component.failing);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -69,7 +66,7 @@ fn text(path: &Path, owner: u32, status: &Status, out: &mut impl Write, style: S
         if let Some(failure) = &component.last_failure {
             let text = format!("{} at step {}: {}", failure.at, failure.step, failure.reason);
             // One that came before what runs now is history.
-            let text = if failure.at >= component.since { style.bad(&printable(&text)) } else { printable(&text) };
+            let text = if component.failing { style.bad(&printable(&text)) } else { printable(&text) };
             writeln!(out, "    failure  {text}")?;
         }
     }

@@ -1,0 +1,121 @@
+//! The compiler, bounded. Its time and memory grow with more than the size of a component: a few kilobytes can take minutes and
+//! gigabytes, and a thread cannot be stopped. So a component that nobody has compiled yet is compiled by a process of its own
+//! first, which the kernel bounds and whose result nobody sees; here it is compiled only when that has ended well. (Code that was
+//! compiled elsewhere is never loaded.)
+
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::sync::{Arc, OnceLock};
+
+use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::settings::{self, Allocation};
+use crate::limits;
+
+/// The command line of the process of its own.
+pub const COMMAND: &str = "compile-component";
+/// The lowest priority there is: calls go on meanwhile.
+const LOWEST: i32 = 19;
+
+/// The program that [`COMMAND`] is a command of.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says which program tries the compiler. A program that does not say so, such as a test, does without.
+pub fn try_with(program: PathBuf) {
+    let _ = PROGRAM.set(program);
+}
+
+/// Compiles one component at a time.
+pub(super) struct Compiler {
+    engine: Engine,
+    one: Arc<Semaphore>,
+}
+
+impl Compiler {
+    pub(super) fn new(engine: Engine) -> Compiler {
+        Compiler { engine, one: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Compiles on a thread of the lowest priority.
+    ///
+    /// # Errors
+    /// The compiler's own, or that it needs more time or memory than it may have.
+    pub(super) async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
+        let seconds = limits::COMPILATION.as_secs();
+        let one = tokio::time::timeout(limits::COMPILATION, Arc::clone(&self.one).acquire_owned()).await;
+        let Ok(Ok(one)) = one else {
+            return Err(format!("another component has been compiled for {seconds} s: try again when it has ended"));
+        };
+        if let Some(program) = PROGRAM.get() {
+            tokio::time::timeout(limits::COMPILATION, try_out(program, &bytes))
+                .await
+                .unwrap_or_else(|_| Err(format!("it was not compiled within {seconds} s")))?;
+        }
+        let engine = self.engine.clone();
+        let (compiled, result) = oneshot::channel();
+        let compiling = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
+            // On Linux the priority is the thread's own (nice(2)); without it only the threads that answer calls wait longer.
+            let _ = nice(LOWEST);
+            let _ = compiled.send(Component::from_binary(&engine, &bytes));
+            drop(one);
+        });
+        compiling.map_err(|error| format!("no thread can be started: {error}"))?;
+        match tokio::time::timeout(limits::COMPILATION, result).await {
+            Ok(Ok(compiled)) => compiled.map_err(|error| format!("{error:#}")),
+            Ok(Err(_)) => Err("the compiler failed".to_owned()),
+            Err(_) => Err(format!("it was not compiled within {seconds} s")),
+        }
+    }
+}
+
+/// Has a process of its own compile the component, and waits for it to end well.
+async fn try_out(program: &PathBuf, bytes: &[u8]) -> Result<(), String> {
+    let failed = |error: io::Error| format!("the compiler cannot be tried: {error}");
+    let mut child = Command::new(program)
+        .arg(COMMAND)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may end without reading all.
+        let _ = stdin.write_all(bytes).await;
+    }
+    let status = child.wait().await.map_err(failed)?;
+    match status.code() {
+        // What the compiler refuses it refuses here too, and says why.
+        Some(0 | 1) => Ok(()),
+        _ => Err(format!(
+            "the compiler would take more than {} s of CPU or {} MiB of memory for it",
+            limits::COMPILER_CPU,
+            limits::COMPILER_MEMORY >> 20
+        )),
+    }
+}
+
+/// What the process of its own does: bounds itself, reads a component from stdin, and compiles it.
+pub fn run() -> ExitCode {
+    let all = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
+    let bounded = setrlimit(Resource::Cpu, all(limits::COMPILER_CPU))
+        .and_then(|()| setrlimit(Resource::As, all(limits::COMPILER_MEMORY)))
+        .and_then(|()| setrlimit(Resource::Core, all(0)));
+    let _ = nice(LOWEST);
+    let mut bytes = Vec::new();
+    let read = io::stdin().take(limits::COMPONENT_FILE as u64).read_to_end(&mut bytes);
+    let compiled =
+        Engine::new(&settings::config(Allocation::OnDemand)).and_then(|engine| engine.precompile_component(&bytes));
+    match (bounded, read, compiled) {
+        (Ok(()), Ok(_), Ok(_)) => ExitCode::SUCCESS,
+        (Ok(()), Ok(_), Err(_)) => ExitCode::FAILURE,
+        _ => ExitCode::from(2),
+    }
+}
