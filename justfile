@@ -12,6 +12,7 @@ program := CARGO_TARGET_DIR / "release/docker-attestor"
 # What tries extensions: somebody who has the program need not build it.
 attestor := env("DOCKER_ATTESTOR", program)
 extensions := CARGO_TARGET_DIR / "extensions"
+c_packages := "clang-22 lld-22 wasi-libc"
 wasm := "wasm32-unknown-unknown"
 demo_scenario := "fixtures/scenarios/v2-systemd.json"
 cargo_deny := "0.20.2"
@@ -63,13 +64,13 @@ extension folder:
         [ "$version" = "$package" ] && crate=$name || crate=${package%@*}
         module=$CARGO_TARGET_DIR/{{ wasm }}/release/${crate//-/_}.wasm
     elif [ -f "$folder/extension.c" ]; then
-        {{ just_executable() }} debian clang-22 lld-22 wasi-libc
+        {{ just_executable() }} debian {{ c_packages }}
         version=$(<"$folder/VERSION")
         bindings=$CARGO_TARGET_DIR/c-bindings
         module=$bindings/$name.wasm
         mkdir -p "$bindings"
         "${componentize[@]}" c-bindings wit extension "$bindings"
-        # Debian's wasi-libc has the target's old name. What of it needs WASI would not link into a component: it is refused when encoded.
+        # Debian's wasi-libc has the target's old name. A function of it that needs WASI is refused when the module is encoded.
         clang-22 --target=wasm32-wasi -Wno-deprecated -O2 -Wall -Wextra -I "$bindings" -nostartfiles -nodefaultlibs -Wl,--no-entry,--strip-debug \
             -o "$module" "$folder/extension.c" "$bindings"/extension{.c,_component_type.o} -lc
     else
@@ -93,10 +94,11 @@ test-extensions: ready
     fresh=$(mktemp --directory)
     trap 'rm -r "$fresh"' EXIT
     {{ just_executable() }} new-extension fresh "$fresh/fresh"
+    cargo clippy --release --manifest-path "$fresh/fresh/Cargo.toml" -- -D warnings
     for folder in "$fresh/fresh" guest/examples/*; do
         echo "== $folder"
-        if [ -f "$folder/extension.c" ] && ! command -v clang-22 apt-get >/dev/null; then
-            echo "skipped: C needs clang-22, lld-22 and wasi-libc"
+        if [ -f "$folder/extension.c" ] && ! {{ just_executable() }} debian {{ c_packages }}; then
+            echo "skipped: C needs what Debian calls {{ c_packages }}"
             continue
         fi
         {{ just_executable() }} test-extension "$folder"
@@ -184,12 +186,13 @@ swap-under-load *arguments: build (extension "guest/examples/compose")
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/swap.sh --extension {{ quote(extensions / "compose.wasm") }} {{ arguments }}
 
 # Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, an extension, the sandbox beside its native twin
-bench-parts: guest (extension "guest/examples/compose")
+bench-parts: guest (extension justfile_directory() / "guest/examples/compose")
     BENCH_EXTENSION={{ quote(extensions / "compose.wasm") }} cargo bench --package docker-attestor --bench attest -- --noplot
 
 # Check format, clippy, and the dependencies' bans, licences and sources
 lint: guest deny-tool
     cargo fmt --all --check
+    rustfmt --check --edition 2024 guest/template/src/lib.rs
     cargo clippy --release --workspace --all-targets -- -D warnings
     @if [ -d "$(rustc --print target-libdir --target {{ wasm }})" ]; then \
         echo "cargo clippy --release --package docker-attestor-policy --target {{ wasm }} -- -D warnings"; \

@@ -13,8 +13,8 @@ impl Guest for ImageParts {
     fn derive(workload: Workload, _: Vec<(String, String)>) -> Result<Vec<String>, String> {
         let image = workload.image.ok_or("it needs grants = [\"image\"]")?;
         let id = image.id.unwrap_or_default();
-        // Started by its id, or the beginning of it: there is no name.
-        if image.name.is_empty() || id.starts_with(&image.name) || id.starts_with(&format!("sha256:{}", image.name)) {
+        // No name, or the container was started by the image's id or the beginning of it.
+        if id.starts_with(&image.name) || id.starts_with(&format!("sha256:{}", image.name)) {
             return Ok(Vec::new());
         }
         let (name, digest) = image.name.split_once('@').map_or((&*image.name, None), |(name, of)| (name, Some(of)));
