@@ -18,6 +18,7 @@ use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::config;
 use docker_attestor::engine::component::digest;
 use docker_attestor::engine::load::Step;
+use docker_attestor::engine::{Sandbox, compiler};
 use docker_attestor::error::Error;
 use docker_attestor::status::Component;
 use docker_attestor::telemetry::metrics::Metrics;
@@ -688,4 +689,37 @@ async fn a_function_or_an_interface_that_is_not_there_is_named() {
         assert_eq!(failure.step, step, "{failure:?}");
         assert!(failure.reason.contains(named), "{failure:?}");
     }
+}
+
+/// A component of one function with so many locals, read within so many nested loops: small, and slow to compile.
+fn slow(locals: usize, loops: usize) -> Arc<[u8]> {
+    let reads: String = (0..locals).map(|number| format!("(drop (local.get {number}))")).collect();
+    let module = format!(
+        "(core module (func (local {}) {} {reads} {}))",
+        "i64 ".repeat(locals),
+        "loop ".repeat(loops),
+        "end ".repeat(loops)
+    );
+    wat::parse_str(format!("(component {module})")).unwrap().into()
+}
+
+#[tokio::test]
+async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_of_its_own() {
+    compiler::try_with(env!("CARGO_BIN_EXE_docker-attestor").into());
+    let sandbox = Sandbox::new().unwrap();
+    sandbox.compile(slow(10, 10)).await.unwrap();
+    let before = resident_kib();
+    for (what, locals, loops) in [("memory", 20_000, 10_000), ("time", 5_000, 5_000)] {
+        let component = slow(locals, loops);
+        assert!(component.len() < 128 << 10, "{what}: within every limit of size");
+        let started = Instant::now();
+        let error = sandbox.compile(component).await.err().unwrap();
+        assert!(
+            error.contains("the compiler would take more than") || error.contains("was not compiled within"),
+            "{what}: {error}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(25), "{what}: {:?}", started.elapsed());
+    }
+    assert!(resident_kib() < before + 32 * 1_024, "what it took was another process's");
+    sandbox.compile(slow(10, 10)).await.unwrap();
 }

@@ -56,7 +56,9 @@ pub enum Refused {
     #[error("it is no WebAssembly component: {0}")]
     Malformed(String),
     /// A core module.
-    #[error("it is a core module, not a component: encode it first, as `just extension` or `wasm-tools component new` does")]
+    #[error(
+        "it is a core module, not a component: encode it first, as `just extension` or `wasm-tools component new` does"
+    )]
     Module,
     /// More than the compiler is given.
     #[error("it has {what}: at most {limit} may be")]
