@@ -1,7 +1,7 @@
 //! Policies and extensions from files: which bytes may run, how they are replaced, and that nothing that goes wrong on the way
 //! interrupts what runs.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the verdict")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test a panic is the verdict")]
 
 use std::collections::BTreeMap;
 use std::fs;
