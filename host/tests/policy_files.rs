@@ -356,6 +356,8 @@ async fn every_answer_is_whole_from_one_policy() {
                     let tag = selectors[0].split(':').nth(1).unwrap().to_owned();
                     let whole = (0..32).map(|number| format!("tag:{tag}:{number}")).collect::<Vec<_>>();
                     assert_eq!(selectors, whole);
+                    // These calls wait for nothing, and the test's own file has its turn.
+                    tokio::task::yield_now().await;
                 }
             })
         })
@@ -718,7 +720,7 @@ async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_
             error.contains("the compiler would take more than") || error.contains("was not compiled within"),
             "{what}: {error}"
         );
-        assert!(started.elapsed() < Duration::from_secs(25), "{what}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(35), "{what}: {:?}", started.elapsed());
     }
     assert!(resident_kib() < before + 32 * 1_024, "what it took was another process's");
     sandbox.compile(slow(10, 10)).await.unwrap();
