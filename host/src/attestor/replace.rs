@@ -34,6 +34,8 @@ pub(super) struct Snapshot {
     configuration: Arc<Configuration>,
     /// Verifies signatures of components, and images if the configuration says so.
     verifier: Option<Arc<Sigstore>>,
+    /// What policy and extensions were tried on: the next ones are too, however few workloads come until then.
+    tried: Vec<Recorded>,
 }
 
 /// The files of policy and extensions as they were before they were read.
@@ -78,7 +80,7 @@ impl Attestor {
             (Some(new), Some(kept)) if kept.same(&new) => (Some(kept), None),
             (new, _) => (new.clone(), new),
         };
-        let recorded = current.as_ref().map(|current| current.answers.recorded()).unwrap_or_default();
+        let recorded = self.recorded(current.as_deref(), &configuration).await;
         let files = stamps(&configuration);
         let (snapshot, notes) = self.prepare(configuration, docker, verifier, recorded).await?;
         for note in snapshot.configuration.notes.iter().chain(&notes).chain(&trust) {
@@ -110,7 +112,8 @@ impl Attestor {
         let _changing = self.changing.lock().await;
         let (verifier, _) = verifier(&configuration).await?;
         let files = stamps(&configuration);
-        let (snapshot, _) = self.prepare(configuration, Arc::new(docker), verifier, Vec::new()).await?;
+        let recorded = self.recorded(self.current.load_full().as_deref(), &configuration).await;
+        let (snapshot, _) = self.prepare(configuration, Arc::new(docker), verifier, recorded).await?;
         self.act_on(files);
         self.put_to_use(snapshot);
         Ok(())
@@ -120,7 +123,8 @@ impl Attestor {
     pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
         let docker = self.engine(&configuration);
         let (verifier, trust) = verifier(&configuration).await?;
-        let (snapshot, mut notes) = self.prepare(configuration, docker, verifier, Vec::new()).await?;
+        let recorded = self.recorded(self.current.load_full().as_deref(), &configuration).await;
+        let (snapshot, mut notes) = self.prepare(configuration, docker, verifier, recorded).await?;
         notes.extend(trust);
         notes.extend(snapshot.configuration.warnings.iter().chain(&snapshot.configuration.notes).cloned());
         Ok(notes)
@@ -133,9 +137,10 @@ impl Attestor {
         let mut reloaded = Reloaded::default();
         let Some(current) = self.current.load_full() else { return reloaded };
         self.act_on(stamps(&current.configuration));
+        let tried = self.recorded(Some(&*current), &current.configuration).await;
         let mut policy = Arc::clone(&current.policy);
         if let Some(component) = &current.configuration.policy {
-            match self.reload_policy(&current, component).await {
+            match self.reload_policy(&current, component, &tried).await {
                 Ok(Some(new)) => {
                     policy = new;
                     reloaded.replaced += 1;
@@ -149,7 +154,7 @@ impl Attestor {
         }
         let mut extensions = current.extensions.clone();
         for (configured, slot) in current.configuration.extensions.iter().zip(&mut extensions) {
-            match self.reload_extension(&current, configured, slot).await {
+            match self.reload_extension(&current, configured, slot, &tried).await {
                 Ok(Some(new)) => {
                     *slot = new;
                     reloaded.replaced += 1;
@@ -170,6 +175,7 @@ impl Attestor {
                 answers: Answers::default(),
                 configuration: Arc::clone(&current.configuration),
                 verifier: current.verifier.clone(),
+                tried,
             });
         }
         reloaded
@@ -210,7 +216,6 @@ impl Attestor {
         recorded: Vec<Recorded>,
     ) -> Result<(Snapshot, Vec<String>), Error> {
         let refused = |name: &str, error: &LoadError| Error::Configuration(format!("{name}: {error}"));
-        let recorded = self.recorded(recorded, &configuration).await;
         let sigstore = verifier.clone().filter(|_| configuration.sigstore.is_some());
         let machine = Arc::new(Machine {
             processes: Arc::clone(&self.processes),
@@ -250,19 +255,24 @@ impl Attestor {
             answers: Answers::default(),
             configuration: Arc::new(configuration),
             verifier,
+            tried: recorded,
         };
         Ok((snapshot, notes))
     }
 
     /// The new policy, if the file holds another one than the one that runs.
-    async fn reload_policy(&self, current: &Snapshot, component: &Component) -> Result<Option<Arc<Policy>>, LoadError> {
+    async fn reload_policy(
+        &self,
+        current: &Snapshot,
+        component: &Component,
+        recorded: &[Recorded],
+    ) -> Result<Option<Arc<Policy>>, LoadError> {
         let policy = self.load_policy(component, current.verifier.clone()).await?;
         if policy.digest == current.policy.digest {
             return Ok(None);
         }
-        let recorded = self.recorded(current.answers.recorded(), &current.configuration).await;
         let (notes, other) =
-            self.judge_policy(&policy, component, &current.settings, &current.machine, &recorded).await?;
+            self.judge_policy(&policy, component, &current.settings, &current.machine, recorded).await?;
         for note in notes {
             tracing::info!("{note}");
         }
@@ -277,13 +287,13 @@ impl Attestor {
         current: &Snapshot,
         configured: &config::Extension,
         running: &Extension,
+        recorded: &[Recorded],
     ) -> Result<Option<Arc<Extension>>, LoadError> {
         let loaded = self.load_extension(configured, current.verifier.clone()).await?;
         if loaded.description.digest == running.description.digest {
             return Ok(None);
         }
-        let recorded = self.recorded(current.answers.recorded(), &current.configuration).await;
-        self.try_extension(configured, loaded, &recorded).await.map(Some)
+        self.try_extension(configured, loaded, recorded).await.map(Some)
     }
 
     async fn load_policy(
@@ -338,12 +348,18 @@ impl Attestor {
         Ok(Arc::new(extension))
     }
 
-    /// Workloads to try components on: what was attested, or the one in this program; none when nothing is from a file.
-    async fn recorded(&self, attested: Vec<Recorded>, configuration: &Configuration) -> Vec<Recorded> {
-        if !attested.is_empty() || components(configuration).next().is_none() {
-            return attested;
+    /// Workloads to try components on: what was attested last, what earlier ones were tried on, or else the one in this program;
+    /// none when nothing is from a file.
+    async fn recorded(&self, current: Option<&Snapshot>, configuration: &Configuration) -> Vec<Recorded> {
+        let mut recorded = Vec::new();
+        if let Some(current) = current {
+            recorded = current.answers.recorded();
+            recorded.extend(current.tried.iter().take(limits::TRIALS.saturating_sub(recorded.len())).cloned());
         }
-        let Some(scenario) = Scenario::built_in() else { return attested };
+        if !recorded.is_empty() || components(configuration).next().is_none() {
+            return recorded;
+        }
+        let Some(scenario) = Scenario::built_in() else { return recorded };
         let mut workload = Some(scenario.workload());
         let settings = Settings {
             capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
@@ -356,7 +372,7 @@ impl Attestor {
                 let asked = workload.into_asked().into_iter().map(|asked| (asked.import, asked.told)).collect();
                 vec![Recorded { asked, selectors }]
             }
-            _ => attested,
+            _ => recorded,
         }
     }
 
