@@ -462,6 +462,44 @@ mod tests {
         assert_eq!(failure.exit_code(), ExitCode::from(1));
     }
 
+    fn component(name: &str) -> String {
+        format!("{}/../fixtures/contract/1.0/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[tokio::test]
+    async fn a_component_is_inspected_by_what_it_says_of_itself() {
+        let (out, outcome) = run_with(&["policy", "inspect", &component("policy")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        for part in ["policy, contract docker-attestor:policy@1.0.0", "policy/attestor@1.0.0", "may run: pin it"] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        let (out, outcome) = run_with(&["policy", "inspect", &component("extension")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        assert!(out.contains("extension, contract"), "{out}");
+        let (_, outcome) = run_with(&["policy", "inspect", &scenario("v2-systemd")]).await;
+        assert!(outcome.unwrap_err().to_string().contains("no WebAssembly component"));
+    }
+
+    #[tokio::test]
+    async fn a_policy_is_tested_on_recorded_workloads_and_compared_with_another() {
+        let path = scenario("v2-systemd");
+        let (out, outcome) = run_with(&["policy", "test", &component("policy"), &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::FAILURE);
+        for part in ["FAIL", "- label:app:web", "+ tag:frozen:0", "0 passed, 1 failed"] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        let (out, outcome) = run_with(&["policy", "diff", "built-in", &component("policy"), &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::FAILURE);
+        assert!(out.contains("+ tag:frozen:31") && out.contains("1 of 1 workloads get other selectors"), "{out}");
+        let (out, outcome) = run_with(&["policy", "diff", "built-in", "built-in", &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        assert_eq!(out, "0 of 1 workloads get other selectors\n");
+        let (_, outcome) = run_with(&["policy", "test", &component("extension"), &path]).await;
+        assert!(outcome.unwrap_err().to_string().contains("it must have exactly one"));
+        let (_, outcome) = run_with(&["policy", "diff", "built-in", &component("extension"), &path]).await;
+        assert!(outcome.unwrap_err().to_string().contains("of the world policy, the other of extension"));
+    }
+
     #[tokio::test]
     async fn a_configuration_that_is_refused_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
