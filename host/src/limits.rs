@@ -73,8 +73,8 @@ pub const COMPONENT_NAMES: usize = 256;
 pub const COMPILER_CPU: u64 = 10;
 /// See [`COMPILER_CPU`].
 pub const COMPILER_MEMORY: u64 = 1 << 30;
-/// How long a component is waited for, tried and then compiled, each; no other is compiled until it has ended.
-pub const COMPILATION: Duration = Duration::from_secs(30);
+/// How long a component is waited for, tried and then compiled, each: long, since calls go first and a loaded machine leaves little.
+pub const COMPILATION: Duration = Duration::from_secs(120);
 /// Compiled components that are kept by their digest, so that going back to one takes no compiler.
 pub const COMPILED_KEPT: usize = 8;
 /// How often the files of policies and extensions are looked at; a change counts when two looks agree on it.

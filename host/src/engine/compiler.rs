@@ -20,8 +20,8 @@ use crate::limits;
 
 /// The command line of the process of its own.
 pub const COMMAND: &str = "compile-component";
-/// The priority of a compilation (nice(2)): a tenth of what calls get where both want the CPU.
-const LOW: i32 = 10;
+/// The priority of a compilation (nice(2)), the lowest: it takes what calls leave.
+const LOWEST: i32 = 19;
 
 /// The program that [`COMMAND`] is a command of.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -42,7 +42,7 @@ impl Compiler {
         Compiler { engine, one: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Compiles on a thread of low priority.
+    /// Compiles on a thread of the lowest priority.
     ///
     /// # Errors
     /// The compiler's own, or that it needs more time or memory than it may have.
@@ -61,7 +61,7 @@ impl Compiler {
         let (compiled, result) = oneshot::channel();
         let compiling = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
             // On Linux the priority is the thread's own (nice(2)); without it only the threads that answer calls wait longer.
-            let _ = nice(LOW);
+            let _ = nice(LOWEST);
             let _ = compiled.send(Component::from_binary(&engine, &bytes));
             drop(one);
         });
@@ -108,7 +108,7 @@ pub fn run() -> ExitCode {
     let bounded = setrlimit(Resource::Cpu, all(limits::COMPILER_CPU))
         .and_then(|()| setrlimit(Resource::As, all(limits::COMPILER_MEMORY)))
         .and_then(|()| setrlimit(Resource::Core, all(0)));
-    let _ = nice(LOW);
+    let _ = nice(LOWEST);
     let mut bytes = Vec::new();
     let read = io::stdin().take(limits::COMPONENT_FILE as u64).read_to_end(&mut bytes);
     let compiled =
