@@ -279,6 +279,14 @@ fn bad() -> Vec<(&'static str, Vec<u8>, Step, &'static str)> {
             "levels of components",
         ),
         (
+            // 700 levels used up the stack of a thread, and ended the process.
+            "types in types",
+            [b"\0asm\x0d\0\x01\0\x07\xb4\x10\x01".to_vec(), b"\x42\x01\x01".repeat(700 - 1), b"\x42\x00".to_vec()]
+                .concat(),
+            Step::Inspect,
+            "types of components or instances within others",
+        ),
+        (
             "257 imports",
             parts(&(0..257).map(|number| format!("(import \"f{number}\" (func))")).collect::<String>()),
             Step::Inspect,

@@ -59,7 +59,8 @@ impl Compiler {
         }
         let engine = self.engine.clone();
         let (compiled, result) = oneshot::channel();
-        let compiling = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("compiler".to_owned()).stack_size(limits::COMPILER_STACK);
+        let compiling = thread.spawn(move || {
             // On Linux the priority is the thread's own (nice(2)); without it only the threads that answer calls wait longer.
             let _ = nice(LOWEST);
             let _ = compiled.send(Component::from_binary(&engine, &bytes));
@@ -111,11 +112,17 @@ pub fn run() -> ExitCode {
     let _ = nice(LOWEST);
     let mut bytes = Vec::new();
     let read = io::stdin().take(limits::COMPONENT_FILE as u64).read_to_end(&mut bytes);
-    let compiled =
-        Engine::new(&settings::config(Allocation::OnDemand)).and_then(|engine| engine.precompile_component(&bytes));
+    // Not on the main thread, whose stack is as large as whoever starts us says.
+    let thread = std::thread::Builder::new().stack_size(limits::COMPILER_STACK / 2);
+    let compiling = thread.spawn(move || {
+        Engine::new(&settings::config(Allocation::OnDemand))
+            .and_then(|engine| engine.precompile_component(&bytes))
+            .map(drop)
+    });
+    let compiled = compiling.map_err(drop).and_then(|compiling| compiling.join().map_err(drop));
     match (bounded, read, compiled) {
-        (Ok(()), Ok(_), Ok(_)) => ExitCode::SUCCESS,
-        (Ok(()), Ok(_), Err(_)) => ExitCode::FAILURE,
+        (Ok(()), Ok(_), Ok(Ok(()))) => ExitCode::SUCCESS,
+        (Ok(()), Ok(_), Ok(Err(_))) => ExitCode::FAILURE,
         _ => ExitCode::from(2),
     }
 }
