@@ -81,6 +81,8 @@ pub const COMPILER_STACK: usize = 8 << 20;
 pub const COMPILATION: Duration = Duration::from_secs(120);
 /// Compiled components that are kept by their digest, so that going back to one takes no compiler.
 pub const COMPILED_KEPT: usize = 8;
+/// Bytes of all of them; the built-in policy has some 290,000.
+pub const COMPILED_BYTES: usize = 8 << 20;
 /// How often the files of policies and extensions are looked at; a change counts when two looks agree on it.
 pub const FILE_WATCH: Duration = Duration::from_millis(500);
 /// Recorded workloads that a new policy is tried on.

@@ -63,17 +63,42 @@ impl Compiler {
         let compiling = thread.spawn(move || {
             // On Linux the priority is the thread's own (nice(2)); without it only the threads that answer calls wait longer.
             let _ = nice(LOWEST);
-            let _ = compiled.send(Component::from_binary(&engine, &bytes));
+            let _ = compiled.send(compile(&engine, &bytes));
             drop(one);
         });
         compiling.map_err(|error| format!("no thread can be started: {error}"))?;
         match tokio::time::timeout(limits::COMPILATION, result).await {
             Ok(Ok(compiled)) => compiled.map_err(|error| format!("{error:#}")),
-            Ok(Err(_)) => Err("the compiler failed".to_owned()),
+            Ok(Err(_)) => Err("the compiler broke down on it".to_owned()),
             Err(_) => Err(format!("it was not compiled within {seconds} s")),
         }
     }
 }
+
+/// Compiles a component, in an engine of its own: an engine keeps the memory that its compiler grew to.
+fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    trim_freed_memory();
+    let image = Engine::new(&settings::config(Allocation::OnDemand))?.precompile_component(bytes)?;
+    super::load(engine, &image)
+}
+
+/// A compiler frees a hundred megabytes. The C library learns from that to keep as much for later, unless it is told a threshold:
+/// the one that it starts with.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "declares a function of the C library, which is safe to call")]
+fn trim_freed_memory() {
+    use std::ffi::c_int;
+    unsafe extern "C" {
+        // mallopt(3): takes any numbers, and its lock.
+        safe fn mallopt(parameter: c_int, value: c_int) -> c_int;
+    }
+    const M_TRIM_THRESHOLD: c_int = -1;
+    mallopt(M_TRIM_THRESHOLD, 128 << 10);
+}
+
+/// Other C libraries keep less.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim_freed_memory() {}
 
 /// Has a process of its own compile the component, and waits for it to end well.
 async fn try_out(program: &PathBuf, bytes: &[u8]) -> Result<(), String> {

@@ -84,6 +84,14 @@ pub struct Loaded {
     pub description: Description,
 }
 
+impl Loaded {
+    /// Bytes of what the compiler made of it.
+    fn bytes(&self) -> usize {
+        let image = self.compiled.image_range();
+        image.end.addr() - image.start.addr()
+    }
+}
+
 /// Loads components, and keeps the last few that were compiled.
 pub struct Loader {
     sandbox: Arc<Sandbox>,
@@ -146,10 +154,12 @@ impl Loader {
 
     fn keep(&self, loaded: Loaded) {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if compiled.len() >= limits::COMPILED_KEPT {
+        compiled.push((loaded.description.digest.clone(), loaded));
+        while compiled.len() > limits::COMPILED_KEPT
+            || compiled.iter().map(|(_, loaded)| loaded.bytes()).sum::<usize>() > limits::COMPILED_BYTES
+        {
             compiled.remove(0);
         }
-        compiled.push((loaded.description.digest.clone(), loaded));
     }
 }
 

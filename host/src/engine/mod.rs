@@ -79,10 +79,8 @@ impl Sandbox {
     }
 
     /// The policy inside this program.
-    #[expect(unsafe_code, reason = "the one call that loads code which was compiled when the program was built")]
     pub fn builtin(&self) -> wasmtime::Result<Policy> {
-        // SAFETY: these bytes were made by `build.rs` with this wasmtime and these settings, and are part of the program.
-        let component = unsafe { Component::deserialize(&self.engine, BUILTIN)? };
+        let component = load(&self.engine, BUILTIN)?;
         let version = semver::Version::parse(env!("CARGO_PKG_VERSION")).ok();
         self.link(&component, BUILTIN_DIGEST.to_owned(), version)
     }
@@ -216,6 +214,13 @@ impl Sandbox {
         fuel.map_err(|error| Error::Fault(Fault::Malformed(format!("the sandbox's fuel cannot be set: {error}"))))?;
         Ok(store)
     }
+}
+
+#[expect(unsafe_code, reason = "the one call that loads compiled code")]
+fn load(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes were made with this wasmtime and these settings, by `build.rs`, and are part of the program; or a moment ago
+    // in this process.
+    unsafe { Component::deserialize(engine, image) }
 }
 
 /// A policy in its sandbox.
