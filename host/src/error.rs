@@ -3,6 +3,7 @@
 use tonic::Code;
 
 use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::engine::load::LoadError;
 
 /// Why an attestation, or a configuration, failed. `Display` is the text of the gRPC status: it reaches the agent's
 /// log, so it holds no secret.
@@ -12,6 +13,14 @@ pub enum Error {
     /// The configuration was refused; what runs goes on.
     #[error("{0}")]
     Configuration(String),
+    /// A component of a configuration cannot be put to use; what runs goes on.
+    #[error("{name}: {error}")]
+    Component {
+        /// `policy`, or `extension NAME`.
+        name: String,
+        /// At which step, and why.
+        error: LoadError,
+    },
     /// The agent has not configured us yet.
     #[error("not configured: the agent must call Configure before Attest")]
     NotConfigured,
@@ -65,7 +74,7 @@ impl Error {
     /// The gRPC status code, as the table in the operator's page has it.
     pub fn code(&self) -> Code {
         match self {
-            Error::Configuration(_) | Error::InvalidPid(_) => Code::InvalidArgument,
+            Error::Configuration(_) | Error::Component { .. } | Error::InvalidPid(_) => Code::InvalidArgument,
             Error::NotConfigured | Error::Refused { .. } => Code::FailedPrecondition,
             Error::Fault(fault) => match fault {
                 Fault::Workload(_) | Fault::NotConfigured(_) | Fault::Policy(_) => Code::FailedPrecondition,
@@ -118,6 +127,26 @@ pub(crate) fn fault_text(fault: &Fault) -> &str {
         | Fault::Unverified(text)
         | Fault::Policy(text) => text,
     }
+}
+
+/// The same, to change it.
+pub(crate) fn fault_text_mut(fault: &mut Fault) -> &mut String {
+    match fault {
+        Fault::Workload(text)
+        | Fault::Denied(text)
+        | Fault::Malformed(text)
+        | Fault::Unavailable(text)
+        | Fault::Deadline(text)
+        | Fault::Exhausted(text)
+        | Fault::NotConfigured(text)
+        | Fault::Unverified(text)
+        | Fault::Policy(text) => text,
+    }
+}
+
+/// As many whole characters of a text as `bytes` hold.
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
 /// Text from outside in a form that is safe on a terminal and in a log: control characters, ESC and CR among them, escaped.

@@ -48,6 +48,8 @@ pub const FUEL_YIELD: u64 = 2_000_000;
 pub const SANDBOX_WALL: Duration = Duration::from_secs(2);
 /// Linear memory of one policy call.
 pub const GUEST_MEMORY: usize = 16 << 20;
+/// Elements of one table of one policy call.
+pub const GUEST_TABLE: usize = 10_000;
 /// Stack of one policy call.
 pub const GUEST_STACK: usize = 512 << 10;
 /// What one call between policy and host may hand over in bytes: the selectors' limit, and lists of them.
@@ -66,6 +68,8 @@ pub const COMPONENT_FUNCTIONS: u32 = 20_000;
 pub const COMPONENT_PARTS: u32 = 64;
 /// How deep components may nest.
 pub const COMPONENT_DEPTH: u32 = 4;
+/// Bytes of what the author of a component calls its version.
+pub const COMPONENT_VERSION: usize = 128;
 /// Types of components and instances that may be written within others.
 pub const COMPONENT_TYPES_NESTED: usize = 128;
 /// Imports and exports of one component.

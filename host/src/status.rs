@@ -171,15 +171,9 @@ impl History {
         self.metrics.component_change(name, error.step.name());
         if let Some(past) = self.components().get_mut(name) {
             past.now.failing = true;
-            past.now.last_failure =
-                Some(Failure { at: moment(), step: error.step, reason: cut(&error.reason).to_owned() });
+            past.now.last_failure = Some(Failure { at: moment(), step: error.step, reason: error.reason.clone() });
         }
     }
-}
-
-/// As much of a reason as anybody reads.
-fn cut(reason: &str) -> &str {
-    reason.get(..reason.floor_char_boundary(2_048)).unwrap_or(reason)
 }
 
 /// Now, in whole seconds.

@@ -447,7 +447,7 @@ fn stamps(configuration: &Configuration) -> Stamps {
 }
 
 fn failed(component: &Component, step: Step, reason: String) -> LoadError {
-    LoadError { path: component.path.clone(), step, reason }
+    LoadError::new(&component.path, step, &reason)
 }
 
 /// The verifier that a configuration asks for, and what is worth knowing of it.

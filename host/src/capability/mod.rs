@@ -130,15 +130,15 @@ impl Hash for Told {
 }
 
 impl Told {
-    /// Whether the policy was told an error.
-    pub fn is_err(&self) -> bool {
+    /// The error, if the policy was told one.
+    pub fn err(&self) -> Option<&Fault> {
         match self {
-            Told::Cgroups(told) => told.is_err(),
-            Told::CgroupMounts(told) => told.is_err(),
-            Told::JobObjectNames(told) => told.is_err(),
-            Told::Container(told) => told.is_err(),
-            Told::Verify(told) => told.is_err(),
-            Told::Credentials(told) => told.is_err(),
+            Told::Cgroups(told) => told.as_ref().err(),
+            Told::CgroupMounts(told) => told.as_ref().err(),
+            Told::JobObjectNames(told) => told.as_ref().err(),
+            Told::Container(told) => told.as_ref().err(),
+            Told::Verify(told) => told.as_ref().err(),
+            Told::Credentials(told) => told.as_ref().err(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::trial::Recorded;
+use super::trial::{Recorded, proven};
 use crate::capability::{Import, Told, Workload};
 use crate::limits;
 
@@ -46,10 +46,15 @@ impl Answers {
         holds.then(|| answer.selectors.clone())
     }
 
-    /// Some of the workloads that were attested, to try another policy on.
+    /// Some of the workloads that were attested, to try another policy on; those in containers first.
     pub fn recorded(&self) -> Vec<Recorded> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let recorded = kept.answers.values().take(limits::TRIALS).map(|answer| Recorded {
+        let mut answers: Vec<Arc<Answer>> = {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.answers.values().cloned().collect()
+        };
+        answers.sort_by_key(|answer| proven(&answer.asked).is_none());
+        answers.truncate(limits::TRIALS);
+        let recorded = answers.iter().map(|answer| Recorded {
             asked: answer.asked.clone(),
             selectors: answer.selectors.iter().take(answer.of_policy).cloned().collect(),
         });
@@ -61,7 +66,7 @@ impl Answers {
         let asked = workload.asked();
         let Some(first) = asked.first() else { return };
         let bytes: usize = selectors.iter().map(String::len).sum();
-        if asked.iter().any(|asked| asked.told.is_err()) || bytes > limits::ANSWER_KEPT {
+        if asked.iter().any(|asked| asked.told.err().is_some()) || bytes > limits::ANSWER_KEPT {
             return;
         }
         if self.first.get_or_init(|| first.import.clone()) != &first.import {

@@ -68,9 +68,12 @@ pub enum Refused {
         /// The limit.
         limit: usize,
     },
-    /// No world of the contract, or several.
+    /// No world of the contract.
     #[error("it exports neither {PACKAGE}attestor (a policy) nor {PACKAGE}deriver (an extension)")]
     NoWorld,
+    /// Both worlds of the contract.
+    #[error("it exports both {PACKAGE}attestor (a policy) and {PACKAGE}deriver (an extension): make two of it")]
+    BothWorlds,
     /// The other world.
     #[error("it is of the world {found}, and a component of the world {expected} is needed here")]
     OtherWorld {
@@ -186,6 +189,7 @@ impl Description {
                 }
                 Payload::ComponentTypeSection(types) => nested(bytes.get(types.range()).unwrap_or_default())?,
                 Payload::CustomSection(section) if depth == 0 && section.name() == "version" => {
+                    within(section.data().len(), limits::COMPONENT_VERSION, "bytes of version")?;
                     description.version =
                         std::str::from_utf8(section.data()).ok().and_then(|text| Version::parse(text).ok());
                 }
@@ -198,7 +202,7 @@ impl Description {
     /// The world that it exports, and the version of the contract that it speaks.
     ///
     /// # Errors
-    /// It exports none.
+    /// It exports none, or both.
     pub fn world(&self) -> Result<(World, Version), Refused> {
         let exported = |world: World| {
             self.exports.iter().find_map(|name| contract(name).filter(|(interface, _)| *interface == world.export()))
@@ -206,7 +210,8 @@ impl Description {
         match (exported(World::Policy), exported(World::Extension)) {
             (Some((_, version)), None) => Ok((World::Policy, version)),
             (None, Some((_, version))) => Ok((World::Extension, version)),
-            _ => Err(Refused::NoWorld),
+            (None, None) => Err(Refused::NoWorld),
+            (Some(_), Some(_)) => Err(Refused::BothWorlds),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::capability::docker::Container;
 use crate::capability::docker::proof::Proven;
 use crate::capability::process::cgroups;
 use crate::capability::{Import, Told, Workload};
-use crate::error::printable;
+use crate::error::{cut, printable};
 use crate::limits;
 
 /// The state of one call.
@@ -151,20 +151,24 @@ impl log::Host for Call {
 }
 
 impl Call {
-    /// The message without the values that the host handed over: env and labels must not reach the log through a component.
+    /// The message without the values that the host handed over.
     pub(super) fn without_values(&self, message: &str) -> String {
-        let mut message = message.to_owned();
         let proven = self.workload.as_ref().and_then(Workload::container).map(Proven::container);
-        let Some(container) = proven.or(self.container.as_ref()) else { return message };
-        let env = container.env.iter().map(|env| env.split_once('=').map_or(env.as_str(), |(_, value)| value));
-        let labels = container.labels.iter().map(|(_, value)| value.as_str());
-        for value in env.chain(labels).filter(|value| value.len() >= 3) {
-            if message.contains(value) {
-                message = message.replace(value, "…");
-            }
+        match proven.or(self.container.as_ref()) {
+            Some(container) => without_values(message, container),
+            None => message.to_owned(),
         }
-        message
     }
+}
+
+/// The message without values of env and labels: they must not reach a log through a component.
+pub(super) fn without_values(message: &str, container: &Container) -> String {
+    let env = container.env.iter().map(|env| env.split_once('=').map_or(env.as_str(), |(_, value)| value));
+    let labels = container.labels.iter().map(|(_, value)| value.as_str());
+    let mut values: Vec<&str> = env.chain(labels).filter(|value| value.len() >= 3 && message.contains(value)).collect();
+    // One may be the beginning of another, whose rest would stay.
+    values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+    values.into_iter().fold(message.to_owned(), |message, value| message.replace(value, "…"))
 }
 
 impl Drop for Call {
@@ -174,8 +178,4 @@ impl Drop for Call {
             tracing::warn!(dropped = %dropped, "{} logged more lines than a call may", self.name);
         }
     }
-}
-
-fn cut(message: &str, bytes: usize) -> &str {
-    message.get(..message.floor_char_boundary(bytes)).unwrap_or(message)
 }

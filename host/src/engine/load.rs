@@ -2,7 +2,7 @@
 //! themselves, compile them. What runs is exactly what was checked.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use semver::Version;
@@ -12,6 +12,7 @@ use super::Sandbox;
 use super::component::{Description, World, digest};
 use crate::capability::sigstore::Sigstore;
 use crate::config::{Component, Pin};
+use crate::error::{cut, printable};
 use crate::file;
 use crate::limits;
 
@@ -75,6 +76,13 @@ pub struct LoadError {
     pub reason: String,
 }
 
+impl LoadError {
+    /// An error whose reason fits into a line of a log: some of it may be the component's own words.
+    pub fn new(path: &Path, step: Step, reason: &str) -> LoadError {
+        LoadError { path: path.to_owned(), step, reason: printable(cut(reason, limits::GUEST_TEXT)) }
+    }
+}
+
 /// A component that may run.
 #[derive(Clone)]
 pub struct Loaded {
@@ -120,7 +128,7 @@ impl Loader {
         verifier: Option<Arc<Sigstore>>,
         floor: Floor,
     ) -> Result<Loaded, LoadError> {
-        let failed = |(step, reason): (Step, String)| LoadError { path: component.path.clone(), step, reason };
+        let failed = |(step, reason): (Step, String)| LoadError::new(&component.path, step, &reason);
         let (path, pin) = (component.path.clone(), component.pin.clone());
         // Files may be on a network's filesystem, and a signature takes milliseconds.
         let read = tokio::task::spawn_blocking(move || {

@@ -20,13 +20,13 @@ use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
 use self::compiler::Compiler;
 use self::component::{Description, World};
-use self::imports::Call;
+use self::imports::{Call, without_values};
 use self::settings::Allocation;
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
 use crate::bindings::extension::Extension as ExtensionBindings;
 use crate::bindings::{Policy as Bindings, PolicyPre};
 use crate::capability::{Import, Waiting, Workload};
-use crate::error::Error;
+use crate::error::{Error, fault_text, fault_text_mut};
 use crate::limits;
 
 /// The policy inside this program, compiled ahead of time when it was built.
@@ -140,14 +140,7 @@ impl Sandbox {
     ) -> Result<Vec<String>, Error> {
         loop {
             match self.attest_once(policy, settings, workload).await? {
-                Outcome::Answer(answer) => {
-                    let selectors = answer.map_err(|fault| bounded(policy, fault))?;
-                    if let Some(workload) = workload {
-                        selectors::check(&selectors, workload, workload.extensions())
-                            .map_err(|refused| policy.error(refused))?;
-                    }
-                    return Ok(selectors);
-                }
+                Outcome::Answer(answer) => return checked(policy, answer, workload.as_ref()),
                 Outcome::Open(import) => match workload {
                     Some(workload) => workload.fetch(import).await,
                     None => return Err(policy.error("it asked about a workload where there is none")),
@@ -203,6 +196,7 @@ impl Sandbox {
             .memory_size(limits::GUEST_MEMORY)
             .memories(1)
             .tables(2)
+            .table_elements(limits::GUEST_TABLE)
             .instances(8)
             .trap_on_grow_failure(true)
             .build();
@@ -270,11 +264,31 @@ fn broken(error: &wasmtime::Error, store: &Store<Call>) -> String {
     }
 }
 
-/// A fault of the policy's choice, with a bounded text.
-fn bounded(policy: &Policy, fault: Fault) -> Error {
-    match crate::error::fault_text(&fault).len() > limits::GUEST_TEXT {
-        true => policy.error(format_args!("its error text is longer than {} bytes", limits::GUEST_TEXT)),
-        false => Error::Fault(fault),
+/// A policy's answer: selectors that are as they may be, or a fault of its choice, with a bounded text that holds no value of the
+/// container.
+fn checked(
+    policy: &Policy,
+    answer: Result<Vec<String>, Fault>,
+    workload: Option<&Workload>,
+) -> Result<Vec<String>, Error> {
+    match answer {
+        Ok(selectors) => {
+            let refused = workload.and_then(|it| selectors::check(&selectors, it, it.extensions()).err());
+            refused.map_or(Ok(selectors), |refused| Err(policy.error(refused)))
+        }
+        Err(fault) if fault_text(&fault).len() > limits::GUEST_TEXT => {
+            Err(policy.error(format_args!("its error text is longer than {} bytes", limits::GUEST_TEXT)))
+        }
+        Err(mut fault) => {
+            // What the host itself said stays as it is.
+            let told =
+                workload.is_some_and(|workload| workload.asked().iter().any(|asked| asked.told.err() == Some(&fault)));
+            if let Some(container) = workload.and_then(Workload::container).filter(|_| !told) {
+                let text = fault_text_mut(&mut fault);
+                *text = without_values(text, container.container());
+            }
+            Err(Error::Fault(fault))
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::extension::{Credentials, Extension};
-use super::{Outcome, Policy, Sandbox, bounded, selectors};
+use super::{Outcome, Policy, Sandbox, checked};
 use crate::bindings::docker_attestor::policy::types::Settings;
 use crate::capability::docker::proof::Proven;
 use crate::capability::{Import, Machine, Told, Workload};
@@ -19,14 +19,12 @@ pub struct Recorded {
     pub selectors: Vec<String>,
 }
 
-impl Recorded {
-    /// The container that it was proven to be in.
-    pub fn container(&self) -> Option<&Proven> {
-        self.asked.iter().find_map(|(_, told)| match told {
-            Told::Container(Ok(Some(container))) => Some(container),
-            _ => None,
-        })
-    }
+/// The container that a workload was proven to be in.
+pub(super) fn proven(asked: &[(Import, Told)]) -> Option<&Proven> {
+    asked.iter().find_map(|(_, told)| match told {
+        Told::Container(Ok(Some(container))) => Some(container),
+        _ => None,
+    })
 }
 
 /// The pid of recorded workloads, which nobody is asked about.
@@ -49,10 +47,10 @@ impl Sandbox {
             let workload = Workload::recorded(Arc::clone(machine), NOBODY, &recorded.asked);
             match self.replay(policy, settings, workload).await {
                 Ok(selectors) if recorded.selectors == selectors => {}
-                Ok(_) => other += 1,
-                Err(error @ Error::Policy { .. }) => return Err(error),
-                // It answers with an error of its own.
-                Err(_) => other += 1,
+                // Or it answers with an error of its own.
+                Ok(_) | Err(Error::Fault(_)) => other += 1,
+                // There was no sandbox for it: it was not tried.
+                Err(error) => return Err(error),
             }
         }
         Ok(other)
@@ -62,14 +60,7 @@ impl Sandbox {
         let mut workload = Some(workload);
         loop {
             match self.attest_once(policy, settings, &mut workload).await? {
-                Outcome::Answer(answer) => {
-                    let selectors = answer.map_err(|fault| bounded(policy, fault))?;
-                    if let Some(workload) = &workload {
-                        selectors::check(&selectors, workload, workload.extensions())
-                            .map_err(|refused| policy.error(refused))?;
-                    }
-                    return Ok(selectors);
-                }
+                Outcome::Answer(answer) => return checked(policy, answer, workload.as_ref()),
                 Outcome::Open(import) => match &mut workload {
                     Some(workload) => workload.not_recorded(import),
                     None => return Err(policy.error("it asked about a workload where there is none")),
@@ -83,12 +74,13 @@ impl Sandbox {
     /// # Errors
     /// What is wrong with it.
     pub async fn try_extension(&self, extension: &Extension, recorded: &[Recorded]) -> Result<(), Error> {
-        for container in recorded.iter().filter_map(Recorded::container) {
+        for container in recorded.iter().filter_map(|recorded| proven(&recorded.asked)) {
             let container = container.container();
             let granted = extension.granted(container, Some(Credentials { uid: 0, gid: 0 }));
-            // Selectors, or an error of its own: both are answers.
-            if let Err(error @ Error::Extension { .. }) = self.derive(extension, container, &granted).await {
-                return Err(error);
+            match self.derive(extension, container, &granted).await {
+                // Selectors, or an error of its own: both are answers.
+                Ok(_) | Err(Error::Refused { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
