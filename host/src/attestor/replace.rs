@@ -82,7 +82,8 @@ impl Attestor {
         };
         let recorded = self.recorded(current.as_deref(), &configuration).await;
         let files = stamps(&configuration);
-        let (snapshot, notes) = self.prepare(configuration, docker, verifier, recorded).await?;
+        let prepared = self.prepare(configuration, docker, verifier, recorded).await;
+        let (snapshot, notes) = prepared.inspect_err(|error| self.refused(error))?;
         for note in snapshot.configuration.notes.iter().chain(&notes).chain(&trust) {
             tracing::info!("{note}");
         }
@@ -113,10 +114,19 @@ impl Attestor {
         let (verifier, _) = verifier(&configuration).await?;
         let files = stamps(&configuration);
         let recorded = self.recorded(self.current.load_full().as_deref(), &configuration).await;
-        let (snapshot, _) = self.prepare(configuration, Arc::new(docker), verifier, recorded).await?;
+        let prepared = self.prepare(configuration, Arc::new(docker), verifier, recorded).await;
+        let (snapshot, _) = prepared.inspect_err(|error| self.refused(error))?;
         self.act_on(files);
         self.put_to_use(snapshot);
         Ok(())
+    }
+
+    /// A configuration was refused. While another is in use, that is an attempt to replace a component like any other.
+    fn refused(&self, error: &Error) {
+        match error {
+            Error::Component { name, error } if self.current.load().is_some() => self.history.failed(name, error),
+            _ => {}
+        }
     }
 
     /// Judges a configuration as [`Attestor::configure`] does, and changes nothing. Answers what is worth knowing.
@@ -215,7 +225,10 @@ impl Attestor {
         verifier: Option<Arc<Sigstore>>,
         recorded: Vec<Recorded>,
     ) -> Result<(Snapshot, Vec<String>), Error> {
-        let refused = |name: &str, error: &LoadError| Error::Configuration(format!("{name}: {error}"));
+        let refused = |name: &str| {
+            let name = name.to_owned();
+            move |error: LoadError| Error::Component { name, error }
+        };
         let sigstore = verifier.clone().filter(|_| configuration.sigstore.is_some());
         let machine = Arc::new(Machine {
             processes: Arc::clone(&self.processes),
@@ -233,19 +246,17 @@ impl Attestor {
             }
             Some(component) => {
                 let loaded = self.load_policy(component, verifier.clone()).await;
-                let policy = loaded.map_err(|error| refused(POLICY, &error))?;
-                let (notes, _) = self
-                    .judge_policy(&policy, component, &settings, &machine, &recorded)
-                    .await
-                    .map_err(|error| refused(POLICY, &error))?;
+                let policy = loaded.map_err(refused(POLICY))?;
+                let judged = self.judge_policy(&policy, component, &settings, &machine, &recorded).await;
+                let (notes, _) = judged.map_err(refused(POLICY))?;
                 (policy, notes)
             }
         };
         let mut extensions = Vec::new();
         for configured in &configuration.extensions {
-            let refused = |error: LoadError| refused(&extension_name(configured), &error);
-            let loaded = self.load_extension(configured, verifier.clone()).await.map_err(refused)?;
-            extensions.push(self.try_extension(configured, loaded, &recorded).await.map_err(refused)?);
+            let name = extension_name(configured);
+            let loaded = self.load_extension(configured, verifier.clone()).await.map_err(refused(&name))?;
+            extensions.push(self.try_extension(configured, loaded, &recorded).await.map_err(refused(&name))?);
         }
         let snapshot = Snapshot {
             policy,

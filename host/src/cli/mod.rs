@@ -311,8 +311,9 @@ impl Target {
         let attestor = Attestor::new(Metrics::disabled())
             .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))?;
         attestor.configure(configuration).await.map_err(|error| match (error, &self.config) {
-            (Error::Configuration(note), Some(path)) => {
-                Failure::Configuration { path: path.clone(), invalid: Invalid { notes: vec![note] } }
+            (error @ (Error::Configuration(_) | Error::Component { .. }), Some(path)) => {
+                let invalid = Invalid { notes: vec![error.to_string()] };
+                Failure::Configuration { path: path.clone(), invalid }
             }
             (error, _) => Failure::from(error),
         })?;

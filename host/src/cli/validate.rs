@@ -42,8 +42,9 @@ async fn judge(path: &Path) -> Result<(&'static str, Vec<String>), Failure> {
         .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))?;
     match attestor.validate(configuration).await {
         Ok(notes) => Ok((form, notes)),
-        Err(Error::Configuration(note)) => {
-            Err(Failure::Configuration { path: path.to_owned(), invalid: Invalid { notes: vec![note] } })
+        Err(error @ (Error::Configuration(_) | Error::Component { .. })) => {
+            let invalid = Invalid { notes: vec![error.to_string()] };
+            Err(Failure::Configuration { path: path.to_owned(), invalid })
         }
         Err(error) => Err(error.into()),
     }

@@ -77,8 +77,10 @@ impl Candidate {
         };
         match scenario.run_beside(attestor, configuration).await {
             // The component cannot be used at all: not the scenario's affair.
-            Err(Error::Configuration(why)) if !matches!(scenario.expect, Expect::Error { .. }) => {
-                Err(Failure::Usage(why))
+            Err(error @ (Error::Configuration(_) | Error::Component { .. }))
+                if !matches!(scenario.expect, Expect::Error { .. }) =>
+            {
+                Err(Failure::Usage(error.to_string()))
             }
             outcome => Ok(outcome),
         }
