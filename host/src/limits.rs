@@ -56,6 +56,8 @@ pub const GUEST_STACK: usize = 512 << 10;
 pub const GUEST_TO_HOST: usize = 2 << 20;
 /// A component's file.
 pub const COMPONENT_FILE: usize = 4 << 20;
+/// Reading a component's file, its signature included.
+pub const FILE_READ: Duration = Duration::from_secs(10);
 /// A sigstore bundle beside it.
 pub const BUNDLE_FILE: u64 = 1 << 20;
 /// Bytes of code in one component: Cranelift takes about 1.4 s for each MiB.

@@ -81,7 +81,7 @@ impl Attestor {
             (new, _) => (new.clone(), new),
         };
         let recorded = self.recorded(current.as_deref(), &configuration).await;
-        let files = stamps(&configuration);
+        let files = stamps_in_time(&configuration).await;
         let prepared = self.prepare(configuration, docker, verifier, recorded).await;
         let (snapshot, notes) = prepared.inspect_err(|error| self.refused(error))?;
         for note in snapshot.configuration.notes.iter().chain(&notes).chain(&trust) {
@@ -112,7 +112,7 @@ impl Attestor {
     pub async fn configure_with(&self, configuration: Configuration, docker: Containers) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
         let (verifier, _) = verifier(&configuration).await?;
-        let files = stamps(&configuration);
+        let files = stamps_in_time(&configuration).await;
         let recorded = self.recorded(self.current.load_full().as_deref(), &configuration).await;
         let prepared = self.prepare(configuration, Arc::new(docker), verifier, recorded).await;
         let (snapshot, _) = prepared.inspect_err(|error| self.refused(error))?;
@@ -146,7 +146,7 @@ impl Attestor {
         let _changing = self.changing.lock().await;
         let mut reloaded = Reloaded::default();
         let Some(current) = self.current.load_full() else { return reloaded };
-        self.act_on(stamps(&current.configuration));
+        self.act_on(stamps_in_time(&current.configuration).await);
         let tried = self.recorded(Some(&*current), &current.configuration).await;
         let mut policy = Arc::clone(&current.policy);
         if let Some(component) = &current.configuration.policy {
@@ -199,12 +199,12 @@ impl Attestor {
             tokio::time::sleep(limits::FILE_WATCH).await;
             let Some(attestor) = attestor.upgrade() else { return };
             let Some(current) = attestor.current.load_full() else { continue };
-            let configuration = Arc::clone(&current.configuration);
-            if components(&configuration).next().is_none() {
+            let files = files(&current.configuration);
+            if files.is_empty() {
                 continue;
             }
-            // A filesystem that hangs holds this task and nothing else.
-            let Ok(now) = tokio::task::spawn_blocking(move || stamps(&configuration)).await else { continue };
+            // Nobody else waits where a filesystem hangs.
+            let now = stamps(files).await;
             let acted = attestor.acted.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if now != acted && now == last {
                 attestor.reload().await;
@@ -445,16 +445,33 @@ fn extension_name(extension: &config::Extension) -> String {
     format!("extension {}", extension.name)
 }
 
-/// Every file that a component comes from, as it is now.
-fn stamps(configuration: &Configuration) -> Stamps {
-    let mut stamps = Stamps::new();
+/// Every file that a component comes from.
+fn files(configuration: &Configuration) -> Vec<PathBuf> {
+    let mut files = Vec::new();
     for (_, component) in components(configuration) {
-        stamps.push((component.path.clone(), Stamp::of(&component.path)));
+        files.push(component.path.clone());
         if let Pin::Signed { bundle, .. } = &component.pin {
-            stamps.push((bundle.clone(), Stamp::of(bundle)));
+            files.push(bundle.clone());
         }
     }
-    stamps
+    files
+}
+
+/// The files as they are now. A filesystem that hangs holds whoever waits for this.
+async fn stamps(files: Vec<PathBuf>) -> Stamps {
+    let looking = tokio::task::spawn_blocking(|| {
+        let stamped = files.into_iter().map(|file| {
+            let stamp = Stamp::of(&file);
+            (file, stamp)
+        });
+        stamped.collect()
+    });
+    looking.await.unwrap_or_default()
+}
+
+/// The same, and nothing of a filesystem that hangs.
+async fn stamps_in_time(configuration: &Configuration) -> Stamps {
+    tokio::time::timeout(limits::FILE_READ, stamps(files(configuration))).await.unwrap_or_default()
 }
 
 fn failed(component: &Component, step: Step, reason: String) -> LoadError {

@@ -141,7 +141,12 @@ impl Loader {
             }
             Ok((bytes, description))
         });
-        let read = read.await.unwrap_or_else(|_| Err((Step::Read, "it could not be read".to_owned())));
+        // A filesystem that hangs must not hold up the next configuration.
+        let seconds = limits::FILE_READ.as_secs();
+        let read = match tokio::time::timeout(limits::FILE_READ, read).await {
+            Ok(read) => read.unwrap_or_else(|_| Err((Step::Inspect, "it breaks what reads it".to_owned()))),
+            Err(_) => Err((Step::Read, format!("it could not be read within {seconds} s"))),
+        };
         let (bytes, description) = read.map_err(failed)?;
         if let Some(kept) = self.kept(&description.digest) {
             return Ok(kept);
