@@ -2,140 +2,30 @@
 
 #![expect(clippy::unwrap_used, clippy::string_slice, reason = "in a test a panic is the verdict")]
 
+mod component;
+mod machine;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::{Machine, Warnings, Workload};
 use docker_attestor::engine::{Policy, Sandbox};
 use docker_attestor::error::Error;
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
 
-const OURS: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-const OTHERS: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
-
-/// A component from the body of its `attest`, which returns the address of a `result<list<string>, fault>`.
-fn component(functions: &str, attest: &str) -> Vec<u8> {
-    let text = format!(
-        r#"(module
-            (import "docker-attestor:policy/docker@1.0.0" "container"
-                (func $container (param i32 i32 i32 i32 i32)))
-            (import "docker-attestor:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))
-            (memory (export "memory") 1)
-            (global $top (mut i32) (i32.const 32768))
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-                (local $at i32)
-                (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
-                (global.set $top (i32.add (local.get $at) (local.get 3)))
-                (local.get $at))
-            {functions}
-            (func (export "docker-attestor:policy/attestor@1.0.0#validate")
-                (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 8))
-            (func (export "docker-attestor:policy/attestor@1.0.0#attest")
-                (param i32 i32 i32 i32 i32 i32) (result i32) {attest}))"#
-    );
-    encode(&text)
-}
-
-fn encode(text: &str) -> Vec<u8> {
-    let mut module = wat::parse_str(text).unwrap();
-    let mut resolve = Resolve::default();
-    let package = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).unwrap().0;
-    let world = if text.contains("deriver@") { "extension" } else { "policy" };
-    let world = resolve.select_world(&[package], Some(world)).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
-}
-
-/// A policy that claims a container (unless `claim` is empty) and returns these selectors whatever it is told.
-fn returning(claim: &str, selectors: &[&str]) -> Vec<u8> {
-    // 256: the list; 4096: the claim; 8192 on: the selectors.
-    let mut data = format!("(data (i32.const 4096) \"{}\")", escaped(claim.as_bytes()));
-    let mut list = Vec::new();
-    let mut at = 8192;
-    for selector in selectors {
-        list.extend_from_slice(&u32::to_le_bytes(at));
-        list.extend_from_slice(&u32::to_le_bytes(selector.len() as u32));
-        data += &format!("(data (i32.const {at}) \"{}\")", escaped(selector.as_bytes()));
-        at += selector.len() as u32;
-    }
-    data += &format!("(data (i32.const 256) \"{}\")", escaped(&list));
-    let mut result = vec![0, 0, 0, 0];
-    result.extend_from_slice(&u32::to_le_bytes(256));
-    result.extend_from_slice(&u32::to_le_bytes(selectors.len() as u32));
-    data += &format!("(data (i32.const 64) \"{}\")", escaped(&result));
-    let ask = match claim.is_empty() {
-        true => String::new(),
-        false => format!(
-            "(call $container (i32.const 0) (i32.const 0) (i32.const 4096) (i32.const {}) (i32.const 16384))",
-            claim.len()
-        ),
-    };
-    component(&data, &format!("{ask} (i32.const 64)"))
-}
-
-fn escaped(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
-}
-
-struct OneContainer;
-
-impl Engine for OneContainer {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
-        // Both containers exist, each with a label and an env value of its own.
-        let (pid, name) = match id.as_str() {
-            OURS => (100, "ours"),
-            OTHERS => (200, "theirs"),
-            _ => return Box::pin(std::future::ready(Ok(None))),
-        };
-        let container = Container {
-            id: id.as_str().to_owned(),
-            labels: vec![("name".to_owned(), name.to_owned()), ("role:admin".to_owned(), "a\nb".to_owned())],
-            env: vec![format!("NAME={name}"), "LINES=a\nb".to_owned()],
-            image: format!("{name}:1"),
-            image_id: Some(format!("sha256:{name}")),
-            image_manifest_digest: None,
-        };
-        let inspected = Inspected { container, pid, pid_mode: String::new(), engine_uid: 0 };
-        Box::pin(std::future::ready(Ok(Some(inspected))))
-    }
-
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-}
-
-fn process(id: &str, nspid: &[i32], namespace: u64) -> RecordedProcess {
-    RecordedProcess {
-        cgroup: vec![format!("0::/docker/{id}")],
-        start_time: 1,
-        pid_namespaces: vec![namespace, 1],
-        nspid: nspid.to_vec(),
-        ..RecordedProcess::default()
-    }
-}
+use self::component::{encode, policy, returning};
+use self::machine::{OTHERS, OURS, PID, containers, processes};
 
 fn workload() -> Workload {
-    let processes = BTreeMap::from([
-        (100, process(OURS, &[100, 1], 2)),
-        (101, process(OURS, &[101, 7], 2)),
-        (200, process(OTHERS, &[200, 1], 3)),
-    ]);
-    let processes = Arc::new(Recorded { processes, now: 2 });
-    let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), true));
     let machine = Machine {
-        processes,
-        docker,
+        processes: processes(),
+        docker: Arc::new(containers()),
         sigstore: None,
         verbose: false,
         extensions: vec!["compose".to_owned()],
         warnings: Warnings::default(),
     };
-    Workload::new(Arc::new(machine), 101)
+    Workload::new(Arc::new(machine), PID)
 }
 
 fn settings() -> Settings {
@@ -161,18 +51,16 @@ async fn attest_component(component: &[u8]) -> Result<Vec<String>, Error> {
 async fn a_policy_that_breaks_a_limit_fails_its_own_call_only() {
     let sandbox = Sandbox::new().unwrap();
     let (_, good) = docker_attestor::engine::with_builtin().map(|(_, _)| ((), sandbox.builtin().unwrap())).unwrap();
-    let spin = component("", "(loop $again (br $again)) (unreachable)");
-    let hog = component("", "(loop $again (drop (memory.grow (i32.const 64))) (br $again)) (unreachable)");
-    let trap = component("", "(unreachable)");
-    let recurse = component(
+    let spin = policy("", "(loop $again (br $again)) (unreachable)");
+    let hog = policy("", "(loop $again (drop (memory.grow (i32.const 64))) (br $again)) (unreachable)");
+    let trap = policy("", "(unreachable)");
+    let recurse = policy(
         "(func $deeper (param i64) (result i64) (i64.add (call $deeper (local.get 0)) (i64.const 1)))",
         "(drop (call $deeper (i64.const 1))) (unreachable)",
     );
-    let outside = component("", "(i32.const -4)");
-    let log = component(
-        "",
-        "(loop $again (call $log (i32.const 1) (i32.const 0) (i32.const 1024)) (br $again)) (i32.const 64)",
-    );
+    let outside = policy("", "(i32.const -4)");
+    let log =
+        policy("", "(loop $again (call $log (i32.const 1) (i32.const 0) (i32.const 1024)) (br $again)) (i32.const 64)");
     for (name, component, reason) in [
         ("spin", spin, "more CPU than a call may"),
         ("hog", hog, "memory"),
@@ -205,7 +93,7 @@ async fn a_million_selectors_never_reach_the_host() {
         (i32.store (i32.const 68) (i32.const 65536))
         (i32.store (i32.const 72) (i32.const 1000000))
         (i32.const 64)";
-    let error = attest_component(&component("", &format!("(local i32) {fill}"))).await.unwrap_err();
+    let error = attest_component(&policy("", &format!("(local i32) {fill}"))).await.unwrap_err();
     assert!(matches!(error, Error::Policy { .. }), "{error}");
     let many: Vec<String> = (0..4097).map(|number| format!("own:{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -277,7 +165,7 @@ async fn the_hostile_policies_of_the_fixtures_are_refused_each_for_its_reason() 
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let reason = reasons.get(name.as_str()).expect(&name);
-        let error = attest_component(&encode(&std::fs::read_to_string(&path).unwrap())).await.unwrap_err();
+        let error = attest_component(&encode(&std::fs::read_to_string(&path).unwrap(), "policy")).await.unwrap_err();
         assert!(error.to_string().contains(reason), "{name}: {error}");
         seen += 1;
     }
@@ -295,7 +183,8 @@ fn the_components_of_the_fixtures_are_what_their_sources_make() {
             continue;
         }
         let text = std::fs::read_to_string(&source).unwrap();
-        let made = if text.contains("(component") { wat::parse_str(&text).unwrap() } else { encode(&text) };
+        let world = if text.contains("deriver@") { "extension" } else { "policy" };
+        let made = if text.contains("(component") { wat::parse_str(&text).unwrap() } else { encode(&text, world) };
         let component = source.with_extension("wasm");
         if std::env::var_os("ENCODE_FIXTURES").is_some() {
             std::fs::write(&component, &made).unwrap();

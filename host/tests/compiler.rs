@@ -1,0 +1,64 @@
+//! The compiler is tried in a process of its own, which the kernel bounds: what is too much for it is too much there.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use docker_attestor::engine::{Sandbox, compiler};
+
+fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// A component of one function with so many locals, read within so many nested loops: small, and slow to compile.
+fn slow(locals: usize, loops: usize) -> Arc<[u8]> {
+    let reads: String = (0..locals).map(|number| format!("(drop (local.get {number}))")).collect();
+    let module = format!(
+        "(core module (func (local {}) {} {reads} {}))",
+        "i64 ".repeat(locals),
+        "loop ".repeat(loops),
+        "end ".repeat(loops)
+    );
+    wat::parse_str(format!("(component {module})")).unwrap().into()
+}
+
+#[tokio::test]
+async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_of_its_own() {
+    compiler::try_with(env!("CARGO_BIN_EXE_docker-attestor").into());
+    let sandbox = Sandbox::new().unwrap();
+    sandbox.compile(slow(10, 10)).await.unwrap();
+    let before = resident_kib();
+    for (what, locals, loops) in [("memory", 20_000, 10_000), ("time", 5_000, 5_000)] {
+        let component = slow(locals, loops);
+        assert!(component.len() < 128 << 10, "{what}: within every limit of size");
+        let started = Instant::now();
+        let error = sandbox.compile(component).await.err().unwrap();
+        assert!(
+            error.contains("the compiler would take more than") || error.contains("was not compiled within"),
+            "{what}: {error}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(200), "{what}: {:?}", started.elapsed());
+    }
+    assert!(resident_kib() < before + 256 * 1_024, "what it took was another process's");
+    sandbox.compile(slow(10, 10)).await.unwrap();
+}
+
+/// Types within types, which whoever parses them goes down with: the process of its own has the smaller stack, and ends first.
+#[tokio::test]
+async fn what_is_too_deep_ends_the_process_of_its_own_only() {
+    compiler::try_with(env!("CARGO_BIN_EXE_docker-attestor").into());
+    let sandbox = Sandbox::new().unwrap();
+    let mut given_up = 0;
+    for levels in (500..8_000).step_by(750) {
+        // A section of one type: instance types in one another, whose length takes two or three bytes.
+        let types = [&[1][..], &[0x42, 1, 1].repeat(levels), &[0x42, 0]].concat();
+        let length = [types.len() & 0x7f | 0x80, (types.len() >> 7) & 0x7f | 0x80, types.len() >> 14];
+        let length = length.map(|byte| u8::try_from(byte).unwrap());
+        let component = [b"\0asm\x0d\0\x01\0\x07", &length[..], &types].concat();
+        given_up += usize::from(sandbox.compile(component.into()).await.is_err());
+    }
+    assert!((2..10).contains(&given_up), "{given_up} were given up: nothing is tested");
+}
