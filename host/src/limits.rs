@@ -72,18 +72,17 @@ pub const COMPONENT_PARTS: u32 = 64;
 pub const COMPONENT_DEPTH: u32 = 4;
 /// Bytes of what the author of a component calls its version.
 pub const COMPONENT_VERSION: usize = 128;
-/// Types of components and instances that may be written within others.
-pub const COMPONENT_TYPES_NESTED: usize = 128;
 /// Imports and exports of one component.
 pub const COMPONENT_NAMES: usize = 256;
-/// CPU seconds, and bytes of address space, that the compiler may take for one component, tried in a process of its own. The
-/// largest component of a usual program takes about 5 s.
+/// CPU seconds that the compiler may take for one component. The largest component of a usual program takes about 5 s.
 pub const COMPILER_CPU: u64 = 10;
-/// See [`COMPILER_CPU`].
+/// Bytes of address space that it may have.
 pub const COMPILER_MEMORY: u64 = 1 << 30;
-/// Stack of the thread that compiles; the one that tries has half of it, so that what is too deep ends there.
+/// Bytes of its stack.
 pub const COMPILER_STACK: usize = 8 << 20;
-/// How long a component is waited for, tried and then compiled, each: long, since calls go first and a loaded machine leaves little.
+/// Bytes of what it makes of one component.
+pub const COMPILED_IMAGE: usize = 64 << 20;
+/// How long it is waited for: long, since calls go first and a loaded machine leaves little.
 pub const COMPILATION: Duration = Duration::from_secs(120);
 /// Compiled components that are kept by their digest, so that going back to one takes no compiler.
 pub const COMPILED_KEPT: usize = 8;

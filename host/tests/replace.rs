@@ -1,7 +1,12 @@
 //! Loading and replacing policies and extensions: which bytes may run, what makes them run, and that nothing of the old and the new
 //! is ever mixed.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test a panic is the verdict")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "in a test a panic is the verdict"
+)]
 
 mod component;
 mod machine;

@@ -1,6 +1,11 @@
 //! Hostile policies against the real sandbox: each is contained, answered with its own reason, and costs the next call nothing.
 
-#![expect(clippy::unwrap_used, clippy::string_slice, reason = "in a test a panic is the verdict")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::string_slice,
+    clippy::indexing_slicing,
+    reason = "in a test a panic is the verdict"
+)]
 
 mod component;
 mod machine;
@@ -13,7 +18,7 @@ use docker_attestor::capability::{Machine, Warnings, Workload};
 use docker_attestor::engine::{Policy, Sandbox};
 use docker_attestor::error::Error;
 
-use self::component::{encode, policy, returning};
+use self::component::{asking, data_at, encode, policy, returning};
 use self::machine::{OTHERS, OURS, PID, containers, processes};
 
 fn workload() -> Workload {
@@ -221,6 +226,19 @@ async fn an_own_kind_cannot_look_like_a_built_in_one_and_has_a_form() {
     }
     let error = attest_component(&returning("", &["own:a", "own:a"])).await.unwrap_err();
     assert!(error.to_string().contains("duplicate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_policys_own_error_holds_no_value_that_it_was_told() {
+    // err(policy(…)): the ninth case of the fault.
+    let text = "NAME is ours, TOKEN is secret-token";
+    let number = |number: usize| number.to_le_bytes()[..4].to_vec();
+    let fault = [number(1), number(8), number(8192), number(text.len())].concat();
+    let data = [data_at(64, &fault), data_at(4096, OURS.as_bytes()), data_at(8192, text.as_bytes())].concat();
+    for (claim, expected) in [(OURS, "NAME is …, TOKEN is …"), ("", text)] {
+        let error = attest_component(&policy(&data, &format!("{} (i32.const 64)", asking(claim)))).await.unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.code()), (expected, tonic::Code::FailedPrecondition));
+    }
 }
 
 #[tokio::test]

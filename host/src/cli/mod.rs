@@ -127,7 +127,7 @@ enum Output {
 
 /// Runs as what the environment says: a plugin, or a command line tool.
 pub fn run() -> ExitCode {
-    compiler::try_with("/proc/self/exe".into());
+    compiler::compile_with("/proc/self/exe".into());
     let environment = Environment::of_process();
     if environment.is_agent() {
         return serve(environment);

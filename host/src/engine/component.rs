@@ -187,7 +187,6 @@ impl Description {
                         within(description.exports.len(), limits::COMPONENT_NAMES, "exports")?;
                     }
                 }
-                Payload::ComponentTypeSection(types) => nested(bytes.get(types.range()).unwrap_or_default())?,
                 Payload::CustomSection(section) if depth == 0 && section.name() == "version" => {
                     within(section.data().len(), limits::COMPONENT_VERSION, "bytes of version")?;
                     description.version =
@@ -245,14 +244,6 @@ impl Description {
 fn contract(name: &str) -> Option<(&str, Version)> {
     let (interface, version) = name.strip_prefix(PACKAGE)?.split_once('@')?;
     Some((interface, Version::parse(version).ok()?))
-}
-
-/// Types of components and of instances may be written within one another, and who parses them goes down with them: wasmparser has
-/// no bound of its own, and a stack that is used up ends the process. Each but the outermost takes two bytes
-/// (`ComponentTypeDeclaration`, `InstanceTypeDeclaration`), so that there are no more levels than pairs of these.
-fn nested(types: &[u8]) -> Result<(), Refused> {
-    let pairs = types.windows(2).filter(|pair| matches!(pair, [0x01, 0x41 | 0x42])).count();
-    within(pairs, limits::COMPONENT_TYPES_NESTED, "types of components or instances within others")
 }
 
 fn within(found: usize, limit: usize, what: &str) -> Result<(), Refused> {

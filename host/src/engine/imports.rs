@@ -179,3 +179,22 @@ impl Drop for Call {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_value_stays() {
+        let container = Container {
+            id: String::new(),
+            labels: vec![("user".to_owned(), "ann".to_owned()), ("short".to_owned(), "ab".to_owned())],
+            env: vec!["A=anna".to_owned(), "B=annabelle".to_owned(), "no-value".to_owned(), "C=".to_owned()],
+            image: String::new(),
+            image_id: None,
+            image_manifest_digest: None,
+        };
+        let told = "annabelle, anna and ann: A=anna, no-value, ab";
+        assert_eq!(without_values(told, &container), "…, … and …: A=…, …, ab");
+    }
+}

@@ -212,8 +212,8 @@ impl Sandbox {
 
 #[expect(unsafe_code, reason = "the one call that loads compiled code")]
 fn load(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes were made with this wasmtime and these settings, by `build.rs`, and are part of the program; or a moment ago
-    // in this process.
+    // SAFETY: the bytes were made with this wasmtime and these settings: by `build.rs`, and are part of the program; or by this very
+    // program a moment ago, which `compiler` started and whose output nobody else could write.
     unsafe { Component::deserialize(engine, image) }
 }
 

@@ -99,8 +99,7 @@ pub(crate) fn returning(claim: &str, selectors: &[&str]) -> Vec<u8> {
         texts.extend_from_slice(selector.as_bytes());
     }
     assert!(list.len() + texts.len() < 24_000, "too much for a test's policy");
-    let mut result = [0, 8192, 0].map(u32::to_le_bytes).concat();
-    result[8..].copy_from_slice(&selectors.len().to_le_bytes()[..4]);
+    let result = [0, 8192, u32::try_from(selectors.len()).unwrap()].map(u32::to_le_bytes).concat();
     let data = [(64, &result), (4096, &claim.as_bytes().to_vec()), (8192, &[list, texts].concat())];
     policy(&data.map(|(at, bytes)| data_at(at, bytes)).concat(), &format!("{} (i32.const 64)", asking(claim)))
 }

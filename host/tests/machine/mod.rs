@@ -10,6 +10,7 @@ use docker_attestor::capability::docker::proof::ContainerId;
 use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::config;
+use docker_attestor::engine::compiler;
 use docker_attestor::error::Error;
 use docker_attestor::telemetry::metrics::Metrics;
 
@@ -97,5 +98,6 @@ pub(crate) async fn attestor(plugin_data: &str) -> Arc<Attestor> {
 
 /// Configures it, again.
 pub(crate) async fn configure(attestor: &Attestor, plugin_data: &str) -> Result<(), Error> {
+    compiler::compile_with(env!("CARGO_BIN_EXE_docker-attestor").into());
     attestor.configure_with(config::load(Some("example.org"), plugin_data)?, containers()).await
 }
