@@ -1,6 +1,8 @@
 //! `container_id_cgroup_matchers`: patterns over the components of a cgroup path. `*` stands for any one component, `<id>`
 //! for the one that is the container id, anything else for itself. Not regular expressions.
 
+use std::collections::BTreeSet;
+
 /// A pattern's token for any one component.
 const ANY: &str = "*";
 /// A pattern's token for the component that is the container id.
@@ -96,16 +98,14 @@ fn find<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
 
 /// The patterns that can match the same path as another one, sorted, each once.
 fn ambiguous(patterns: &[String]) -> Vec<String> {
-    let mut ambiguous: Vec<String> = Vec::new();
+    let mut ambiguous = BTreeSet::new();
     for (index, one) in patterns.iter().enumerate() {
         let overlaps = |other: &String| overlap(one, other);
         if patterns.iter().take(index).any(overlaps) || patterns.iter().skip(index + 1).any(overlaps) {
-            ambiguous.push(one.clone());
+            ambiguous.insert(one.as_str());
         }
     }
-    ambiguous.sort_unstable();
-    ambiguous.dedup();
-    ambiguous
+    ambiguous.into_iter().map(str::to_owned).collect()
 }
 
 /// Whether some path matches both: as many components, and at each place the same text or a token on either side.

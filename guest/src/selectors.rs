@@ -1,6 +1,6 @@
 //! Selectors from facts: always in the same order, never twice.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use crate::component::docker_attestor::policy::docker::ProvenContainer;
 use crate::component::docker_attestor::policy::sigstore::{Signature, Verdict};
@@ -45,9 +45,10 @@ pub(crate) fn of_verdict(verdict: Verdict, selectors: &mut Vec<String>) {
     without_duplicates(selectors);
 }
 
-/// Keeps the first of equal selectors.
+/// Keeps the first of equal selectors. By order, not by hash: the sandbox has no random numbers, and whoever chooses labels could
+/// choose them with equal hashes.
 fn without_duplicates(selectors: &mut Vec<String>) {
-    let mut seen = HashSet::with_capacity(selectors.len());
+    let mut seen = BTreeSet::new();
     let first: Vec<bool> = selectors.iter().map(|selector| seen.insert(selector.as_str())).collect();
     let mut first = first.into_iter();
     selectors.retain(|_| first.next().unwrap_or(true));

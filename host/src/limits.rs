@@ -82,7 +82,9 @@ pub const COMPILER_MEMORY: u64 = 1 << 30;
 pub const COMPILER_STACK: usize = 8 << 20;
 /// Bytes of what it makes of one component.
 pub const COMPILED_IMAGE: usize = 64 << 20;
-/// How long it is waited for: long, since calls go first and a loaded machine leaves little.
+/// How long it may wait for the machine to be idle.
+pub const COMPILATION_IDLE: Duration = Duration::from_secs(5);
+/// How long it is waited for after that: long, since calls go first and a loaded machine leaves little.
 pub const COMPILATION: Duration = Duration::from_secs(120);
 /// Compiled components that are kept by their digest, so that going back to one takes no compiler.
 pub const COMPILED_KEPT: usize = 8;

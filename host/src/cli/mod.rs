@@ -95,7 +95,10 @@ enum Command {
     Policy(policy::Command),
     /// Compile a component from stdin within the limits of a process, for the program itself
     #[command(name = compiler::COMMAND, hide = true)]
-    CompileComponent,
+    CompileComponent {
+        /// Who goes before it
+        priority: compiler::Priority,
+    },
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -139,8 +142,8 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    if let Command::CompileComponent = cli.command {
-        return compiler::run();
+    if let Command::CompileComponent { priority } = cli.command {
+        return compiler::run(priority);
     }
     log::install(cli.verbose);
     let mut stdout = Stdout(io::stdout().lock());
@@ -255,7 +258,7 @@ impl Command {
             Command::Validate { config } => validate::run(config, out, style).await,
             Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
             Command::Policy(command) => command.run(out, style).await,
-            Command::CompileComponent => Ok(compiler::run()),
+            Command::CompileComponent { priority } => Ok(compiler::run(*priority)),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "docker-attestor", &mut script);
