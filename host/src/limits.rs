@@ -60,7 +60,7 @@ pub const COMPONENT_FILE: usize = 4 << 20;
 pub const FILE_READ: Duration = Duration::from_secs(10);
 /// A sigstore bundle beside it.
 pub const BUNDLE_FILE: u64 = 1 << 20;
-/// Bytes of code in one component: Cranelift takes about 1.4 s for each MiB.
+/// Bytes of code in one component: Cranelift takes about 1.2 s for each MiB.
 pub const COMPONENT_CODE: usize = 3 << 20;
 /// Bytes of one function: what the compiler does to one may grow faster than its size.
 pub const COMPONENT_FUNCTION: usize = 128 << 10;
