@@ -34,6 +34,9 @@ pub enum Priority {
     Low,
 }
 
+/// What is said of a panic.
+const PANICKED: &str = "the compiler panicked over it: usual tools make no such component";
+
 /// The program that [`COMMAND`] is a command of.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
@@ -82,7 +85,7 @@ impl Compiler {
 
 /// Does what takes milliseconds on a thread that may be blocked.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err("the compiler panicked".to_owned()))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(PANICKED.to_owned()))
 }
 
 /// The compiled component, made by a process of its own.
@@ -150,7 +153,7 @@ fn compiled(priority: Priority) -> io::Result<(u8, Vec<u8>)> {
     match compiling.join() {
         Ok(Ok(image)) => Ok((0, image)),
         Ok(Err(why)) => Ok((REFUSED, why.into_bytes())),
-        Err(_) => Err(io::Error::other("the compiler panicked")),
+        Err(_) => Ok((REFUSED, PANICKED.as_bytes().to_vec())),
     }
 }
 
