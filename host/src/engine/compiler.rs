@@ -140,6 +140,8 @@ fn compiled(priority: Priority) -> io::Result<(u8, Vec<u8>)> {
     setrlimit(Resource::Cpu, all(limits::COMPILER_CPU))?;
     setrlimit(Resource::As, all(limits::COMPILER_MEMORY))?;
     setrlimit(Resource::Core, all(0))?;
+    // Where memory is short the kernel ends this process and not the plugin.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // Without it only the threads that answer calls wait longer.
     let _ = nice(19);
     if priority == Priority::Idle {
