@@ -114,34 +114,31 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// The text in a fault that is borrowed, or borrowed to be changed.
+macro_rules! text {
+    ($fault:expr) => {
+        match $fault {
+            Fault::Workload(text)
+            | Fault::Denied(text)
+            | Fault::Malformed(text)
+            | Fault::Unavailable(text)
+            | Fault::Deadline(text)
+            | Fault::Exhausted(text)
+            | Fault::NotConfigured(text)
+            | Fault::Unverified(text)
+            | Fault::Policy(text) => text,
+        }
+    };
+}
+
 /// The text of a fault, whichever kind it is.
 pub(crate) fn fault_text(fault: &Fault) -> &str {
-    match fault {
-        Fault::Workload(text)
-        | Fault::Denied(text)
-        | Fault::Malformed(text)
-        | Fault::Unavailable(text)
-        | Fault::Deadline(text)
-        | Fault::Exhausted(text)
-        | Fault::NotConfigured(text)
-        | Fault::Unverified(text)
-        | Fault::Policy(text) => text,
-    }
+    text!(fault)
 }
 
 /// The same, to change it.
 pub(crate) fn fault_text_mut(fault: &mut Fault) -> &mut String {
-    match fault {
-        Fault::Workload(text)
-        | Fault::Denied(text)
-        | Fault::Malformed(text)
-        | Fault::Unavailable(text)
-        | Fault::Deadline(text)
-        | Fault::Exhausted(text)
-        | Fault::NotConfigured(text)
-        | Fault::Unverified(text)
-        | Fault::Policy(text) => text,
-    }
+    text!(fault)
 }
 
 /// As many whole characters of a text as `bytes` hold.

@@ -2,16 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
+mod component;
+mod machine;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use docker_attestor::engine::{Sandbox, compiler};
 
-fn resident_kib() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
-}
+use self::component::with_types;
+use self::machine::resident;
 
 /// A component of one function with so many locals, read within so many nested loops: small, and slow to compile.
 fn slow(locals: usize, loops: usize) -> Arc<[u8]> {
@@ -30,7 +30,7 @@ async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_
     compiler::compile_with(env!("CARGO_BIN_EXE_docker-attestor").into());
     let sandbox = Sandbox::new().unwrap();
     sandbox.compile(slow(10, 10)).await.unwrap();
-    let before = resident_kib();
+    let before = resident();
     for (what, locals, loops) in [("memory", 20_000, 10_000), ("time", 5_000, 5_000)] {
         let component = slow(locals, loops);
         assert!(component.len() < 128 << 10, "{what}: within every limit of size");
@@ -42,7 +42,7 @@ async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_
         );
         assert!(started.elapsed() < Duration::from_secs(200), "{what}: {:?}", started.elapsed());
     }
-    assert!(resident_kib() < before + 256 * 1_024, "what it took was another process's");
+    assert!(resident() < before + (256 << 20), "what it took was another process's");
     sandbox.compile(slow(10, 10)).await.unwrap();
 }
 
@@ -53,11 +53,7 @@ async fn what_is_too_deep_ends_the_process_of_its_own_only() {
     let sandbox = Sandbox::new().unwrap();
     let mut given_up = 0;
     for levels in (500..8_000).step_by(750) {
-        // A section of one type: instance types in one another, whose length takes two or three bytes.
-        let types = [&[1][..], &[0x42, 1, 1].repeat(levels), &[0x42, 0]].concat();
-        let length = [types.len() & 0x7f | 0x80, (types.len() >> 7) & 0x7f | 0x80, types.len() >> 14];
-        let length = length.map(|byte| u8::try_from(byte).unwrap());
-        let component = [b"\0asm\x0d\0\x01\0\x07", &length[..], &types].concat();
+        let component = with_types(b"\0asm\x0d\0\x01\0", levels);
         given_up += usize::from(sandbox.compile(component.into()).await.is_err());
     }
     assert!((2..10).contains(&given_up), "{given_up} were given up: nothing is tested");

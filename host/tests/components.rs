@@ -27,14 +27,16 @@ use docker_attestor::status::Failure;
 use tokio::sync::RwLock;
 use wasm_encoder::{
     Alias, CodeSection, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection,
-    ComponentImportSection, ComponentInstanceSection, ComponentOuterAliasKind, ComponentSection as _,
-    ComponentSectionId, ComponentTypeRef, ConstExpr, ExportKind, ExportSection, Function, FunctionSection,
-    GlobalSection, GlobalType, MemorySection, MemoryType, Module, ModuleSection, NestedComponentSection, RawSection,
-    RefType, TableSection, TableType, TypeSection, ValType,
+    ComponentImportSection, ComponentInstanceSection, ComponentOuterAliasKind, ComponentSectionId, ComponentTypeRef,
+    ConstExpr, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType, MemorySection,
+    MemoryType, Module, ModuleSection, NestedComponentSection, RawSection, RefType, TableSection, TableType,
+    TypeSection, ValType,
 };
 
-use self::component::{asking, data_at, emitting, extension, policy, policy_that_validates, returning, with_section};
-use self::machine::{OURS, PID, PID_BELOW, attestor, configure};
+use self::component::{
+    asking, data_at, emitting, extension, policy, policy_that_validates, returning, with_section, with_types,
+};
+use self::machine::{OURS, PID, PID_BELOW, attestor, configure, resident};
 
 /// What measures has the process to itself; everything else shares it.
 static PROCESS: RwLock<()> = RwLock::const_new(());
@@ -206,14 +208,6 @@ fn chain() -> Vec<u8> {
     with_attestor(component, 0)
 }
 
-/// A component, and after it a type within a type, and so on.
-fn with_types(component: &[u8], levels: usize) -> Vec<u8> {
-    let data = [&[1][..], &[0x42, 1, 1].repeat(levels - 1), &[0x42, 0]].concat();
-    let mut component = component.to_vec();
-    RawSection { id: ComponentSectionId::Type as u8, data: &data }.append_to_component(&mut component);
-    component
-}
-
 fn leb(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -226,8 +220,30 @@ fn leb(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// What no file of either world may be, by the step at which it is refused and why.
-fn malformed(good: &[u8]) -> Vec<(&'static str, Cow<'_, [u8]>, Step, &'static str)> {
+/// A hostile component: its name, its bytes, the step at which it is refused, and why.
+type Hostile<'a> = (&'static str, Cow<'a, [u8]>, Step, &'static str);
+
+/// What no function of either world may do. `of` makes a component of its functions and the body of the one that is called.
+fn misbehaving(of: fn(&str, &str) -> Vec<u8>) -> [Hostile<'static>; 4] {
+    let deeper = "(func $deeper (param i64) (result i64) (i64.add (call $deeper (local.get 0)) (i64.const 1)))";
+    [
+        ("spins", "", "(loop $again (br $again))", "more CPU than a call may"),
+        (
+            "takes all memory",
+            "",
+            "(loop $again (drop (memory.grow (i32.const 64))) (br $again))",
+            "forcing trap when growing memory",
+        ),
+        ("traps", "", "", "unreachable"),
+        ("goes too deep", deeper, "(drop (call $deeper (i64.const 1)))", "more stack than"),
+    ]
+    .map(|(name, functions, body, reason)| {
+        (name, of(functions, &format!("{body} (unreachable)")).into(), Step::Trial, reason)
+    })
+}
+
+/// What no file of either world may be.
+fn malformed(good: &[u8]) -> Vec<Hostile<'_>> {
     let text = |text: &str| wat::parse_str(text).unwrap();
     let mut random = vec![0_u8; 50_000];
     let mut state = 88_172_645_463_325_252_u64;
@@ -313,7 +329,7 @@ async fn a_hostile_policy_is_refused_for_its_reason_and_the_good_one_goes_on() {
         calls
     });
     let good = returning(OURS, &["own:good"]);
-    for (name, component, step, reason) in malformed(&good) {
+    for (name, component, step, reason) in malformed(&good).into_iter().chain(misbehaving(policy)) {
         service.refuses(Place::Policy, name, &component, step, reason).await;
     }
     let long = "own:".to_owned() + &"x".repeat(20_000);
@@ -336,12 +352,10 @@ async fn a_hostile_policy_is_refused_for_its_reason_and_the_good_one_goes_on() {
             (i32.store (i32.const 68) (i32.const 1024)) (i32.store (i32.const 72) (i32.const {count})) (i32.const 64)"
         )
     };
-    let recurse = "(func $deeper (param i64) (result i64) (i64.add (call $deeper (local.get 0)) (i64.const 1)))";
     let ask = data_at(4096, OURS.as_bytes());
     let secret = format!("{ask} {} {}", data_at(8192, b"told: "), fault(8192, 5_000));
     let one_diagnostic = [[0_u32, 1_000_000, 5_000].map(u32::to_le_bytes).concat()].concat();
     for (name, component, step, reason) in [
-        ("spins", policy("", "(loop $again (br $again)) (unreachable)"), Step::Trial, "more CPU than a call may"),
         (
             "spins as it starts",
             policy("(func $spin (loop $again (br $again))) (start $spin)", "(i32.const 16)"),
@@ -355,12 +369,6 @@ async fn a_hostile_policy_is_refused_for_its_reason_and_the_good_one_goes_on() {
             "more CPU than a call may",
         ),
         (
-            "takes all memory",
-            policy("", "(loop $again (drop (memory.grow (i32.const 64))) (br $again)) (unreachable)"),
-            Step::Trial,
-            "forcing trap when growing memory",
-        ),
-        (
             "takes all of a table",
             policy(
                 "(table $t 1 funcref)",
@@ -368,13 +376,6 @@ async fn a_hostile_policy_is_refused_for_its_reason_and_the_good_one_goes_on() {
             ),
             Step::Trial,
             "forcing trap when growing table",
-        ),
-        ("traps", policy("", "(unreachable)"), Step::Trial, "unreachable"),
-        (
-            "goes too deep",
-            policy(recurse, "(drop (call $deeper (i64.const 1))) (unreachable)"),
-            Step::Trial,
-            "more stack than",
         ),
         ("points outside its memory", policy("", "(i32.const -4)"), Step::Trial, "broke a limit or the contract"),
         ("returns a million selectors", policy("", million), Step::Trial, "broke a limit or the contract"),
@@ -459,30 +460,15 @@ async fn a_hostile_extension_is_refused_for_its_reason_and_the_good_one_goes_on(
     let _shared = PROCESS.read().await;
     let service = Service::start().await;
     let good = emitting(&["good"]);
-    for (name, component, step, reason) in malformed(&good) {
+    for (name, component, step, reason) in malformed(&good).into_iter().chain(misbehaving(extension)) {
         service.refuses(Place::Extension, name, &component, step, reason).await;
     }
     let many: Vec<String> = (0..65).map(|number| number.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let long = "x".repeat(1_025);
-    let recurse = "(func $deeper (param i64) (result i64) (i64.add (call $deeper (local.get 0)) (i64.const 1)))";
     let text = "(i32.store (i32.const 64) (i32.const 1)) (i32.store (i32.const 68) (i32.const 8192))
         (i32.store (i32.const 72) (i32.const 5000)) (i32.const 64)";
     for (name, component, step, reason) in [
-        ("spins", extension("", "(loop $again (br $again)) (unreachable)"), Step::Trial, "more CPU than a call may"),
-        (
-            "takes all memory",
-            extension("", "(loop $again (drop (memory.grow (i32.const 64))) (br $again)) (unreachable)"),
-            Step::Trial,
-            "forcing trap when growing memory",
-        ),
-        ("traps", extension("", "(unreachable)"), Step::Trial, "unreachable"),
-        (
-            "goes too deep",
-            extension(recurse, "(drop (call $deeper (i64.const 1))) (unreachable)"),
-            Step::Trial,
-            "more stack than",
-        ),
         ("emits 65 selectors", emitting(&many), Step::Trial, "returned 65 selectors, more than 64"),
         ("emits 1,025 bytes", emitting(&[&long]), Step::Trial, "selector 1 has 1025 bytes: 1 to 1024 may be"),
         ("emits nothing but a name", emitting(&["a", ""]), Step::Trial, "selector 2 has 0 bytes"),
@@ -548,13 +534,6 @@ async fn what_no_trial_shows_costs_its_own_call_only() {
             assert_eq!(good.unwrap(), ["own:good"], "{name}");
         }
     }
-}
-
-/// Resident bytes of this process.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
 /// A policy that works, and has some functions of that many statements beside.

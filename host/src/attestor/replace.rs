@@ -80,10 +80,7 @@ impl Attestor {
             (Some(new), Some(kept)) if kept.same(&new) => (Some(kept), None),
             (new, _) => (new.clone(), new),
         };
-        let recorded = self.recorded(current.as_deref(), &configuration).await;
-        let files = stamps_in_time(&configuration).await;
-        let prepared = self.prepare(configuration, docker, verifier, recorded).await;
-        let (snapshot, notes) = prepared.inspect_err(|error| self.refused(error))?;
+        let (files, snapshot, notes) = self.next(configuration, docker, verifier).await?;
         for note in snapshot.configuration.notes.iter().chain(&notes).chain(&trust) {
             tracing::info!("{note}");
         }
@@ -112,20 +109,30 @@ impl Attestor {
     pub async fn configure_with(&self, configuration: Configuration, docker: Containers) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
         let (verifier, _) = verifier(&configuration).await?;
-        let files = stamps_in_time(&configuration).await;
-        let recorded = self.recorded(self.current.load_full().as_deref(), &configuration).await;
-        let prepared = self.prepare(configuration, Arc::new(docker), verifier, recorded).await;
-        let (snapshot, _) = prepared.inspect_err(|error| self.refused(error))?;
+        let (files, snapshot, _) = self.next(configuration, Arc::new(docker), verifier).await?;
         self.act_on(files);
         self.put_to_use(snapshot);
         Ok(())
     }
 
-    /// A configuration was refused. While another is in use, that is an attempt to replace a component like any other.
-    fn refused(&self, error: &Error) {
-        match error {
-            Error::Component { name, error } if self.current.load().is_some() => self.history.failed(name, error),
-            _ => {}
+    /// What a configuration comes to, with its files as they were before they were read, and what is worth knowing. While another
+    /// is in use, one that is refused is an attempt to replace a component like any other.
+    async fn next(
+        &self,
+        configuration: Configuration,
+        docker: Arc<Containers>,
+        verifier: Option<Arc<Sigstore>>,
+    ) -> Result<(Stamps, Snapshot, Vec<String>), Error> {
+        let current = self.current.load_full();
+        let recorded = self.recorded(current.as_deref(), &configuration).await;
+        let files = stamps_in_time(&configuration).await;
+        match self.prepare(configuration, docker, verifier, recorded).await {
+            Ok((snapshot, notes)) => Ok((files, snapshot, notes)),
+            Err(Error::Component { name, error }) if current.is_some() => {
+                self.history.failed(&name, &error);
+                Err(Error::Component { name, error })
+            }
+            Err(error) => Err(error),
         }
     }
 

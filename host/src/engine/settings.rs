@@ -4,6 +4,8 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 
 /// Linear memory of one sandbox, the same as `limits::GUEST_MEMORY`.
 const MEMORY: usize = 16 << 20;
+/// Elements of one of its tables, the same as `limits::GUEST_TABLE`.
+const TABLE: usize = 10_000;
 /// Stack of one sandbox, the same as `limits::GUEST_STACK`.
 const STACK: usize = 512 << 10;
 /// Sandboxes at the same time, the same as `limits::SANDBOXES`.
@@ -51,7 +53,7 @@ pub(crate) fn config(allocation: Allocation) -> Config {
             .max_memory_size(MEMORY)
             .total_tables(SANDBOXES * 2)
             .max_tables_per_component(2)
-            .table_elements(10_000)
+            .table_elements(TABLE)
             .total_stacks(SANDBOXES)
             // What stays resident of a slot between calls: a page fault costs more than clearing it.
             .linear_memory_keep_resident(64 << 10)

@@ -139,3 +139,12 @@ pub(crate) fn with_section(component: &[u8], name: &str, content: &[u8]) -> Vec<
     CustomSection { name: name.into(), data: content.into() }.append_to_component(&mut component);
     component
 }
+
+/// A component, and after it a type within a type, and so on.
+pub(crate) fn with_types(component: &[u8], levels: usize) -> Vec<u8> {
+    use wasm_encoder::{ComponentSection as _, ComponentSectionId, RawSection};
+    let data = [&[1][..], &[0x42, 1, 1].repeat(levels - 1), &[0x42, 0]].concat();
+    let mut component = component.to_vec();
+    RawSection { id: ComponentSectionId::Type as u8, data: &data }.append_to_component(&mut component);
+    component
+}

@@ -101,3 +101,10 @@ pub(crate) async fn configure(attestor: &Attestor, plugin_data: &str) -> Result<
     compiler::compile_with(env!("CARGO_BIN_EXE_docker-attestor").into());
     attestor.configure_with(config::load(Some("example.org"), plugin_data)?, containers()).await
 }
+
+/// Resident bytes of this process, on the machine that runs the test.
+pub(crate) fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
