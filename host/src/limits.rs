@@ -82,10 +82,16 @@ pub const COMPILER_MEMORY: u64 = 1 << 30;
 pub const COMPILER_STACK: usize = 8 << 20;
 /// Bytes of what it makes of one component.
 pub const COMPILED_IMAGE: usize = 64 << 20;
-/// How long it may wait for the machine to be idle.
+/// How long it runs at a time where it has only what nobody else wants of the processors.
+pub const COMPILER_RUNS: Duration = Duration::from_micros(300);
+/// How long it rests then.
+pub const COMPILER_RESTS: Duration = Duration::from_micros(500);
+/// How long it may take so.
 pub const COMPILATION_IDLE: Duration = Duration::from_secs(5);
 /// How long it is waited for after that: long, since calls go first and a loaded machine leaves little.
 pub const COMPILATION: Duration = Duration::from_secs(120);
+/// When a component that was not replaced for a reason that may pass is tried again.
+pub const REPLACE_AGAIN: Duration = Duration::from_secs(60);
 /// Compiled components that are kept by their digest, so that going back to one takes no compiler.
 pub const COMPILED_KEPT: usize = 8;
 /// Bytes of all of them; the built-in policy has some 290,000.

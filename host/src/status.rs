@@ -2,14 +2,14 @@
 //! log, the metrics, and `docker-attestor policy status`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{Timestamp, Unit};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::load::{Floor, LoadError, Step};
+use crate::engine::load::{LoadError, Step};
 use crate::telemetry::metrics::Metrics;
 
 /// The name under which the policy is reported; extensions have their own.
@@ -67,14 +67,10 @@ pub struct Failure {
 /// What became of the components so far.
 #[derive(Default)]
 pub struct History {
-    components: Mutex<BTreeMap<String, Past>>,
+    components: Mutex<BTreeMap<String, Component>>,
+    /// The newest version that ran from each file, whatever else ran since.
+    newest: Mutex<BTreeMap<PathBuf, Version>>,
     metrics: Metrics,
-}
-
-struct Past {
-    now: Component,
-    /// The newest version that ran from each file.
-    newest: BTreeMap<PathBuf, Version>,
 }
 
 /// What is put to use.
@@ -92,10 +88,10 @@ pub struct Use<'a> {
 impl History {
     /// A history that is told in metrics too.
     pub fn new(metrics: Metrics) -> History {
-        History { components: Mutex::default(), metrics }
+        History { metrics, ..History::default() }
     }
 
-    fn components(&self) -> MutexGuard<'_, BTreeMap<String, Past>> {
+    fn components(&self) -> MutexGuard<'_, BTreeMap<String, Component>> {
         self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,28 +99,28 @@ impl History {
     pub fn in_use(&self) -> Vec<Component> {
         let components = self.components();
         let policy = components.get(POLICY);
-        let others = components.iter().filter(|(name, _)| *name != POLICY).map(|(_, past)| past);
-        policy.into_iter().chain(others).map(|past| past.now.clone()).collect()
+        let others = components.iter().filter(|(name, _)| *name != POLICY).map(|(_, component)| component);
+        policy.into_iter().chain(others).cloned().collect()
     }
 
-    /// The newest version that ran from a component's file.
-    pub fn floor(&self, name: &str, path: &PathBuf) -> Floor {
-        Floor(self.components().get(name).and_then(|past| past.newest.get(path)).cloned())
+    /// The newest version that ran from a file.
+    pub fn newest(&self, path: &Path) -> Option<Version> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
     }
 
     /// These and no others are in use from now on.
     pub fn put_to_use(&self, all: &[Use<'_>]) {
         let mut components = self.components();
-        components.retain(|name, past| {
+        components.retain(|name, component| {
             let stays = all.iter().any(|used| used.name == name);
             if !stays {
-                self.metrics.component_in_use(&past.now, false);
+                self.metrics.component_in_use(component, false);
             }
             stays
         });
         for used in all {
             let source = used.path.map_or_else(|| BUILT_IN.to_owned(), |path| path.display().to_string());
-            let known = components.get(used.name).map(|past| &past.now);
+            let known = components.get(used.name);
             if known.is_some_and(|now| now.digest == used.digest && now.source == source) {
                 continue;
             }
@@ -148,20 +144,20 @@ impl History {
                 None => tracing::info!(%digest, version, %source, "{} in use", now.name),
             }
             self.metrics.component_in_use(&now, true);
-            let mut newest = components.remove(used.name).map(|past| past.newest).unwrap_or_default();
-            if let (Some(path), Some(version)) = (used.path, used.version)
-                && newest.get(path).is_none_or(|newest| newest < version)
-            {
-                newest.insert(path.clone(), version.clone());
+            components.insert(used.name.to_owned(), now);
+            if let (Some(path), Some(version)) = (used.path, used.version) {
+                let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+                if newest.get(path).is_none_or(|newest| newest < version) {
+                    newest.insert(path.clone(), version.clone());
+                }
             }
-            components.insert(used.name.to_owned(), Past { now, newest });
         }
     }
 
     /// What a component's file holds is in use already: an operator brought it back.
     pub fn unchanged(&self, name: &str) {
-        if let Some(past) = self.components().get_mut(name) {
-            past.now.failing = false;
+        if let Some(component) = self.components().get_mut(name) {
+            component.failing = false;
         }
     }
 
@@ -169,9 +165,9 @@ impl History {
     pub fn failed(&self, name: &str, error: &LoadError) {
         tracing::error!(step = %error.step, path = %error.path.display(), reason = %error.reason, "{name} not replaced: what runs goes on");
         self.metrics.component_change(name, error.step.name());
-        if let Some(past) = self.components().get_mut(name) {
-            past.now.failing = true;
-            past.now.last_failure = Some(Failure { at: moment(), step: error.step, reason: error.reason.clone() });
+        if let Some(component) = self.components().get_mut(name) {
+            component.failing = true;
+            component.last_failure = Some(Failure { at: moment(), step: error.step, reason: error.reason.clone() });
         }
     }
 }
@@ -195,15 +191,15 @@ mod tests {
         let (path, one, two) = (PathBuf::from("/p.wasm"), Version::new(1, 0, 0), Version::new(2, 0, 0));
         history.put_to_use(&[Use { name: POLICY, path: None, digest: "sha256:aa", version: None }]);
         history.put_to_use(&uses(&path, "sha256:bb", &two));
-        let error = LoadError { path: path.clone(), step: Step::Trial, reason: "it trapped".to_owned() };
+        let error = LoadError::new(&path, Step::Trial, "it trapped");
         history.failed(POLICY, &error);
         history.put_to_use(&uses(&path, "sha256:cc", &one));
         let [policy] = history.in_use().try_into().unwrap();
         assert_eq!((policy.digest.as_str(), policy.replaced, policy.source.as_str()), ("sha256:cc", 2, "/p.wasm"));
         assert_eq!(policy.last_failure.unwrap().step, Step::Trial);
-        assert_eq!(history.floor(POLICY, &path), Floor(Some(two)), "the newest that ran, not the last");
-        assert_eq!(history.floor(POLICY, &PathBuf::from("/other.wasm")), Floor(None));
+        assert_eq!(history.newest(Path::new("/other.wasm")), None);
         history.put_to_use(&[]);
         assert_eq!(history.in_use(), []);
+        assert_eq!(history.newest(&path), Some(two), "the newest that ran, not the last, and though none is in use");
     }
 }

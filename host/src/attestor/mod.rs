@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use self::replace::Reloaded;
-use self::replace::{Snapshot, Stamps};
+use self::replace::{Acted, Snapshot};
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Severity};
 use crate::capability::docker::proof::Proven;
 use crate::capability::process::Processes;
@@ -35,8 +36,9 @@ pub struct Attestor {
     /// One change at a time. No attestation ever takes it.
     changing: tokio::sync::Mutex<()>,
     history: History,
-    /// The files of policy and extensions as they were when they were last acted on.
-    acted: Mutex<Stamps>,
+    acted: Mutex<Acted>,
+    /// One look at files at a time.
+    looking: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -97,6 +99,7 @@ impl Attestor {
             changing: tokio::sync::Mutex::default(),
             history: History::new(metrics.clone()),
             acted: Mutex::default(),
+            looking: Arc::new(Semaphore::new(1)),
             metrics,
         })
     }
@@ -113,6 +116,7 @@ impl Attestor {
             changing: tokio::sync::Mutex::default(),
             history: History::default(),
             acted: Mutex::default(),
+            looking: Arc::new(Semaphore::new(1)),
             metrics: Metrics::disabled(),
         }
     }

@@ -2,7 +2,9 @@
 //! first, then one pointer is swapped; what fails on the way changes nothing.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+
+use tokio::time::Instant;
 
 use super::Attestor;
 use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings};
@@ -39,7 +41,15 @@ pub(super) struct Snapshot {
 }
 
 /// The files of policy and extensions as they were before they were read.
-pub(super) type Stamps = Vec<(PathBuf, Stamp)>;
+type Stamps = Vec<(PathBuf, Stamp)>;
+
+/// What was last acted on.
+#[derive(Default)]
+pub(super) struct Acted {
+    files: Stamps,
+    /// When the same files are acted on again: a component was not replaced for a reason that may pass.
+    again: Option<Instant>,
+}
 
 impl Snapshot {
     /// An extension failed, and the selectors come without its own.
@@ -125,7 +135,7 @@ impl Attestor {
     ) -> Result<(Stamps, Snapshot, Vec<String>), Error> {
         let current = self.current.load_full();
         let recorded = self.recorded(current.as_deref(), &configuration).await;
-        let files = stamps_in_time(&configuration).await;
+        let files = self.stamps_in_time(&configuration).await.unwrap_or_default();
         match self.prepare(configuration, docker, verifier, recorded).await {
             Ok((snapshot, notes)) => Ok((files, snapshot, notes)),
             Err(Error::Component { name, error }) if current.is_some() => {
@@ -153,7 +163,19 @@ impl Attestor {
         let _changing = self.changing.lock().await;
         let mut reloaded = Reloaded::default();
         let Some(current) = self.current.load_full() else { return reloaded };
-        self.act_on(stamps_in_time(&current.configuration).await);
+        let mut again = false;
+        let mut not_replaced = |name: &str, error: &LoadError| {
+            self.history.failed(name, error);
+            again |= error.passes;
+            reloaded.failed += 1;
+        };
+        let Some(files) = self.stamps_in_time(&current.configuration).await else {
+            for (name, component) in components(&current.configuration) {
+                not_replaced(&name, &LoadError::slow(&component.path));
+            }
+            return reloaded;
+        };
+        self.act_on(files);
         let tried = self.recorded(Some(&*current), &current.configuration).await;
         let mut policy = Arc::clone(&current.policy);
         if let Some(component) = &current.configuration.policy {
@@ -163,10 +185,7 @@ impl Attestor {
                     reloaded.replaced += 1;
                 }
                 Ok(None) => self.history.unchanged(POLICY),
-                Err(error) => {
-                    self.history.failed(POLICY, &error);
-                    reloaded.failed += 1;
-                }
+                Err(error) => not_replaced(POLICY, &error),
             }
         }
         let mut extensions = current.extensions.clone();
@@ -177,11 +196,11 @@ impl Attestor {
                     reloaded.replaced += 1;
                 }
                 Ok(None) => self.history.unchanged(&extension_name(configured)),
-                Err(error) => {
-                    self.history.failed(&extension_name(configured), &error);
-                    reloaded.failed += 1;
-                }
+                Err(error) => not_replaced(&extension_name(configured), &error),
             }
+        }
+        if again {
+            self.acted().again = Some(Instant::now() + limits::REPLACE_AGAIN);
         }
         if reloaded.replaced > 0 {
             self.put_to_use(Snapshot {
@@ -211,17 +230,44 @@ impl Attestor {
                 continue;
             }
             // Nobody else waits where a filesystem hangs.
-            let now = stamps(files).await;
-            let acted = attestor.acted.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if now != acted && now == last {
-                attestor.reload().await;
+            let now = attestor.stamps(files).await;
+            let due = {
+                let acted = attestor.acted();
+                now != acted.files || acted.again.is_some_and(|at| at <= Instant::now())
+            };
+            if due && now == last {
+                // In a task of its own: whatever becomes of it, the next change is seen.
+                let _ = tokio::spawn(async move { attestor.reload().await }).await;
             }
             last = now;
         }
     }
 
+    fn acted(&self) -> MutexGuard<'_, Acted> {
+        self.acted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn act_on(&self, files: Stamps) {
-        *self.acted.lock().unwrap_or_else(PoisonError::into_inner) = files;
+        *self.acted() = Acted { files, again: None };
+    }
+
+    /// The files as they are now. A filesystem that hangs holds whoever waits for this, and no more than one thread.
+    async fn stamps(&self, files: Vec<PathBuf>) -> Stamps {
+        let one = Arc::clone(&self.looking).acquire_owned().await;
+        let looking = tokio::task::spawn_blocking(move || {
+            let _one = one;
+            let stamped = files.into_iter().map(|file| {
+                let stamp = Stamp::of(&file);
+                (file, stamp)
+            });
+            stamped.collect()
+        });
+        looking.await.unwrap_or_default()
+    }
+
+    /// The same, or none where a filesystem hangs.
+    async fn stamps_in_time(&self, configuration: &Configuration) -> Option<Stamps> {
+        tokio::time::timeout(limits::FILE_READ, self.stamps(files(configuration))).await.ok()
     }
 
     /// Everything that a configuration asks for, made and tried; also what is worth knowing.
@@ -319,7 +365,7 @@ impl Attestor {
         component: &Component,
         verifier: Option<Arc<Sigstore>>,
     ) -> Result<Arc<Policy>, LoadError> {
-        let floor = self.history.floor(POLICY, &component.path);
+        let floor = self.history.newest(&component.path);
         let loaded = self.loader.load(component, World::Policy, verifier, floor).await?;
         let policy = self.sandbox.policy(&loaded.compiled, &loaded.description);
         policy.map(Arc::new).map_err(|error| failed(component, Step::Link, format!("{error:#}")))
@@ -335,10 +381,10 @@ impl Attestor {
         recorded: &[Recorded],
     ) -> Result<(Vec<String>, usize), LoadError> {
         let diagnostics = self.sandbox.validate(policy, settings).await;
-        let diagnostics = diagnostics.map_err(|error| failed(component, Step::Settings, error.to_string()))?;
+        let diagnostics = diagnostics.map_err(|error| broke(component, Step::Settings, &error))?;
         let notes = Attestor::judged(diagnostics).map_err(|error| failed(component, Step::Settings, error))?;
         let other = self.sandbox.try_policy(policy, settings, machine, recorded).await;
-        Ok((notes, other.map_err(|error| failed(component, Step::Trial, error.to_string()))?))
+        Ok((notes, other.map_err(|error| broke(component, Step::Trial, &error))?))
     }
 
     async fn load_extension(
@@ -347,7 +393,7 @@ impl Attestor {
         verifier: Option<Arc<Sigstore>>,
     ) -> Result<Loaded, LoadError> {
         let component = &configured.component;
-        let floor = self.history.floor(&extension_name(configured), &component.path);
+        let floor = self.history.newest(&component.path);
         self.loader.load(component, World::Extension, verifier, floor).await
     }
 
@@ -362,7 +408,7 @@ impl Attestor {
         let extension = self.sandbox.extension(&compiled, description, configured);
         let extension = extension.map_err(|error| failed(component, Step::Link, format!("{error:#}")))?;
         let tried = self.sandbox.try_extension(&extension, recorded).await;
-        tried.map_err(|error| failed(component, Step::Trial, error.to_string()))?;
+        tried.map_err(|error| broke(component, Step::Trial, &error))?;
         Ok(Arc::new(extension))
     }
 
@@ -464,25 +510,13 @@ fn files(configuration: &Configuration) -> Vec<PathBuf> {
     files
 }
 
-/// The files as they are now. A filesystem that hangs holds whoever waits for this.
-async fn stamps(files: Vec<PathBuf>) -> Stamps {
-    let looking = tokio::task::spawn_blocking(|| {
-        let stamped = files.into_iter().map(|file| {
-            let stamp = Stamp::of(&file);
-            (file, stamp)
-        });
-        stamped.collect()
-    });
-    looking.await.unwrap_or_default()
-}
-
-/// The same, and nothing of a filesystem that hangs.
-async fn stamps_in_time(configuration: &Configuration) -> Stamps {
-    tokio::time::timeout(limits::FILE_READ, stamps(files(configuration))).await.unwrap_or_default()
-}
-
 fn failed(component: &Component, step: Step, reason: String) -> LoadError {
     LoadError::new(&component.path, step, &reason)
+}
+
+/// A call of it broke, or there was no sandbox for one.
+fn broke(component: &Component, step: Step, error: &Error) -> LoadError {
+    failed(component, step, error.to_string()).that_passes(matches!(error, Error::Exhausted(_)))
 }
 
 /// The verifier that a configuration asks for, and what is worth knowing of it.
@@ -491,8 +525,12 @@ async fn verifier(configuration: &Configuration) -> Result<(Option<Arc<Sigstore>
     let options = configuration.sigstore.clone().or_else(|| signed.then(config::Sigstore::default));
     let Some(options) = options else { return Ok((None, Vec::new())) };
     // It reads files, which may be on a network's filesystem.
-    let made = tokio::task::spawn_blocking(move || Sigstore::new(&options)).await;
-    let made = made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned()));
+    let making = tokio::task::spawn_blocking(move || Sigstore::new(&options));
+    let seconds = limits::FILE_READ.as_secs();
+    let made = match tokio::time::timeout(limits::FILE_READ, making).await {
+        Ok(made) => made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned())),
+        Err(_) => Err(format!("sigstore: the files that it names could not be read within {seconds} s")),
+    };
     let (sigstore, notes) = made.map_err(Error::Configuration)?;
     Ok((Some(Arc::new(sigstore)), notes))
 }

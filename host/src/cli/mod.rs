@@ -93,12 +93,6 @@ enum Command {
     /// Look at policies and extensions, test them on recorded workloads, and see which run
     #[command(subcommand)]
     Policy(policy::Command),
-    /// Compile a component from stdin within the limits of a process, for the program itself
-    #[command(name = compiler::COMMAND, hide = true)]
-    CompileComponent {
-        /// Who goes before it
-        priority: compiler::Priority,
-    },
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -128,8 +122,11 @@ enum Output {
     Json,
 }
 
-/// Runs as what the environment says: a plugin, or a command line tool.
+/// Runs as what the command line and the environment say: the compiler, a plugin, or a command line tool.
 pub fn run() -> ExitCode {
+    if let Some(code) = compiler::run(std::env::args_os()) {
+        return code;
+    }
     compiler::compile_with("/proc/self/exe".into());
     let environment = Environment::of_process();
     if environment.is_agent() {
@@ -142,9 +139,6 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    if let Command::CompileComponent { priority } = cli.command {
-        return compiler::run(priority);
-    }
     log::install(cli.verbose);
     let mut stdout = Stdout(io::stdout().lock());
     let style = Style::of_stdout();
@@ -258,7 +252,6 @@ impl Command {
             Command::Validate { config } => validate::run(config, out, style).await,
             Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
             Command::Policy(command) => command.run(out, style).await,
-            Command::CompileComponent { priority } => Ok(compiler::run(*priority)),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "docker-attestor", &mut script);

@@ -3,35 +3,71 @@
 //! itself once more, the kernel bounds that process, and what it made is loaded here: the same program with the same settings made it
 //! a moment ago, and nobody else holds the pipe that it came through.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, OnceLock};
 
-use clap::ValueEnum;
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, nice, pidfd_open, pidfd_send_signal,
+    set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use wasmtime::component::Component;
 use wasmtime::{Engine, OptLevel};
 
 use super::settings::{self, Allocation};
 use crate::limits;
 
-/// The command line of the process of its own.
-pub const COMMAND: &str = "compile-component";
+/// The command line of the process of its own, and then the name of a [`Priority`].
+const COMMAND: &str = "compile-component";
 /// The exit code that says that the output is not a compiled component but why there is none.
 const REFUSED: u8 = 1;
+/// The one that says that the output is why it could not be tried.
+const FAILED: u8 = 2;
 
 /// Who goes before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Priority {
-    /// Everybody: it has what nobody wants. A call that wakes up takes the processor from it at once, which nice(2) alone leaves it for
-    /// some milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Priority {
+    /// Everybody: it has what nobody wants, and of that a part ([`pace`]). A call that wakes up takes the processor from it at once,
+    /// which nice(2) alone leaves it for some milliseconds.
     Idle,
     /// It has the smallest part that nice(2) gives.
     Low,
+}
+
+impl Priority {
+    const fn name(self) -> &'static str {
+        match self {
+            Priority::Idle => "idle",
+            Priority::Low => "low",
+        }
+    }
+}
+
+/// Why a component is not compiled.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct NotCompiled {
+    /// Why.
+    pub reason: String,
+    /// Whether the reason is the machine's: the same component may be compiled later.
+    pub passes: bool,
+}
+
+impl NotCompiled {
+    fn refused(reason: String) -> NotCompiled {
+        NotCompiled { reason, passes: false }
+    }
+
+    fn passing(reason: String) -> NotCompiled {
+        NotCompiled { reason, passes: true }
+    }
 }
 
 /// What is said of a panic.
@@ -60,22 +96,20 @@ impl Compiler {
     ///
     /// # Errors
     /// The compiler's own, or that it needs more than it may have.
-    pub(super) async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
-        let seconds = limits::COMPILATION.as_secs();
-        let Ok(Ok(_one)) = tokio::time::timeout(limits::COMPILATION, self.one.acquire()).await else {
-            return Err(format!("another component has been compiled for {seconds} s: try again when it has ended"));
-        };
+    pub(super) async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, NotCompiled> {
+        let _one = self.one.acquire().await;
         let image = match PROGRAM.get() {
-            Some(program) => {
-                let idle = image_from(program, Priority::Idle, &bytes);
-                match tokio::time::timeout(limits::COMPILATION_IDLE, idle).await {
-                    Ok(image) => image?,
-                    // A machine that is never idle must be able to get another policy too.
-                    Err(_) => tokio::time::timeout(limits::COMPILATION, image_from(program, Priority::Low, &bytes))
-                        .await
-                        .unwrap_or_else(|_| Err(format!("it was not compiled within {seconds} s")))?,
-                }
-            }
+            Some(program) => match timeout(limits::COMPILATION_IDLE, image_from(program, Priority::Idle, &bytes)).await
+            {
+                Ok(image) => image?,
+                // A machine that is never idle must be able to get another policy too.
+                Err(_) => timeout(limits::COMPILATION, image_from(program, Priority::Low, &bytes))
+                    .await
+                    .unwrap_or_else(|_| {
+                        let seconds = limits::COMPILATION.as_secs();
+                        Err(NotCompiled::passing(format!("it was not compiled within {seconds} s")))
+                    })?,
+            },
             None => blocking(move || image(&bytes)).await?,
         };
         let engine = self.engine.clone();
@@ -84,16 +118,18 @@ impl Compiler {
 }
 
 /// Does what takes milliseconds on a thread that may be blocked.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(PANICKED.to_owned()))
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, NotCompiled> {
+    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(PANICKED.to_owned()));
+    done.map_err(NotCompiled::refused)
 }
 
 /// The compiled component, made by a process of its own.
-async fn image_from(program: &Path, priority: Priority, bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let failed = |error: io::Error| format!("the compiler's process: {error}");
+async fn image_from(program: &Path, priority: Priority, bytes: &[u8]) -> Result<Vec<u8>, NotCompiled> {
+    let failed = |error: io::Error| NotCompiled::passing(format!("the compiler's process: {error}"));
     let mut child = Command::new(program)
-        .arg(COMMAND)
-        .args(priority.to_possible_value().map(|value| value.get_name().to_owned()))
+        .args([COMMAND, priority.name()])
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -101,47 +137,83 @@ async fn image_from(program: &Path, priority: Priority, bytes: &[u8]) -> Result<
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
+    if priority == Priority::Idle {
+        child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).map(pace);
+    }
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err("the compiler's process has no pipes".to_owned());
+        return Err(NotCompiled::passing("the compiler's process has no pipes".to_owned()));
     };
+    // So large that the C library maps it alone and gives it back whole; what is never written takes no memory.
+    let mut output = Vec::with_capacity(limits::COMPILED_IMAGE + 64);
     // It may end without reading all.
     let _ = stdin.write_all(bytes).await;
     drop(stdin);
-    // So large that the C library maps it alone and gives it back whole; what is never written takes no memory.
-    let mut output = Vec::with_capacity(limits::COMPILED_IMAGE + 64);
     stdout.take(limits::COMPILED_IMAGE as u64 + 1).read_to_end(&mut output).await.map_err(failed)?;
     if output.len() > limits::COMPILED_IMAGE {
-        return Err(format!("it has more than {} MiB when compiled", limits::COMPILED_IMAGE >> 20));
+        let reason = format!("it has more than {} MiB when compiled", limits::COMPILED_IMAGE >> 20);
+        return Err(NotCompiled::refused(reason));
     }
     let status = child.wait().await.map_err(failed)?;
+    let said = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
     match status.code().map(u8::try_from) {
         Some(Ok(0)) => Ok(output),
-        Some(Ok(REFUSED)) => Err(String::from_utf8_lossy(&output).into_owned()),
-        _ => Err(format!(
+        Some(Ok(REFUSED)) => Err(NotCompiled::refused(said(&output))),
+        Some(Ok(FAILED)) => Err(NotCompiled::passing(said(&output))),
+        _ if status.signal() == Some(Signal::KILL.as_raw()) => {
+            Err(NotCompiled::passing("the compiler was killed, as the kernel does where memory is short".to_owned()))
+        }
+        _ => Err(NotCompiled::refused(format!(
             "the compiler ended with {status}: for one component it may take {} s of CPU, {} MiB of memory and {} MiB of stack",
             limits::COMPILER_CPU,
             limits::COMPILER_MEMORY >> 20,
             limits::COMPILER_STACK >> 20
-        )),
+        ))),
     }
 }
 
-/// What the process of its own does: bounds itself, reads a component from stdin, and writes what it made to stdout.
-pub fn run(priority: Priority) -> ExitCode {
-    match compiled(priority) {
-        Ok((code, output)) if io::stdout().write_all(&output).is_ok() => ExitCode::from(code),
-        _ => ExitCode::from(REFUSED + 1),
+/// Lets a process run for a part of the time, until it has ended. What nobody wants of the processors is not free: it takes the
+/// caches from calls. Spread thinly no call notices, in one go those of some hundred milliseconds do. Where it cannot be done the
+/// process is through sooner.
+fn pace(process: Pid) {
+    let Ok(process) = pidfd_open(process, PidfdFlags::empty()) else { return };
+    // A thread: the runtime's timers are ten times too coarse.
+    let _ = std::thread::Builder::new().name("pace".to_owned()).spawn(move || {
+        for (signal, rest) in
+            [(Signal::CONT, limits::COMPILER_RUNS), (Signal::STOP, limits::COMPILER_RESTS)].iter().cycle()
+        {
+            if pidfd_send_signal(&process, *signal).is_err() {
+                return;
+            }
+            std::thread::sleep(*rest);
+        }
+    });
+}
+
+/// What the process of its own does, if the command line says that this is one: bounds itself, reads a component from stdin, and
+/// writes what it made to stdout.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = arguments.into_iter().skip(1);
+    if arguments.next()? != COMMAND {
+        return None;
     }
+    let idle = arguments.next().is_some_and(|name| name == Priority::Idle.name());
+    let (code, output) = compiled(if idle { Priority::Idle } else { Priority::Low })
+        .unwrap_or_else(|error| (FAILED, format!("the compiler's process: {error}").into_bytes()));
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(&output).and_then(|()| stdout.flush());
+    Some(ExitCode::from(if written.is_ok() { code } else { FAILED }))
 }
 
 /// Exit code and output.
 fn compiled(priority: Priority) -> io::Result<(u8, Vec<u8>)> {
-    let all = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
-    setrlimit(Resource::Cpu, all(limits::COMPILER_CPU))?;
-    setrlimit(Resource::As, all(limits::COMPILER_MEMORY))?;
-    setrlimit(Resource::Core, all(0))?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // SIGXCPU, and a second later what cannot be ignored.
+    bound(Resource::Cpu, limits::COMPILER_CPU, limits::COMPILER_CPU + 1)?;
+    bound(Resource::As, limits::COMPILER_MEMORY, limits::COMPILER_MEMORY)?;
     // Where memory is short the kernel ends this process and not the plugin.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    // Its memory is nobody's to read, and no core is left of it. Then its /proc is root's: this comes after the write.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // Without it only the threads that answer calls wait longer.
     let _ = nice(19);
     if priority == Priority::Idle {
@@ -157,6 +229,12 @@ fn compiled(priority: Priority) -> io::Result<(u8, Vec<u8>)> {
         Ok(Err(why)) => Ok((REFUSED, why.into_bytes())),
         Err(_) => Ok((REFUSED, PANICKED.as_bytes().to_vec())),
     }
+}
+
+/// Lowers a limit. One that is lower already stays: to raise it is not ours.
+fn bound(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let before = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    Ok(setrlimit(resource, Rlimit { current: Some(soft.min(before)), maximum: Some(hard.min(before)) })?)
 }
 
 #[expect(unsafe_code, reason = "no safe wrapper of sched_setscheduler(2) is in any crate that we have")]

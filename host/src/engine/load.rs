@@ -74,12 +74,25 @@ pub struct LoadError {
     pub step: Step,
     /// Why.
     pub reason: String,
+    /// Whether the reason may pass without anybody's doing: then it is tried again ([`limits::REPLACE_AGAIN`]).
+    pub passes: bool,
 }
 
 impl LoadError {
     /// An error whose reason fits into a line of a log: some of it may be the component's own words.
     pub fn new(path: &Path, step: Step, reason: &str) -> LoadError {
-        LoadError { path: path.to_owned(), step, reason: printable(cut(reason, limits::GUEST_TEXT)) }
+        LoadError { path: path.to_owned(), step, reason: printable(cut(reason, limits::GUEST_TEXT)), passes: false }
+    }
+
+    /// The same, and whether the reason may pass.
+    pub fn that_passes(self, passes: bool) -> LoadError {
+        LoadError { passes, ..self }
+    }
+
+    /// A file that could not be read in time.
+    pub fn slow(path: &Path) -> LoadError {
+        let seconds = limits::FILE_READ.as_secs();
+        LoadError::new(path, Step::Read, &format!("it could not be read within {seconds} s")).that_passes(true)
     }
 }
 
@@ -107,10 +120,6 @@ pub struct Loader {
     compiled: Mutex<Vec<(String, Loaded)>>,
 }
 
-/// What a component's version must not be below.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Floor(pub Option<Version>);
-
 impl Loader {
     /// Nothing is compiled yet.
     pub fn new(sandbox: Arc<Sandbox>) -> Loader {
@@ -126,9 +135,8 @@ impl Loader {
         component: &Component,
         world: World,
         verifier: Option<Arc<Sigstore>>,
-        floor: Floor,
+        floor: Option<Version>,
     ) -> Result<Loaded, LoadError> {
-        let failed = |(step, reason): (Step, String)| LoadError::new(&component.path, step, &reason);
         let (path, pin) = (component.path.clone(), component.pin.clone());
         // Files may be on a network's filesystem, and a signature takes milliseconds.
         let read = tokio::task::spawn_blocking(move || {
@@ -137,21 +145,22 @@ impl Loader {
             let description = Description::of(&bytes).map_err(|why| (Step::Inspect, why.to_string()))?;
             description.check(world).map_err(|why| (Step::Inspect, why.to_string()))?;
             if let Pin::Signed { allow_older: false, .. } = pin {
-                not_older(description.version.as_ref(), &floor)?;
+                not_older(description.version.as_ref(), floor.as_ref())?;
             }
             Ok((bytes, description))
         });
         // A filesystem that hangs must not hold up the next configuration.
-        let seconds = limits::FILE_READ.as_secs();
-        let read = match tokio::time::timeout(limits::FILE_READ, read).await {
-            Ok(read) => read.unwrap_or_else(|_| Err((Step::Inspect, "it breaks what reads it".to_owned()))),
-            Err(_) => Err((Step::Read, format!("it could not be read within {seconds} s"))),
-        };
-        let (bytes, description) = read.map_err(failed)?;
+        let read = tokio::time::timeout(limits::FILE_READ, read).await.map_err(|_| LoadError::slow(&component.path))?;
+        let read = read.unwrap_or_else(|_| Err((Step::Inspect, "it breaks what reads it".to_owned())));
+        let (bytes, description) = read.map_err(|(step, reason)| LoadError::new(&component.path, step, &reason))?;
         if let Some(kept) = self.kept(&description.digest) {
             return Ok(kept);
         }
-        let compiled = self.sandbox.compile(Arc::from(bytes)).await.map_err(|why| failed((Step::Compile, why)))?;
+        let compiled = self
+            .sandbox
+            .compile(Arc::from(bytes))
+            .await
+            .map_err(|why| LoadError::new(&component.path, Step::Compile, &why.reason).that_passes(why.passes))?;
         let loaded = Loaded { compiled, description };
         self.keep(loaded.clone());
         Ok(loaded)
@@ -199,8 +208,8 @@ fn check(bytes: &[u8], pin: &Pin, verifier: Option<&Sigstore>) -> Result<(), (St
 }
 
 /// Who can replace the file can also bring back an old one, with its signature and its faults.
-fn not_older(version: Option<&Version>, floor: &Floor) -> Result<(), (Step, String)> {
-    let Some(newest) = &floor.0 else { return Ok(()) };
+fn not_older(version: Option<&Version>, floor: Option<&Version>) -> Result<(), (Step, String)> {
+    let Some(newest) = floor else { return Ok(()) };
     let found = match version {
         Some(version) if version >= newest => return Ok(()),
         Some(version) => format!("its version is {version}"),
@@ -216,7 +225,7 @@ mod tests {
     #[test]
     fn a_version_never_goes_down() {
         let version = |text: &str| Some(Version::parse(text).unwrap());
-        let judge = |found: Option<Version>, newest: Option<Version>| not_older(found.as_ref(), &Floor(newest));
+        let judge = |found: Option<Version>, newest: Option<Version>| not_older(found.as_ref(), newest.as_ref());
         assert!(judge(None, None).is_ok());
         assert!(judge(version("1.0.0"), None).is_ok());
         assert!(judge(version("1.2.0"), version("1.2.0")).is_ok());

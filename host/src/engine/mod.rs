@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
-use self::compiler::Compiler;
+use self::compiler::{Compiler, NotCompiled};
 use self::component::{Description, World};
 use self::imports::{Call, without_values};
 use self::settings::Allocation;
@@ -28,6 +28,14 @@ use crate::bindings::{Policy as Bindings, PolicyPre};
 use crate::capability::{Import, Waiting, Workload};
 use crate::error::{Error, fault_text, fault_text_mut};
 use crate::limits;
+
+// `settings` is a part of the build script too, which has no `limits`.
+const _: () = assert!(
+    settings::MEMORY == limits::GUEST_MEMORY
+        && settings::TABLE == limits::GUEST_TABLE
+        && settings::STACK == limits::GUEST_STACK
+        && settings::SANDBOXES == limits::SANDBOXES
+);
 
 /// The policy inside this program, compiled ahead of time when it was built.
 static BUILTIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/policy.cwasm"));
@@ -89,7 +97,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The compiler's own, or that it needs more time or memory than it may have.
-    pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, String> {
+    pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Component, NotCompiled> {
         self.compiler.compile(bytes).await
     }
 
@@ -105,7 +113,7 @@ impl Sandbox {
     pub async fn policy_of(&self, bytes: &[u8]) -> wasmtime::Result<Policy> {
         let description = Description::of(bytes)?;
         description.check(World::Policy)?;
-        let component = self.compile(Arc::from(bytes)).await.map_err(wasmtime::Error::msg)?;
+        let component = self.compile(Arc::from(bytes)).await?;
         self.policy(&component, &description)
     }
 
@@ -212,8 +220,9 @@ impl Sandbox {
 
 #[expect(unsafe_code, reason = "the one call that loads compiled code")]
 fn load(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes were made with this wasmtime and these settings: by `build.rs`, and are part of the program; or by this very
-    // program a moment ago, which `compiler` started and whose output nobody else could write.
+    // SAFETY: the bytes were made with this wasmtime and these settings (it checks both; how far code is optimized is free): by
+    // `build.rs`, and are part of the program; or by this very program a moment ago, which `compiler` started and whose output nobody
+    // else could write.
     unsafe { Component::deserialize(engine, image) }
 }
 

@@ -3,13 +3,13 @@
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Linear memory of one sandbox, the same as `limits::GUEST_MEMORY`.
-const MEMORY: usize = 16 << 20;
+pub(crate) const MEMORY: usize = 16 << 20;
 /// Elements of one of its tables, the same as `limits::GUEST_TABLE`.
-const TABLE: usize = 10_000;
+pub(crate) const TABLE: usize = 10_000;
 /// Stack of one sandbox, the same as `limits::GUEST_STACK`.
-const STACK: usize = 512 << 10;
+pub(crate) const STACK: usize = 512 << 10;
 /// Sandboxes at the same time, the same as `limits::SANDBOXES`.
-const SANDBOXES: u32 = 64;
+pub(crate) const SANDBOXES: u32 = 64;
 /// Core instances of one component: its module and the adapters between it and the host.
 const CORE_INSTANCES: u32 = 8;
 

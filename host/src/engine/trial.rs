@@ -49,7 +49,7 @@ impl Sandbox {
                 Ok(selectors) if recorded.selectors == selectors => {}
                 // Or it answers with an error of its own.
                 Ok(_) | Err(Error::Fault(_)) => other += 1,
-                // There was no sandbox for it: it was not tried.
+                // It broke, or there was no sandbox for it and it was not tried.
                 Err(error) => return Err(error),
             }
         }

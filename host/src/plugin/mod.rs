@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Status;
@@ -89,20 +89,13 @@ pub async fn serve(environment: Environment) -> Result<(), ServeError> {
     tokio::spawn(Attestor::watch(Arc::downgrade(&attestor)));
     let stop = Arc::new(watch::Sender::new(false));
     let terminate = Arc::clone(&stop);
-    let reloaded = Arc::clone(&attestor);
+    // On its own: a compilation must not hold up a stop. Signals that come meanwhile are one.
+    let hangup = Arc::new(Notify::new());
+    tokio::spawn(reload(Arc::clone(&attestor), Arc::clone(&hangup)));
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = hangups.recv() => {
-                    let attestor = Arc::clone(&reloaded);
-                    // On its own: a compilation must not hold up a stop.
-                    tokio::spawn(async move {
-                        let outcome = attestor.reload().await;
-                        tracing::info!(
-                            replaced = %outcome.replaced, failed = %outcome.failed, "SIGHUP: looked at policy and extensions again"
-                        );
-                    });
-                }
+                _ = hangups.recv() => hangup.notify_one(),
                 _ = interrupts.recv() => tracing::debug!("SIGINT ignored: the agent stops its plugins in order"),
                 _ = terminations.recv() => {
                     tracing::info!("SIGTERM: a stop is coming");
@@ -117,6 +110,20 @@ pub async fn serve(environment: Environment) -> Result<(), ServeError> {
     run(listener, attestor, metrics, stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reloads whenever it is told to.
+async fn reload(attestor: Arc<Attestor>, wanted: Arc<Notify>) {
+    loop {
+        wanted.notified().await;
+        let attestor = Arc::clone(&attestor);
+        // In a task of its own: whatever becomes of it, the next signal is heard.
+        if let Ok(outcome) = tokio::spawn(async move { attestor.reload().await }).await {
+            tracing::info!(
+                replaced = %outcome.replaced, failed = %outcome.failed, "SIGHUP: looked at policy and extensions again"
+            );
+        }
+    }
 }
 
 /// Serves until `stop` says true, and then no longer than [`DRAIN`].

@@ -2,15 +2,15 @@
 //! socket, in a directory that only our user may enter.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 
 use super::handshake::{PARENTS, PREFIX, STATUS};
 use crate::attestor::Attestor;
@@ -32,8 +32,8 @@ pub(super) async fn serve(listener: UnixListener, attestor: Arc<Attestor>) {
         };
         let Ok(mut answer) = serde_json::to_vec(&attestor.status()) else { continue };
         answer.push(b'\n');
-        // Who does not read waits for itself: the answer fits into the socket's buffer.
-        let _ = tokio::time::timeout(ANSWER, stream.write_all(&answer)).await;
+        // Who does not read waits for itself: what is answered usually fits into the socket's buffer.
+        let _ = timeout(ANSWER, stream.write_all(&answer)).await;
     }
 }
 
@@ -62,14 +62,16 @@ pub fn find() -> Vec<Found> {
     found
 }
 
-/// What the plugin behind a status socket answers.
+/// What the plugin behind a status socket answers. Anybody may have made that socket.
 ///
 /// # Errors
-/// Nobody listens there, or the answer is malformed.
-pub fn ask(path: &Path) -> io::Result<Status> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
-    Ok(serde_json::from_slice(&answer)?)
+/// Nobody listens there or answers in time, or the answer is malformed.
+pub async fn ask(path: &Path) -> io::Result<Status> {
+    let asking = async {
+        let mut answer = Vec::new();
+        UnixStream::connect(path).await?.take(LONGEST).read_to_end(&mut answer).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    };
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("it does not answer within {} s", ANSWER.as_secs()));
+    timeout(ANSWER, asking).await.map_err(late)?
 }

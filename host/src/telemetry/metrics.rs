@@ -115,9 +115,10 @@ impl Metrics {
         ];
         let labels = labels.into_iter().map(|(name, value)| (name, value.into())).collect();
         let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
-        if series.len() < GAUGES {
-            let gauge = series.entry(Series { counter: "component_in_use", sample: None, labels }).or_default();
-            gauge.gauge = Some(if in_use { 1.0 } else { 0.0 });
+        let key = Series { counter: "component_in_use", sample: None, labels };
+        let gauges = series.values().filter(|recorded| recorded.gauge.is_some()).count();
+        if gauges < GAUGES || series.contains_key(&key) {
+            series.entry(key).or_default().gauge = Some(if in_use { 1.0 } else { 0.0 });
         }
     }
 

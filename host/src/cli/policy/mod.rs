@@ -77,7 +77,7 @@ impl Command {
             Command::Record { pid, config, output, with_env_values } => {
                 record::run(*pid, config.as_deref(), output.as_deref(), *with_env_values, out).await
             }
-            Command::Status { socket, output } => status::run(socket.as_deref(), *output, out, style),
+            Command::Status { socket, output } => status::run(socket.as_deref(), *output, out, style).await,
         }
     }
 }

@@ -15,15 +15,13 @@ mod tuf;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::Verifier;
 
-use crate::limits;
+use crate::{file, limits};
 
 pub(super) use self::tuf::Refresh;
 use self::tuf::Shared;
@@ -205,26 +203,9 @@ fn assemble(own: &Arrays, shared: &Arrays) -> Result<TrustedRoot, String> {
     Ok(root)
 }
 
-/// A regular file's text (symbolic links are followed: Kubernetes mounts are made of them).
+/// A regular file's text.
 pub(super) fn read(path: &Path, limit: u64) -> Result<String, String> {
-    String::from_utf8(read_bytes(path, limit)?).map_err(|_| "not UTF-8".to_owned())
-}
-
-fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
-    let cannot = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => "no such file".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    // Before it is opened: opening a FIFO waits for its writer.
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err("not a regular file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes)).map_err(cannot)?;
-    match u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
-        true => Ok(bytes),
-        false => Err(format!("larger than {limit} bytes")),
-    }
+    String::from_utf8(file::read(path, limit)?).map_err(|_| "not UTF-8".to_owned())
 }
 
 /// An error with its causes: these libraries leave the cause out of `Display`.

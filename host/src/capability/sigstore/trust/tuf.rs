@@ -23,7 +23,8 @@ use sigstore_trust_root::{SigstoreInstance, TRUSTED_ROOT_TARGET, TrustedRoot};
 use sigstore_tuf::transport::FetchFuture;
 use sigstore_tuf::{Error, MemoryStore, MetadataStore, Repository, Updater, UpdaterConfig};
 
-use super::{Arrays, FILE, assemble, chain, parse, read, read_bytes, variable};
+use super::{Arrays, FILE, assemble, chain, parse, read, variable};
+use crate::file;
 
 /// A whole refresh: some six small files of one host.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -328,7 +329,7 @@ impl Files {
     fn read(directory: &Path) -> Result<Files, String> {
         let limits = limits();
         let file =
-            |name: &str, limit| read_bytes(&directory.join(name), limit).map_err(|reason| format!("{name}: {reason}"));
+            |name: &str, limit| file::read(&directory.join(name), limit).map_err(|reason| format!("{name}: {reason}"));
         let named = BTreeMap::from([
             ("timestamp.json", file("timestamp.json", limits.timestamp_max_length)?),
             ("snapshot.json", file("snapshot.json", limits.snapshot_max_length)?),
@@ -347,7 +348,7 @@ impl Files {
         let path = self.directory.join(name);
         match name.contains('/') || !path.exists() {
             true => Ok(None),
-            false => read_bytes(&path, limit).map(Some).map_err(|reason| Error::Malformed(format!("{name}: {reason}"))),
+            false => file::read(&path, limit).map(Some).map_err(|reason| Error::Malformed(format!("{name}: {reason}"))),
         }
     }
 }
