@@ -182,7 +182,7 @@ bench-docker29 *arguments: build
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh bench.sh {{ arguments }}
 
 # Swap policies under load, and hold what callers see to the bounds: nothing fails, nothing is delayed, nothing grows
-swap-under-load *arguments: build (extension "guest/examples/compose")
+swap-under-load *arguments: build (extension justfile_directory() / "guest/examples/compose")
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/swap.sh --extension {{ quote(extensions / "compose.wasm") }} {{ arguments }}
 
 # Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, an extension, the sandbox beside its native twin

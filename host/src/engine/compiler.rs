@@ -137,8 +137,8 @@ async fn image_from(program: &Path, priority: Priority, bytes: &[u8]) -> Result<
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    if priority == Priority::Idle {
-        child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).map(pace);
+    if let (Priority::Idle, Some(process)) = (priority, child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()))) {
+        pace(process);
     }
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(NotCompiled::passing("the compiler's process has no pipes".to_owned()));

@@ -241,4 +241,28 @@ mod tests {
         let recorded = recorded.values().map(|recorded| (recorded.count, recorded.seconds.len())).collect::<Vec<_>>();
         assert_eq!(recorded, [(101, 1)]);
     }
+
+    #[test]
+    fn a_component_that_is_told_already_is_told_of_whatever_else_waits() {
+        let metrics = Metrics::new();
+        let component = |number: usize| Component {
+            name: format!("extension {number}"),
+            source: String::new(),
+            digest: String::new(),
+            version: None,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            replaced: 0,
+            failing: false,
+            last_failure: None,
+        };
+        for number in 0..2 * GAUGES {
+            metrics.engine_call("inspect", "ok", Instant::now());
+            metrics.component_in_use(&component(number), true);
+        }
+        metrics.component_in_use(&component(0), false);
+        let recorded = metrics.0.as_ref().unwrap().lock().unwrap();
+        let gauges: Vec<f32> = recorded.values().filter_map(|recorded| recorded.gauge).collect();
+        assert_eq!(gauges.len(), GAUGES, "bounded");
+        assert_eq!(gauges.iter().filter(|&&gauge| gauge == 0.0).count(), 1);
+    }
 }
