@@ -173,6 +173,7 @@ impl Attestor {
             for (name, component) in components(&current.configuration) {
                 not_replaced(&name, &LoadError::slow(&component.path));
             }
+            self.try_again();
             return reloaded;
         };
         self.act_on(files);
@@ -200,7 +201,7 @@ impl Attestor {
             }
         }
         if again {
-            self.acted().again = Some(Instant::now() + limits::REPLACE_AGAIN);
+            self.try_again();
         }
         if reloaded.replaced > 0 {
             self.put_to_use(Snapshot {
@@ -249,6 +250,10 @@ impl Attestor {
 
     fn act_on(&self, files: Stamps) {
         *self.acted() = Acted { files, again: None };
+    }
+
+    fn try_again(&self) {
+        self.acted().again = Some(Instant::now() + limits::REPLACE_AGAIN);
     }
 
     /// The files as they are now. A filesystem that hangs holds whoever waits for this, and no more than one thread.
