@@ -90,10 +90,29 @@ impl Attestor {
     pub fn of(processes: Arc<dyn Processes>, metrics: Metrics) -> wasmtime::Result<Attestor> {
         let (sandbox, builtin) = engine::with_builtin()?;
         let sandbox = Arc::new(sandbox);
-        Ok(Attestor {
-            loader: Arc::new(Loader::new(Arc::clone(&sandbox))),
+        let loader = Arc::new(Loader::new(Arc::clone(&sandbox)));
+        Ok(Attestor::with(sandbox, builtin, loader, processes, metrics))
+    }
+
+    /// An attestor of another machine with the same sandbox, and what was compiled for it.
+    #[must_use]
+    pub fn beside(&self, processes: Arc<dyn Processes>) -> Attestor {
+        let (sandbox, builtin, loader) =
+            (Arc::clone(&self.sandbox), Arc::clone(&self.builtin), Arc::clone(&self.loader));
+        Attestor::with(sandbox, builtin, loader, processes, Metrics::disabled())
+    }
+
+    fn with(
+        sandbox: Arc<Sandbox>,
+        builtin: Arc<Policy>,
+        loader: Arc<Loader>,
+        processes: Arc<dyn Processes>,
+        metrics: Metrics,
+    ) -> Attestor {
+        Attestor {
             sandbox,
             builtin,
+            loader,
             processes,
             current: ArcSwapOption::empty(),
             changing: tokio::sync::Mutex::default(),
@@ -101,23 +120,6 @@ impl Attestor {
             acted: Mutex::default(),
             looking: Arc::new(Semaphore::new(1)),
             metrics,
-        })
-    }
-
-    /// An attestor of another machine with the same sandbox, and what was compiled for it.
-    #[must_use]
-    pub fn beside(&self, processes: Arc<dyn Processes>) -> Attestor {
-        Attestor {
-            sandbox: Arc::clone(&self.sandbox),
-            builtin: Arc::clone(&self.builtin),
-            loader: Arc::clone(&self.loader),
-            processes,
-            current: ArcSwapOption::empty(),
-            changing: tokio::sync::Mutex::default(),
-            history: History::default(),
-            acted: Mutex::default(),
-            looking: Arc::new(Semaphore::new(1)),
-            metrics: Metrics::disabled(),
         }
     }
 

@@ -210,7 +210,7 @@ fn compiled(priority: Priority) -> io::Result<(u8, Vec<u8>)> {
     // SIGXCPU, and a second later what cannot be ignored.
     bound(Resource::Cpu, limits::COMPILER_CPU, limits::COMPILER_CPU + 1)?;
     bound(Resource::As, limits::COMPILER_MEMORY, limits::COMPILER_MEMORY)?;
-    // Where memory is short the kernel ends this process and not the plugin.
+    // Where memory is short the kernel ends this process before the plugin.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // Its memory is nobody's to read, and no core is left of it. Then its /proc is root's: this comes after the write.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
