@@ -1,7 +1,7 @@
 //! The policy itself: from what the machine says to selectors.
 
 use crate::component::docker_attestor::policy::docker::{Engine, ProvenContainer};
-use crate::component::docker_attestor::policy::process::{Cgroup, CgroupMount};
+use crate::component::docker_attestor::policy::process::Cgroup;
 use crate::component::docker_attestor::policy::sigstore::Verdict;
 use crate::component::docker_attestor::policy::types::{Capabilities, Diagnostic, Fault, Settings, Severity};
 use crate::locator;
@@ -12,8 +12,6 @@ use crate::selectors;
 pub trait Machine {
     /// `process.cgroups`
     fn cgroups(&self) -> Result<Vec<Cgroup>, Fault>;
-    /// `process.cgroup-mounts`
-    fn cgroup_mounts(&self) -> Result<Vec<CgroupMount>, Fault>;
     /// `job-objects.names`
     fn job_object_names(&self) -> Result<Vec<String>, Fault>;
     /// `docker.container`
@@ -64,10 +62,7 @@ fn claim(machine: &impl Machine, settings: &Settings) -> Result<Option<(Engine, 
             Err(unusable) => return Err(Fault::Policy(unusable.message())),
         }
     } else {
-        match locator::claim(paths()).map_err(conflict)? {
-            Some(id) => Some(id.to_owned()),
-            None => mount_claim(machine)?,
-        }
+        locator::claim(paths()).map_err(conflict)?.map(str::to_owned)
     };
     Ok(id.map(|id| (engine(paths()), id)))
 }
@@ -90,13 +85,6 @@ fn matched<'a>(matchers: &Matchers<'_>, paths: impl Iterator<Item = &'a str>) ->
         }
     }
     Ok(claimed)
-}
-
-/// Only where no cgroup path has an id, such as in a cgroup namespace: mountinfo is the workload's own, but a claim like any other.
-fn mount_claim(machine: &impl Machine) -> Result<Option<String>, Fault> {
-    let mounts = machine.cgroup_mounts()?;
-    let roots = mounts.iter().map(|mount| mount.root.as_str()).filter(|&root| root != "/");
-    Ok(locator::claim(roots).map_err(conflict)?.map(str::to_owned))
 }
 
 /// The container in the name of a job object, `\Container_ID`.
@@ -149,7 +137,6 @@ mod tests {
     #[derive(Default)]
     struct Recorded {
         cgroups: Vec<String>,
-        mounts: Vec<String>,
         jobs: Vec<String>,
         podman: bool,
     }
@@ -159,11 +146,6 @@ mod tests {
             let cgroup =
                 |path: &String| Cgroup { hierarchy: "0".to_owned(), controllers: String::new(), path: path.clone() };
             Ok(self.cgroups.iter().map(cgroup).collect())
-        }
-
-        fn cgroup_mounts(&self) -> Result<Vec<CgroupMount>, Fault> {
-            let mount = |root: &String| CgroupMount { root: root.clone(), fs_type: "cgroup2".to_owned() };
-            Ok(self.mounts.iter().map(mount).collect())
         }
 
         fn job_object_names(&self) -> Result<Vec<String>, Fault> {
@@ -190,9 +172,8 @@ mod tests {
         }
     }
 
-    fn machine(cgroups: &[&str], mounts: &[&str]) -> Recorded {
-        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-        Recorded { cgroups: owned(cgroups), mounts: owned(mounts), ..Recorded::default() }
+    fn machine(cgroups: &[&str]) -> Recorded {
+        Recorded { cgroups: cgroups.iter().map(|&path| path.to_owned()).collect(), ..Recorded::default() }
     }
 
     fn settings(capabilities: Capabilities, matchers: &[&str]) -> Settings {
@@ -209,17 +190,17 @@ mod tests {
     }
 
     #[test]
-    fn cgroups_come_before_mounts() {
+    fn only_cgroup_paths_claim_a_container() {
         let docker = format!("/docker/{ID}");
         let other = format!("/docker/{OTHER}");
         let settings = settings(linux(), &[]);
         let asked = vec!["image_id:Engine::Docker".to_owned()];
-        assert_eq!(attest(&machine(&[&docker], &[&other]), &settings).unwrap(), asked);
-        assert_eq!(attest(&machine(&["/"], &["/", &docker]), &settings).unwrap(), asked);
-        assert_eq!(attest(&machine(&["/"], &["/"]), &settings).unwrap(), Vec::<String>::new());
-        assert_eq!(attest(&machine(&[&other], &[&docker]), &settings).unwrap(), Vec::<String>::new());
+        assert_eq!(attest(&machine(&[&docker]), &settings).unwrap(), asked);
+        assert_eq!(attest(&machine(&["/", &docker]), &settings).unwrap(), asked);
+        assert_eq!(attest(&machine(&["/"]), &settings).unwrap(), Vec::<String>::new());
+        assert_eq!(attest(&machine(&[&other]), &settings).unwrap(), Vec::<String>::new());
         assert!(
-            matches!(attest(&machine(&["/"], &[&docker, &other]), &settings), Err(Fault::Workload(text)) if text.contains(OTHER))
+            matches!(attest(&machine(&[&docker, &other]), &settings), Err(Fault::Workload(text)) if text.contains(OTHER))
         );
     }
 
@@ -227,10 +208,10 @@ mod tests {
     fn matchers_replace_the_locator() {
         let settings = settings(linux(), &["/box/<id>"]);
         let (boxed, docker, other) = (format!("/box/{ID}"), format!("/docker/{ID}"), format!("/box/{OTHER}"));
-        assert_eq!(attest(&machine(&["/", &boxed], &[]), &settings).unwrap().len(), 1);
-        assert_eq!(attest(&machine(&[&docker], &[&docker]), &settings).unwrap(), Vec::<String>::new());
-        assert!(matches!(attest(&machine(&[&boxed, &other], &[]), &settings), Err(Fault::Workload(_))));
-        assert!(matches!(attest(&machine(&["/box/"], &[]), &settings), Err(Fault::Policy(_))));
+        assert_eq!(attest(&machine(&["/", &boxed]), &settings).unwrap().len(), 1);
+        assert_eq!(attest(&machine(&[&docker]), &settings).unwrap(), Vec::<String>::new());
+        assert!(matches!(attest(&machine(&[&boxed, &other]), &settings), Err(Fault::Workload(_))));
+        assert!(matches!(attest(&machine(&["/box/"]), &settings), Err(Fault::Policy(_))));
     }
 
     #[test]
@@ -248,7 +229,7 @@ mod tests {
             (format!("/user.slice/user-1x.slice/libpod-{ID}.scope"), "Engine::Podman"),
             (format!("/docker/{ID}"), "Engine::Docker"),
         ] {
-            let machine = Recorded { podman: true, ..machine(&["/", &path], &[]) };
+            let machine = Recorded { podman: true, ..machine(&["/", &path]) };
             assert_eq!(attest(&machine, &settings(all, &[])).unwrap(), vec![format!("image_id:{engine}")], "{path}");
             let configured = usize::from(engine == "Engine::Docker");
             let machine = Recorded { podman: false, ..machine };
@@ -273,7 +254,7 @@ mod tests {
     fn a_verification_that_failed_fails_the_attestation() {
         let docker = format!("/docker/{ID}");
         let settings = settings(linux() | Capabilities::SIGSTORE, &[]);
-        assert!(matches!(attest(&machine(&[&docker], &[]), &settings), Err(Fault::Unverified(_))));
+        assert!(matches!(attest(&machine(&[&docker]), &settings), Err(Fault::Unverified(_))));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use crate::attest::{Machine, attest, validate};
 use docker_attestor::policy::docker::{self, Engine, ProvenContainer};
-use docker_attestor::policy::process::{self, Cgroup, CgroupMount};
+use docker_attestor::policy::process::{self, Cgroup};
 use docker_attestor::policy::sigstore::{self, Verdict};
 use docker_attestor::policy::types::{Diagnostic, Fault, Settings};
 use docker_attestor::policy::{job_objects, log};
@@ -20,10 +20,6 @@ struct Imports;
 impl Machine for Imports {
     fn cgroups(&self) -> Result<Vec<Cgroup>, Fault> {
         process::cgroups()
-    }
-
-    fn cgroup_mounts(&self) -> Result<Vec<CgroupMount>, Fault> {
-        process::cgroup_mounts()
     }
 
     fn job_object_names(&self) -> Result<Vec<String>, Fault> {

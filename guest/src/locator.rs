@@ -1,5 +1,4 @@
-//! The container locator: finds a container id anywhere in a cgroup path or in the root of a cgroup mount, whatever engine
-//! and cgroup driver made it.
+//! The container locator: finds a container id anywhere in a cgroup path, whatever engine and cgroup driver made it.
 
 /// The id that the paths claim: `Ok(None)` if none has one, an error with both if two differ. A path without an id never
 /// conflicts with one that has one.

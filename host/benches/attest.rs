@@ -83,10 +83,6 @@ impl native::Machine for Native {
         Ok(self.cgroups.clone())
     }
 
-    fn cgroup_mounts(&self) -> Result<Vec<wit::process::CgroupMount>, wit::types::Fault> {
-        Ok(Vec::new())
-    }
-
     fn job_object_names(&self) -> Result<Vec<String>, wit::types::Fault> {
         Ok(Vec::new())
     }

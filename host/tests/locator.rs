@@ -83,7 +83,6 @@ fn expected(claim: &Value) -> Result<String, String> {
 fn claimed(explanation: &Explanation) -> Result<String, String> {
     match &explanation.outcome {
         Err(Error::Fault(Fault::Workload(_))) => Err("conflict".to_owned()),
-        Err(Error::Fault(Fault::Malformed(text))) if text.contains("/mountinfo") => Err("mountinfo".to_owned()),
         Err(Error::Fault(Fault::Malformed(text))) if text.contains("/cgroup") => Err("cgroup".to_owned()),
         Err(other) => Err(other.to_string()),
         Ok(_) => Ok(explanation

@@ -411,6 +411,10 @@ impl Workload {
     }
 
     fn cgroups(&mut self) -> (Told, String) {
+        if self.machine.verbose {
+            // Only for the operator who debugs a locator: no policy of ours reads it, and nothing depends on it.
+            let _ = self.read("mountinfo", |process| process.mountinfo());
+        }
         let parsed = self
             .cgroup()
             .and_then(|text| process::parse_cgroup(&text).map(|lines| lines.len()).map(|lines| (text, lines)));

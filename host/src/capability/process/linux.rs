@@ -3,11 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, readlinkat, statat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -21,14 +20,12 @@ const NAMESPACE_DEPTH: usize = 33;
 #[derive(Debug)]
 pub struct Linux {
     proc: OwnedFd,
-    own: Arc<OwnMounts>,
 }
 
 impl Linux {
     /// Opens /proc.
     pub fn new() -> io::Result<Linux> {
-        let proc = openat(CWD, "/proc", directory(), Mode::empty())?;
-        Ok(Linux { own: Arc::new(OwnMounts::open(&proc)?), proc })
+        Ok(Linux { proc: openat(CWD, "/proc", directory(), Mode::empty())? })
     }
 
     fn open_dir(&self, pid: i32) -> io::Result<Option<OwnedFd>> {
@@ -43,61 +40,6 @@ impl Linux {
     }
 }
 
-/// The mounts of our own mount namespace, read again only when they changed. Most processes in no container share them, and
-/// making the text costs the kernel twice what all else costs. Only our own: an open mountinfo keeps its namespace, and so a
-/// container's file systems, alive.
-#[derive(Debug)]
-struct OwnMounts {
-    /// The identities of our mount namespace and of our root directory: the text depends on nothing else.
-    identity: Option<(u64, FileId)>,
-    mountinfo: File,
-    known: Mutex<KnownMounts>,
-}
-
-#[derive(Debug, Default)]
-struct KnownMounts {
-    /// None after a change, until it is read again.
-    text: Option<Vec<u8>>,
-    /// Counts changes: a text that was read before one is not kept after it.
-    changes: u64,
-}
-
-impl OwnMounts {
-    fn open(proc: &OwnedFd) -> io::Result<OwnMounts> {
-        let own = openat(proc, "self", directory(), Mode::empty())?;
-        let mountinfo = openat(&own, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(OwnMounts { identity: mounts_of(&own).ok(), mountinfo: File::from(mountinfo), known: Mutex::default() })
-    }
-
-    fn text(&self) -> io::Result<Vec<u8>> {
-        let mut changed = [PollFd::new(&self.mountinfo, PollFlags::PRI)];
-        // A change of the mounts is exceptional data (proc_pid_mounts(5)), told once.
-        let unchanged = matches!(poll(&mut changed, Some(&Timespec::default())), Ok(0));
-        let changes = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if !unchanged {
-                known.changes += 1;
-                known.text = None;
-            }
-            if let Some(text) = &known.text {
-                return Ok(text.clone());
-            }
-            known.changes
-        };
-        let text = read_file(|free, offset| self.mountinfo.read_at(free, offset))?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.changes == changes {
-            known.text = Some(text.clone());
-        }
-        Ok(text)
-    }
-}
-
-/// The mount namespace and the root directory of a process.
-fn mounts_of(dir: &OwnedFd) -> io::Result<(u64, FileId)> {
-    Ok((namespace_inode(dir, "ns/mnt")?, file_id(dir, "root")?))
-}
-
 /// The inode in the text of a namespace's link, `pid:[4026531836]` (namespaces(7)): half the cost of following it.
 fn namespace_inode(dir: &OwnedFd, link: &str) -> io::Result<u64> {
     let text = readlinkat(dir, link, Vec::new()).map_err(gone)?;
@@ -106,18 +48,10 @@ fn namespace_inode(dir: &OwnedFd, link: &str) -> io::Result<u64> {
     inode.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{link} is no link to a namespace")))
 }
 
-/// Device and inode of what a link of /proc/PID leads to.
-type FileId = (u64, u64);
-
-fn file_id(dir: &OwnedFd, link: &str) -> io::Result<FileId> {
-    let stat = statat(dir, link, AtFlags::empty()).map_err(gone)?;
-    Ok((stat.st_dev, stat.st_ino))
-}
-
 impl Processes for Linux {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
-        Ok(Some(Arc::new(LinuxProcess { dir, pidfd: None, own: Arc::clone(&self.own) })))
+        Ok(Some(Arc::new(LinuxProcess { dir, pidfd: None })))
     }
 
     fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
@@ -131,7 +65,7 @@ impl Processes for Linux {
             Err(error) => return Err(error.into()),
         };
         let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
-        Ok(Some(Arc::new(LinuxProcess { dir, pidfd, own: Arc::clone(&self.own) })))
+        Ok(Some(Arc::new(LinuxProcess { dir, pidfd })))
     }
 
     fn now(&self) -> u64 {
@@ -149,7 +83,6 @@ struct LinuxProcess {
     dir: OwnedFd,
     /// Of processes that are kept.
     pidfd: Option<OwnedFd>,
-    own: Arc<OwnMounts>,
 }
 
 impl Process for LinuxProcess {
@@ -170,10 +103,7 @@ impl Process for LinuxProcess {
     }
 
     fn mountinfo(&self) -> io::Result<Vec<u8>> {
-        match mounts_of(&self.dir) {
-            Ok(mounts) if Some(mounts) == self.own.identity => self.own.text(),
-            _ => read(&self.dir, "mountinfo"),
-        }
+        read(&self.dir, "mountinfo")
     }
 
     fn stat(&self) -> io::Result<Stat> {
@@ -283,14 +213,14 @@ fn gone(error: Errno) -> io::Error {
 /// Reads a file below `dir`, up to [`limits::PROC_FILE`].
 fn read(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let mut file = open(dir, name)?;
-    read_file(|free, _| file.read(free))
+    read_file(|free| file.read(free))
 }
 
 /// Reads a file that the kernel makes as one whole (single_open in its sources): a read that leaves room is the last.
 fn read_whole(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let mut file = open(dir, name)?;
     let mut full = true;
-    read_file(|free, _| {
+    read_file(|free| {
         if !full {
             return Ok(0);
         }
@@ -304,12 +234,12 @@ fn open(dir: &OwnedFd, name: &str) -> io::Result<File> {
     Ok(openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)?.into())
 }
 
-fn read_file(mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>) -> io::Result<Vec<u8>> {
+fn read_file(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<Vec<u8>> {
     // One call for nearly every file: what does not fill a page is whole, or ends with an empty read.
     let mut text = vec![0; 4 << 10];
     let mut length = 0;
     while let Some(free) = text.get_mut(length..) {
-        match read(free, length as u64) {
+        match read(free) {
             Ok(0) => break,
             Ok(more) => length += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -434,19 +364,13 @@ mod tests {
     fn a_file_over_the_limit_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), vec![b'x'; limits::PROC_FILE]).unwrap();
-        let read = || read_file(|free, offset| file.as_file().read_at(free, offset));
+        let read = || {
+            let mut file = file.reopen().unwrap();
+            read_file(|free| file.read(free))
+        };
         assert_eq!(read().unwrap().len(), limits::PROC_FILE);
         std::fs::write(file.path(), vec![b'x'; limits::PROC_FILE + 1]).unwrap();
         assert_eq!(read().unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-    }
-
-    #[test]
-    fn our_own_mounts_are_what_proc_says() {
-        let linux = Linux::new().unwrap();
-        let own = linux.open(std::process::id() as i32).unwrap().unwrap();
-        for _ in 0..2 {
-            assert_eq!(own.mountinfo().unwrap(), std::fs::read("/proc/self/mountinfo").unwrap());
-        }
     }
 
     #[test]
