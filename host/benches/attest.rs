@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Container, Containers, Engine, Fetched, Finding, Inspected, Inspecting};
+use docker_attestor::capability::docker::proof::{ContainerId, Init, ProofContext, Proven};
+use docker_attestor::capability::docker::{
+    Container, Containers, Engine, Finding, Inspected, Inspecting, Lookup, Peer, RunningContainer,
+};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
 use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
@@ -20,6 +22,7 @@ use docker_attestor::capability::{Import, Machine, Warnings, Workload};
 use docker_attestor::config;
 use docker_attestor::engine::Sandbox;
 use docker_attestor::engine::component::Description;
+use docker_attestor::lanes::Claimant;
 use docker_attestor::telemetry::metrics::Metrics;
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;
@@ -44,15 +47,24 @@ fn recorded() -> Recorded {
         nspid: nspid.to_vec(),
         ..RecordedProcess::default()
     };
-    Recorded { processes: BTreeMap::from([(100, process([100, 1])), (101, process([101, 7]))]), now: 2 }
+    Recorded {
+        processes: BTreeMap::from([(100, process([100, 1])), (101, process([101, 7]))]),
+        now: 2,
+        ..Recorded::default()
+    }
 }
 
 struct OneContainer;
 
 impl Engine for OneContainer {
     fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
-        let inspected =
-            Inspected { container: container(id.as_str()), pid: 100, pid_mode: String::new(), engine_uid: 0 };
+        let inspected = Inspected {
+            container: container(id.as_str()),
+            pid: 100,
+            pid_mode: String::new(),
+            cgroup_parent: String::new(),
+            engine: Peer::default(),
+        };
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 
@@ -125,23 +137,40 @@ fn logic(criterion: &mut Criterion) {
     });
 }
 
+/// The container, as it is cached.
+async fn running() -> Arc<RunningContainer> {
+    let containers = Containers::new(Box::new(OneContainer), Arc::new(recorded()), ProofContext::ALL);
+    match containers.fetch(&ContainerId::new(ID).unwrap(), Claimant::Attestor).await {
+        Ok(Lookup::Running(container)) => container,
+        _ => panic!("the container does not run"),
+    }
+}
+
+/// The container, proven to be that of process 101.
+async fn proven() -> Proven {
+    let process = recorded().open(101).unwrap().unwrap();
+    running().await.prove(&*process, &process.cgroup().unwrap()).unwrap().unwrap()
+}
+
 fn proof(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let processes = Arc::new(recorded());
-    let containers = Containers::new(Box::new(OneContainer), processes.clone(), true);
-    let fetched = runtime.block_on(containers.fetch(&ContainerId::new(ID).unwrap(), 0)).unwrap();
-    let Fetched::Answer(answer) = fetched else { panic!("no answer") };
+    let (processes, id) = (Arc::new(recorded()), ContainerId::new(ID).unwrap());
+    let container = runtime.block_on(running());
     let process = processes.open(101).unwrap().unwrap();
     let text = process.cgroup().unwrap();
     criterion.bench_function("proof: 10 hierarchies", |bencher| {
-        bencher.iter(|| answer.prove(&*process, black_box(&text)).is_ok());
+        bencher.iter(|| container.prove(&*process, black_box(&text)).is_ok());
+    });
+    let inspected = runtime.block_on(OneContainer.inspect(&id)).unwrap().unwrap();
+    criterion.bench_function("init of a container not seen before: 10 hierarchies", |bencher| {
+        bencher.iter(|| Init::find(&*processes, &id, black_box(&inspected), 2, ProofContext::ALL).unwrap().is_some());
     });
 }
 
 fn sandbox(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let processes = Arc::new(recorded());
-    let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), true));
+    let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), ProofContext::ALL));
     let machine = Arc::new(Machine {
         processes,
         docker,
@@ -234,7 +263,7 @@ fn sandbox(criterion: &mut Criterion) {
     group.finish();
 
     let attestor = Attestor::of(Arc::new(recorded()), Metrics::disabled()).unwrap();
-    let containers = Containers::new(Box::new(OneContainer), Arc::new(recorded()), true);
+    let containers = Containers::new(Box::new(OneContainer), Arc::new(recorded()), ProofContext::ALL);
     runtime.block_on(attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers)).unwrap();
     runtime.block_on(attestor.attest(101)).unwrap();
     criterion.bench_function("an answer that is used again, on a recorded machine", |bencher| {
@@ -254,16 +283,17 @@ fn extension(criterion: &mut Criterion) {
     let sandbox = Sandbox::new().unwrap();
     let compiled = runtime.block_on(sandbox.compile(Arc::clone(&bytes))).unwrap();
     let extension = sandbox.extension(&compiled, Description::of(&bytes).unwrap(), &configured).unwrap();
+    let proven = runtime.block_on(proven());
     let mut container = container(ID);
     container.labels.push(("com.docker.compose.project".to_owned(), "shop".to_owned()));
     let granted = extension.granted(&container, None);
-    let derived = runtime.block_on(sandbox.derive(&extension, &container, &granted)).unwrap();
+    let derived = runtime.block_on(sandbox.derive(&extension, &proven, &granted, || Claimant::Attestor)).unwrap();
     assert_eq!(derived, ["compose:project:shop"]);
     criterion.bench_function("an extension, in a fresh sandbox", |bencher| {
         bencher.iter(|| {
             runtime.block_on(async {
                 let granted = extension.granted(&container, None);
-                sandbox.derive(&extension, black_box(&container), &granted).await.unwrap().len()
+                sandbox.derive(&extension, black_box(&proven), &granted, || Claimant::Attestor).await.unwrap().len()
             })
         });
     });

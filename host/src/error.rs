@@ -4,6 +4,7 @@ use tonic::Code;
 
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::engine::load::LoadError;
+use crate::lanes::Full;
 
 /// Why an attestation, or a configuration, failed. `Display` is the text of the gRPC status: it reaches the agent's
 /// log, so it holds no secret.
@@ -57,8 +58,8 @@ pub enum Error {
         reason: String,
     },
     /// Too many calls at once.
-    #[error("over capacity: {0} attestations are waiting for a sandbox")]
-    Exhausted(usize),
+    #[error("over capacity: {0} for a sandbox")]
+    Exhausted(#[from] Full),
     /// The attestation took longer than it may.
     #[error("the attestation took longer than {0} s")]
     Deadline(u64),

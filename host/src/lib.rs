@@ -8,6 +8,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod file;
+pub mod lanes;
 pub mod limits;
 pub mod plugin;
 pub mod scenario;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::lanes::Bounds;
+
 /// A whole attestation. The agent sets no deadline of its own and waits for all attestors.
 pub const ATTESTATION: Duration = Duration::from_secs(10);
 
@@ -20,25 +22,29 @@ pub const ENGINE_BACKOFF: Duration = Duration::from_millis(100);
 pub const ENGINE_REPLY: usize = 8 << 20;
 /// Calls that one engine is asked at the same time; the rest wait outside the sandbox.
 pub const ENGINE_CALLS: usize = 16;
-/// Attestations that wait for one engine at the same time: a hung engine must not fill the whole queue.
-pub const ENGINE_WAITERS: usize = 512;
+/// Attestations that wait for one engine at the same time. A container that storms with made-up ids fills its own lane.
+pub const ENGINE_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
 /// Containers that one policy call may ask for: a good policy asks for one.
 pub const CONTAINERS_ASKED: usize = 8;
-/// How long an answer is kept although its init process lives: a safety net, nothing of it changes while init lives.
-pub const CONTAINER_TTL: Duration = Duration::from_secs(600);
+/// How often the engine is asked again for a cached container that is used: an engine that lost track of an init process may
+/// have described another one, whose claims never fail.
+pub const CONTAINER_REASK: Duration = Duration::from_secs(60);
+/// Calls at the same time that ask again. One, since each failed claim of somebody's process may cause one.
+pub const REASKS: usize = 1;
+/// Attestations that wait for such a call; for the next the cached answer decides.
+pub const REASK_WAITERS: Bounds = Bounds { lane: 16, total: 128 };
 /// How often answers whose init process is gone are dropped, with the descriptors that they hold.
 pub const CONTAINER_SWEEP: Duration = Duration::from_secs(5);
 /// How long an id that the engine did not know is not asked for again: an engine knows a container before its cgroup is made.
 pub const UNKNOWN_TTL: Duration = Duration::from_secs(5);
-/// Unknown ids that are remembered.
-pub const UNKNOWN_KEPT: usize = 4_096;
-/// Calls of the engine at the same time for users whose last claim it did not know: a storm of made-up ids has these, everybody
-/// else has the rest.
-pub const STRANGER_CALLS: usize = 1;
-/// How long a user stays one of those.
-pub const STRANGER_TTL: Duration = Duration::from_secs(10);
-/// Containers whose answer is kept. Each holds two file descriptors.
-pub const CONTAINERS_KEPT: usize = 1_024;
+/// Unknown ids that are cached, and claimants of them; in a full table the oldest goes.
+pub const UNKNOWN_CACHED: usize = 4_096;
+/// How long a claimant whose claim the engine did not know has one call of the engine at a time.
+pub const THROTTLED_TTL: Duration = Duration::from_secs(10);
+/// Containers that are cached. Each holds two file descriptors.
+pub const CONTAINERS_CACHED: usize = 1_024;
+/// Bytes of all of them. One has [`SELECTORS_TOTAL`] of labels and env values at most, usually some 5 KiB.
+pub const CONTAINERS_CACHED_BYTES: usize = 64 << 20;
 
 /// CPU of one policy call in units of wasmtime's fuel (about one a wasm instruction): about 100 ms.
 pub const FUEL: u64 = 200_000_000;
@@ -109,15 +115,15 @@ pub const EXTENSION_SELECTORS: usize = 64;
 pub const EXTENSION_SELECTOR: usize = 1 << 10;
 /// Sandboxes that exist at the same time.
 pub const SANDBOXES: u32 = 64;
-/// Calls that wait for a sandbox; the next is refused.
-pub const SANDBOX_WAITERS: usize = 1_024;
+/// Calls that wait for a sandbox.
+pub const SANDBOX_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
 
 /// Answers of one policy that are kept to be used again.
 pub const ANSWERS: usize = 1_024;
 /// Bytes of the selectors of one kept answer.
 pub const ANSWER_KEPT: usize = 256 << 10;
-/// Bytes of the selectors of all kept answers.
-pub const ANSWERS_TOTAL: usize = 4 << 20;
+/// Bytes of all kept answers, with what the policy was told for them.
+pub const ANSWERS_TOTAL: usize = 16 << 20;
 
 /// Selectors of one answer.
 pub const SELECTORS: usize = 4_096;

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::attestor::{Attestor, Error, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::capability::docker::proof::ContainerId;
-use crate::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
+use crate::capability::docker::proof::{ContainerId, ProofContext};
+use crate::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
+use crate::capability::process::Process;
 use crate::capability::process::recorded::{Recorded, RecordedProcess};
 use crate::capability::{Machine, Warnings, Workload};
 use crate::config::Configuration;
@@ -30,6 +31,9 @@ pub struct Scenario {
     pub pid: i32,
     /// The processes, by pid.
     pub processes: BTreeMap<i32, RecordedProcess>,
+    /// Lines of the attestor's own /proc/self/cgroup.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub own_cgroup: Vec<String>,
     /// When the engine is asked, in clock ticks since boot; after everything, if it is not said.
     #[serde(default = "after_everything", skip_serializing_if = "is_after_everything")]
     pub now: u64,
@@ -64,9 +68,15 @@ pub struct Recording {
     /// `HostConfig.PidMode`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pid_mode: String,
+    /// `HostConfig.CgroupParent`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cgroup_parent: String,
     /// The uid of the engine's process.
     #[serde(default, skip_serializing_if = "is_default")]
     pub engine_uid: u32,
+    /// Lines of the /proc/PID/cgroup of the engine's process; none where it is not known.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub engine_cgroup: Vec<String>,
     /// `Config.Labels`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub labels: BTreeMap<String, String>,
@@ -93,12 +103,15 @@ pub struct Recording {
 impl Recording {
     /// What an engine answered.
     pub fn of(inspected: &Inspected) -> Recording {
-        let Inspected { container, pid, pid_mode, engine_uid } = inspected;
+        let Inspected { container, pid, pid_mode, cgroup_parent, engine } = inspected;
+        let engine_cgroup = engine.process.as_ref().and_then(|process| process.cgroup().ok()).unwrap_or_default();
         Recording {
             id: None,
             pid: *pid,
             pid_mode: pid_mode.clone(),
-            engine_uid: *engine_uid,
+            cgroup_parent: cgroup_parent.clone(),
+            engine_uid: engine.uid,
+            engine_cgroup: String::from_utf8_lossy(&engine_cgroup).lines().map(str::to_owned).collect(),
             labels: container.labels.iter().cloned().collect(),
             env: container.env.clone(),
             image: container.image.clone(),
@@ -107,6 +120,15 @@ impl Recording {
             image_manifest_digest: container.image_manifest_digest.clone(),
             unavailable: false,
         }
+    }
+}
+
+impl Recording {
+    fn engine(&self) -> Peer {
+        let process = || -> Arc<dyn Process> {
+            Arc::new(RecordedProcess { cgroup: self.engine_cgroup.clone(), ..RecordedProcess::default() })
+        };
+        Peer { uid: self.engine_uid, process: (!self.engine_cgroup.is_empty()).then(process) }
     }
 }
 
@@ -155,7 +177,7 @@ impl Scenario {
     pub fn workload(&self) -> Workload {
         let processes = Arc::new(self.recorded_processes());
         let machine = Machine {
-            docker: Arc::new(self.containers(processes.clone())),
+            docker: Arc::new(self.containers(processes.clone(), false)),
             processes,
             sigstore: None,
             verbose: false,
@@ -166,11 +188,13 @@ impl Scenario {
     }
 
     fn recorded_processes(&self) -> Recorded {
-        Recorded { processes: self.processes.clone(), now: self.now }
+        Recorded { processes: self.processes.clone(), now: self.now, own_cgroup: self.own_cgroup.clone() }
     }
 
-    fn containers(&self, processes: Arc<Recorded>) -> Containers {
-        Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, true)
+    /// `declared`: `engine_shares_pid_namespace`.
+    fn containers(&self, processes: Arc<Recorded>, declared: bool) -> Containers {
+        let context = ProofContext { declared, ..ProofContext::ALL };
+        Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, context)
     }
 
     /// What its own configuration means.
@@ -193,7 +217,8 @@ impl Scenario {
     pub async fn run_beside(&self, attestor: &Attestor, configuration: Configuration) -> Result<Explanation, Error> {
         let processes = Arc::new(self.recorded_processes());
         let attestor = attestor.beside(processes.clone());
-        attestor.configure_with(configuration, self.containers(processes)).await?;
+        let containers = self.containers(processes, configuration.engine_shares_pid_namespace);
+        attestor.configure_with(configuration, containers).await?;
         attestor.explain(self.pid).await
     }
 }
@@ -248,7 +273,8 @@ impl Engine for RecordedEngine {
                 },
                 pid: recording.pid,
                 pid_mode: recording.pid_mode.clone(),
-                engine_uid: recording.engine_uid,
+                cgroup_parent: recording.cgroup_parent.clone(),
+                engine: recording.engine(),
             })),
         };
         Box::pin(std::future::ready(answer))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use docker_attestor::attestor::{Attestor, Explanation};
 use docker_attestor::bindings::docker_attestor::policy::types::Fault;
 use docker_attestor::capability::Import;
-use docker_attestor::capability::docker::proof::ContainerId;
+use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
 use docker_attestor::capability::docker::{Containers, Engine, Finding, Inspecting};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::config;
@@ -42,9 +42,9 @@ async fn claims_agree_with_the_recorded_answers() {
     let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
     assert!(!cases.is_empty(), "the folder holds no processes");
     let processes: BTreeMap<i32, RecordedProcess> = (1..).zip(cases.iter().map(process)).collect();
-    let processes = Arc::new(Recorded { processes, now: 1 });
+    let processes = Arc::new(Recorded { processes, now: 1, ..Recorded::default() });
     let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
-    let containers = Containers::new(Box::new(Empty), processes, true);
+    let containers = Containers::new(Box::new(Empty), processes, ProofContext::ALL);
     attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
 
     let mut failed = 0;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
+use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
+use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
 use docker_attestor::capability::process::{Credentials, PidNamespace, Process, Processes, Stat};
 use docker_attestor::config;
 use docker_attestor::telemetry::metrics::Metrics;
@@ -53,6 +53,10 @@ impl Processes for Machine {
     fn now(&self) -> u64 {
         self.0.lock().unwrap().clock
     }
+
+    fn own_cgroup(&self) -> io::Result<Vec<u8>> {
+        Ok(b"0::/agent".to_vec())
+    }
 }
 
 /// A handle on one process: it does not become another's.
@@ -93,8 +97,8 @@ impl Process for Opened {
         Ok(None)
     }
 
-    fn owner(&self) -> io::Result<u32> {
-        Ok(0)
+    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>> {
+        Ok(self.0.namespaces.iter().nth_back(1).map(|&inode| PidNamespace { inode }))
     }
 
     fn credentials(&self) -> io::Result<Credentials> {
@@ -122,7 +126,8 @@ impl Engine for Machine {
             },
             pid: running.map_or(0, |running| running.init),
             pid_mode: String::new(),
-            engine_uid: 0,
+            cgroup_parent: String::new(),
+            engine: Peer::default(),
         });
         Box::pin(std::future::ready(Ok(inspected)))
     }
@@ -237,7 +242,7 @@ async fn attestor(machine: &Machine) -> Attestor {
 
 /// A new configuration, with nothing kept and nothing to use again.
 async fn configure(attestor: &Attestor, machine: &Machine) {
-    let containers = Containers::new(Box::new(machine.clone()), Arc::new(machine.clone()), true);
+    let containers = Containers::new(Box::new(machine.clone()), Arc::new(machine.clone()), ProofContext::ALL);
     attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
 }
 

@@ -14,14 +14,15 @@ pub use self::replace::Reloaded;
 use self::replace::{Acted, Snapshot};
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Severity};
 use crate::capability::docker::proof::Proven;
-use crate::capability::process::Processes;
 use crate::capability::process::linux::Linux;
+use crate::capability::process::{Process, Processes};
 use crate::capability::{Asked, Import, Told, Workload};
 use crate::config::OnFailure;
 use crate::engine::extension::{Credentials, Extension};
 use crate::engine::load::Loader;
 use crate::engine::{self, Policy, Sandbox};
 pub use crate::error::Error;
+use crate::lanes::Claimant;
 use crate::limits;
 use crate::status::{History, Status};
 use crate::telemetry::metrics::Metrics;
@@ -227,14 +228,17 @@ impl Attestor {
             }
         }
         let Some(container) = workload.only_container().cloned() else { return Ok((selectors, true)) };
+        let process = workload.open_process();
         let mut outcomes = match extensions.as_slice() {
-            [one] => vec![(0, derive(&self.sandbox, one, &container, credentials).await)],
+            [one] => vec![(0, derive(&self.sandbox, one, &container, credentials, process).await)],
             several => {
                 let mut running = JoinSet::new();
                 for (number, extension) in several.iter().enumerate() {
-                    let (sandbox, extension, container) =
-                        (Arc::clone(&self.sandbox), Arc::clone(extension), container.clone());
-                    running.spawn(async move { (number, derive(&sandbox, &extension, &container, credentials).await) });
+                    let (sandbox, extension) = (Arc::clone(&self.sandbox), Arc::clone(extension));
+                    let (container, process) = (container.clone(), process.clone());
+                    running.spawn(async move {
+                        (number, derive(&sandbox, &extension, &container, credentials, process).await)
+                    });
                 }
                 running.join_all().await
             }
@@ -292,15 +296,17 @@ impl Attestor {
 
 type Timed = (Result<Vec<String>, Error>, Duration);
 
-/// One extension's selectors for a container, and how long they took.
+/// One extension's selectors for a process in a container, and how long they took.
 async fn derive(
     sandbox: &Sandbox,
     extension: &Extension,
     container: &Proven,
     credentials: Option<Credentials>,
+    process: Option<Arc<dyn Process>>,
 ) -> Timed {
     let started = Instant::now();
     let granted = extension.granted(container.container(), credentials);
-    let outcome = sandbox.derive(extension, container.container(), &granted).await;
+    let claimant = || process.as_deref().map_or(Claimant::Attestor, Claimant::of);
+    let outcome = sandbox.derive(extension, container, &granted, claimant).await;
     (outcome, started.elapsed())
 }

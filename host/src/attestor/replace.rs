@@ -10,6 +10,7 @@ use super::Attestor;
 use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings};
 use crate::capability::docker::Containers;
 use crate::capability::docker::client::Client;
+use crate::capability::docker::proof::ProofContext;
 use crate::capability::process::linux;
 use crate::capability::sigstore::Sigstore;
 use crate::capability::{Machine, Warnings};
@@ -79,7 +80,7 @@ impl Attestor {
             Some(current) if same_engine(&current.configuration, &configuration) => Arc::clone(&current.machine.docker),
             _ => {
                 let docker = self.engine(&configuration);
-                tokio::spawn(Containers::sweep(Arc::downgrade(&docker)));
+                tokio::spawn(Containers::maintain(Arc::downgrade(&docker)));
                 docker
             }
         };
@@ -474,7 +475,8 @@ impl Attestor {
             configuration.engine_shares_pid_namespace,
             self.metrics.clone(),
         );
-        Arc::new(Containers::new(Box::new(client), Arc::clone(&self.processes), linux::may_read_namespaces()))
+        let context = ProofContext::of_process(configuration.engine_shares_pid_namespace);
+        Arc::new(Containers::new(Box::new(client), Arc::clone(&self.processes), context))
     }
 }
 

@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::docker::proof::{ContainerId, Proven};
-use self::docker::{Container, Containers, Fetched};
+use self::docker::proof::{ContainerId, NotProven, Proven};
+use self::docker::{Container, Containers, Lookup, RunningContainer};
 use self::process::{Credentials, Process, Processes};
 use self::sigstore::{Image, Judged, Sigstore};
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::process::CgroupMount;
 use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::lanes::Claimant;
 use crate::limits;
 
 /// The capabilities of one configuration.
@@ -130,6 +131,20 @@ impl Hash for Told {
 }
 
 impl Told {
+    /// Bytes of memory that keeping this takes, near enough.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Told::Cgroups(Ok(text)) => text.len(),
+            Told::CgroupMounts(Ok(mounts)) => {
+                mounts.iter().map(|mount| size_of::<CgroupMount>() + mount.root.len() + mount.fs_type.len()).sum()
+            }
+            Told::JobObjectNames(Ok(names)) => names.iter().map(|name| size_of::<String>() + name.len()).sum(),
+            Told::Container(Ok(Some(proven))) => docker::bytes(proven.container()),
+            // Verdicts are shared with those that are cached, and have 500 signatures at most.
+            _ => 0,
+        }
+    }
+
     /// The error, if the policy was told one.
     pub fn err(&self) -> Option<&Fault> {
         match self {
@@ -194,6 +209,8 @@ pub struct Workload {
     /// /proc/PID/cgroup, read once: what the policy claims from is what the proof holds against.
     cgroup: Option<Result<Arc<[u8]>, Fault>>,
     asked: Vec<Asked>,
+    /// The cached container that a claim could not be proven against: the engine is asked again before that is the answer.
+    doubtful: Option<Arc<RunningContainer>>,
     started: tokio::time::Instant,
 }
 
@@ -201,7 +218,7 @@ impl Workload {
     /// The workload with this pid.
     pub fn new(machine: Arc<Machine>, pid: i32) -> Workload {
         let started = tokio::time::Instant::now();
-        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new(), started }
+        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new(), doubtful: None, started }
     }
 
     /// The names of the configured extensions.
@@ -277,8 +294,8 @@ impl Workload {
             }
             Import::Container(Engine::Docker, claim) => match self.claim(claim) {
                 Ok(id) => {
-                    let known = self.machine.docker.known(&id)?;
-                    self.prove(known, "the engine's answer was kept")
+                    let cached = self.machine.docker.cached(&id)?;
+                    self.decide(cached, "the engine's answer was kept", true)?
                 }
                 Err(told) => told,
             },
@@ -288,7 +305,7 @@ impl Workload {
             }
             Import::Verify => match self.image() {
                 Ok(image) => {
-                    let repo_digests = self.machine.docker.known_repo_digests(&image.id)?;
+                    let repo_digests = self.machine.docker.cached_repo_digests(&image.id)?;
                     let (told, note) = image.sigstore.known(image.places(&repo_digests))?;
                     (Told::Verify(told), note)
                 }
@@ -305,8 +322,11 @@ impl Workload {
         let started = Instant::now();
         let (told, note) = match &import {
             Import::Container(Engine::Docker, claim) => match self.claim(claim) {
-                Ok(id) => match Arc::clone(&self.machine).docker.fetch(&id, self.owner()).await {
-                    Ok(fetched) => self.prove(fetched, "the engine was asked"),
+                Ok(id) => match self.look_up(&id).await {
+                    Ok((lookup, source)) => match self.decide(lookup, source, false) {
+                        Some(decided) => decided,
+                        None => return,
+                    },
                     Err(fault) => {
                         let note = crate::error::fault_text(&fault).to_owned();
                         (Told::Container(Err(fault)), note)
@@ -315,7 +335,7 @@ impl Workload {
                 Err(told) => told,
             },
             Import::Verify => match self.image() {
-                Ok(image) => match Arc::clone(&self.machine).docker.repo_digests(&image.id).await {
+                Ok(image) => match Arc::clone(&self.machine).docker.repo_digests(&image.id, self.claimant()).await {
                     Ok(repo_digests) => {
                         let until = self.started + limits::VERIFY_WAIT;
                         let (told, note) = image.sigstore.verify(image.places(&repo_digests), until).await;
@@ -393,11 +413,16 @@ impl Workload {
         Ok(text)
     }
 
-    /// The uid that storms of claims are counted for.
-    fn owner(&mut self) -> u32 {
+    /// The process, if it was opened.
+    pub fn open_process(&self) -> Option<Arc<dyn Process>> {
+        self.process.clone().flatten()
+    }
+
+    /// In whose lane this process waits.
+    pub fn claimant(&mut self) -> Claimant {
         match self.process() {
-            Ok(Some(process)) => process.owner().unwrap_or(u32::MAX),
-            _ => u32::MAX,
+            Ok(Some(process)) => Claimant::of(&*process),
+            _ => Claimant::User(u32::MAX),
         }
     }
 
@@ -471,36 +496,58 @@ impl Workload {
         })
     }
 
-    fn prove(&mut self, fetched: Fetched, source: &str) -> (Told, String) {
-        let answer = match fetched {
-            Fetched::Answer(answer) => answer,
-            Fetched::Unknown => return (Told::Container(Ok(None)), format!("{source}: it knows no such container")),
-            Fetched::NotRunning => return (Told::Container(Ok(None)), format!("{source}: the container does not run")),
-            Fetched::NotProven(reason) => {
-                let note = reason.to_string();
-                self.warn(&note);
-                return (Told::Container(Ok(None)), format!("{source}: {note}"));
-            }
+    /// Asks the engine: for the first time, or again for a container that a claim could not be proven against.
+    async fn look_up(&mut self, id: &ContainerId) -> Result<(Lookup, &'static str), Fault> {
+        let (machine, claimant) = (Arc::clone(&self.machine), self.claimant());
+        match self.doubtful.take() {
+            None => Ok((machine.docker.fetch(id, claimant).await?, "the engine was asked")),
+            Some(doubtful) => Ok(match machine.docker.reask(&doubtful, claimant).await {
+                Ok(lookup) => (lookup, "the engine was asked again"),
+                Err(_) => (Lookup::Running(doubtful), "the engine's answer was kept: it could not be asked again"),
+            }),
+        }
+    }
+
+    /// What the policy is told of a claim, and the note for `explain`. `None` for a cached container that may be out of date: it is
+    /// older than this attestation, and what failed is how the process relates to the container's init process. The engine is then
+    /// asked again before that is the answer.
+    fn decide(&mut self, lookup: Lookup, source: &str, cached: bool) -> Option<(Told, String)> {
+        let nothing = |note: &str| Some((Told::Container(Ok(None)), format!("{source}: {note}")));
+        let container = match lookup {
+            Lookup::Running(container) => container,
+            Lookup::Unknown => return nothing("it knows no such container"),
+            Lookup::NotRunning => return nothing("the container does not run"),
+            Lookup::NotProven(reason) => return Some(self.not_proven(&reason, source)),
         };
         let proof = match (self.process(), self.cgroup()) {
-            (Ok(Some(process)), Ok(cgroup)) if !cgroup.is_empty() => answer.prove(&*process, &cgroup),
-            (Ok(_), Ok(_)) => return (Told::Container(Ok(None)), format!("process {} is gone", self.pid)),
+            (Ok(Some(process)), Ok(cgroup)) if !cgroup.is_empty() => container.prove(&*process, &cgroup),
+            (Ok(_), Ok(_)) => return Some((Told::Container(Ok(None)), format!("process {} is gone", self.pid))),
             (Err(fault), _) | (_, Err(fault)) => {
                 let note = crate::error::fault_text(&fault).to_owned();
-                return (Told::Container(Err(fault)), note);
+                return Some((Told::Container(Err(fault)), note));
             }
         };
         match proof {
-            Ok(proven) => {
-                let note = format!("{source}; proven against init process {}", answer.init_pid());
-                (Told::Container(Ok(Some(proven))), note)
+            Ok(Ok(proven)) => {
+                let note = format!("{source}; proven against init process {}", container.init_pid());
+                Some((Told::Container(Ok(Some(proven))), note))
             }
-            Err(reason) => {
-                let note = reason.to_string();
-                self.warn(&note);
-                (Told::Container(Ok(None)), format!("{source}: {note}"))
+            Ok(Err(too_large)) => {
+                let text = format!("container {}: {too_large}", container.id());
+                Some((Told::Container(Err(Fault::Malformed(text.clone()))), text))
             }
+            Err(NotProven { clause: 'd' | 'f', .. }) if cached && container.fetched() < self.started.into_std() => {
+                self.doubtful = Some(container);
+                None
+            }
+            Err(reason) => Some(self.not_proven(&reason, source)),
         }
+    }
+
+    fn not_proven(&self, reason: &NotProven, source: &str) -> (Told, String) {
+        let note = reason.to_string();
+        self.warn(&note);
+        (Told::Container(Ok(None)), format!("{source}: {note}"))
     }
 
     fn warn(&self, reason: &str) {

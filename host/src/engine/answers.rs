@@ -31,6 +31,8 @@ struct Answer {
     selectors: Vec<String>,
     /// How many of them are the policy's; the rest are the extensions'.
     of_policy: usize,
+    /// Bytes of all of it.
+    bytes: usize,
 }
 
 impl Answers {
@@ -65,10 +67,11 @@ impl Answers {
     pub fn keep(&self, workload: &Workload, selectors: &[String], of_policy: usize) {
         let asked = workload.asked();
         let Some(first) = asked.first() else { return };
-        let bytes: usize = selectors.iter().map(String::len).sum();
-        if asked.iter().any(|asked| asked.told.err().is_some()) || bytes > limits::ANSWER_KEPT {
+        let in_selectors: usize = selectors.iter().map(String::len).sum();
+        if asked.iter().any(|asked| asked.told.err().is_some()) || in_selectors > limits::ANSWER_KEPT {
             return;
         }
+        let bytes = in_selectors + asked.iter().map(|asked| asked.told.bytes()).sum::<usize>();
         if self.first.get_or_init(|| first.import.clone()) != &first.import {
             return;
         }
@@ -76,6 +79,7 @@ impl Answers {
             asked: asked.iter().map(|asked| (asked.import.clone(), asked.told.clone())).collect(),
             selectors: selectors.to_vec(),
             of_policy,
+            bytes,
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.answers.len() >= limits::ANSWERS || kept.bytes + bytes > limits::ANSWERS_TOTAL {
@@ -84,6 +88,6 @@ impl Answers {
         }
         let replaced = kept.answers.insert(self.hasher.hash_one(&first.told), Arc::new(answer));
         kept.bytes += bytes;
-        kept.bytes -= replaced.map_or(0, |answer| answer.selectors.iter().map(String::len).sum());
+        kept.bytes -= replaced.map_or(0, |answer| answer.bytes);
     }
 }

@@ -11,8 +11,10 @@ use super::{Sandbox, broken, run};
 use crate::bindings::extension::ExtensionPre;
 pub use crate::bindings::extension::exports::docker_attestor::policy::deriver::{Credentials, Image, Workload};
 use crate::capability::docker::Container;
+use crate::capability::docker::proof::Proven;
 use crate::config::{Grants, OnFailure};
 use crate::error::Error;
+use crate::lanes::Claimant;
 use crate::limits;
 
 /// An extension that is compiled, linked and configured.
@@ -99,18 +101,20 @@ impl Sandbox {
         })
     }
 
-    /// Runs an extension for a workload in `container`, of which it knows `granted`. The selectors have its name.
+    /// Runs an extension for a workload in `container`, of which it knows `granted`. The selectors have its name. `claimant` says
+    /// in whose lane the call waits for a sandbox.
     ///
     /// # Errors
     /// It trapped, broke a limit, returned what no selector may be, or an error of its own.
     pub async fn derive(
         &self,
         extension: &Extension,
-        container: &Container,
+        container: &Proven,
         granted: &Workload,
+        claimant: impl FnOnce() -> Claimant,
     ) -> Result<Vec<String>, Error> {
-        let _slot = self.slot().await?;
-        let mut store = self.store(Call::of_extension(extension.name.clone(), container.clone()))?;
+        let _slot = self.slot(claimant).await?;
+        let mut store = self.store(Call::of_extension(extension.name.clone(), container.container().clone()))?;
         let outcome = run(async {
             let instance = extension.pre.instantiate_async(&mut store).await?;
             instance.docker_attestor_policy_deriver().call_derive(&mut store, granted, &extension.settings).await
@@ -122,7 +126,7 @@ impl Sandbox {
                 Err(extension.error(format_args!("its error text is longer than {} bytes", limits::GUEST_TEXT)))
             }
             Ok(Err(text)) => {
-                Err(Error::Refused { name: extension.name.clone(), reason: store.data().without_values(&text) })
+                Err(Error::Refused { name: extension.name.clone(), reason: store.data_mut().without_values(&text) })
             }
             Err(error) => Err(extension.error(broken(&error, &store))),
         }

@@ -12,9 +12,7 @@ mod settings;
 pub mod trial;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-use tokio::sync::Semaphore;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
@@ -25,8 +23,9 @@ use self::settings::Allocation;
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
 use crate::bindings::extension::Extension as ExtensionBindings;
 use crate::bindings::{Policy as Bindings, PolicyPre};
-use crate::capability::{Import, Waiting, Workload};
+use crate::capability::{Import, Workload};
 use crate::error::{Error, fault_text, fault_text_mut};
+use crate::lanes::{Claimant, Lanes, Turn};
 use crate::limits;
 
 // `settings` is a part of the build script too, which has no `limits`.
@@ -47,8 +46,7 @@ pub struct Sandbox {
     engine: Engine,
     policies: Linker<Call>,
     extensions: Linker<Call>,
-    slots: Semaphore,
-    waiting: AtomicUsize,
+    slots: Lanes,
     compiler: Compiler,
 }
 
@@ -81,8 +79,7 @@ impl Sandbox {
             engine,
             policies,
             extensions,
-            slots: Semaphore::new(limits::SANDBOXES as usize),
-            waiting: AtomicUsize::new(0),
+            slots: Lanes::new(limits::SANDBOXES as usize, limits::SANDBOX_WAITERS),
         })
     }
 
@@ -128,7 +125,7 @@ impl Sandbox {
 
     /// Asks the policy what it thinks of the settings.
     pub async fn validate(&self, policy: &Policy, settings: &Settings) -> Result<Vec<Diagnostic>, Error> {
-        let _slot = self.slot().await?;
+        let _slot = self.slot(|| Claimant::Attestor).await?;
         let Instance { mut store, bindings } = self.instance(policy, None).await?;
         let outcome = run(bindings.docker_attestor_policy_attestor().call_validate(&mut store, settings)).await;
         let diagnostics = outcome.map_err(|error| policy.broken(&error, &store))?;
@@ -163,7 +160,7 @@ impl Sandbox {
         settings: &Settings,
         workload: &mut Option<Workload>,
     ) -> Result<Outcome, Error> {
-        let _slot = self.slot().await?;
+        let _slot = self.slot(|| workload.as_mut().map_or(Claimant::Attestor, Workload::claimant)).await?;
         let mut instance = self.instance(policy, workload.take()).await?;
         let outcome = instance.attest(settings).await;
         let open = instance.store.data_mut().open.take();
@@ -186,15 +183,11 @@ impl Sandbox {
         Ok(Instance { store, bindings })
     }
 
-    /// One sandbox, once it is free.
-    async fn slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
-        if let Ok(slot) = self.slots.try_acquire() {
-            return Ok(slot);
-        }
-        let waiting = Waiting::new(&self.waiting);
-        match waiting.before < limits::SANDBOX_WAITERS {
-            true => self.slots.acquire().await.map_err(|_| Error::Exhausted(waiting.before)),
-            false => Err(Error::Exhausted(waiting.before)),
+    /// One sandbox, once it is free. The claimant is only asked for where the call must wait.
+    async fn slot(&self, claimant: impl FnOnce() -> Claimant) -> Result<Turn<'_>, Error> {
+        match self.slots.try_turn() {
+            Some(turn) => Ok(turn),
+            None => Ok(self.slots.enter(claimant())?.turn(false).await),
         }
     }
 

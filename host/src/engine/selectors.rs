@@ -1,6 +1,8 @@
 //! What a policy returned, held to size, shape and truth (decision 11): a selector of a built-in kind must state a fact of
 //! the proven container or of its verified signatures, and no other kind may look like one.
 
+use std::collections::HashSet;
+
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
 use crate::capability::docker::Container;
 use crate::capability::sigstore::Judged;
@@ -67,7 +69,7 @@ pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -
     });
     let mut total = 0;
     let mut facts = container.map(Facts::new);
-    let mut seen = std::collections::HashSet::with_capacity(selectors.len());
+    let mut seen = HashSet::with_capacity(selectors.len());
     for (index, selector) in selectors.iter().enumerate() {
         let index = index + 1;
         total += selector.len();
@@ -95,25 +97,38 @@ pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -
     Ok(())
 }
 
-/// The facts of a container. Policies emit them in the container's order, so the search goes on where the last one ended.
+/// The facts of a container. Policies emit them in the container's order, so each is looked for from where the last one was found.
+/// Where a policy has an order of its own, tables answer.
 struct Facts<'a> {
     container: &'a Container,
     label: usize,
     env: usize,
+    /// `KEY:VALUE`, made when they are needed.
+    labels: Option<HashSet<String>>,
+    envs: Option<HashSet<&'a str>>,
 }
 
 impl<'a> Facts<'a> {
     fn new(container: &'a Container) -> Facts<'a> {
-        Facts { container, label: 0, env: 0 }
+        Facts { container, label: 0, env: 0, labels: None, envs: None }
     }
 
     fn state(&mut self, kind: &str, value: &str) -> bool {
         let container = self.container;
         match kind {
-            "label" => from(&mut self.label, &container.labels, |(key, label)| {
-                value.strip_prefix(key.as_str()).and_then(|rest| rest.strip_prefix(':')) == Some(label)
-            }),
-            "env" => from(&mut self.env, &container.env, |env| env == value),
+            "label" => {
+                let is_value = |(key, label): &(String, String)| {
+                    value.strip_prefix(key.as_str()).and_then(|rest| rest.strip_prefix(':')) == Some(label)
+                };
+                let all = || container.labels.iter().map(|(key, label)| [key, ":", label].concat()).collect();
+                comes_next(&mut self.label, &container.labels, is_value)
+                    || self.labels.get_or_insert_with(all).contains(value)
+            }
+            "env" => {
+                let all = || container.env.iter().map(String::as_str).collect();
+                comes_next(&mut self.env, &container.env, |env| env == value)
+                    || self.envs.get_or_insert_with(all).contains(value)
+            }
             "image_id" => !container.image.is_empty() && container.image == value,
             "image_config_digest" => container.image_id.as_deref() == Some(value),
             "image_manifest_digest" => container.image_manifest_digest.as_deref() == Some(value),
@@ -122,14 +137,12 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Whether any item matches, looked for from `next` on and then from the start.
-fn from<T>(next: &mut usize, items: &[T], matches: impl Fn(&T) -> bool) -> bool {
-    let (before, after) = items.split_at(items.len().min(*next));
-    if let Some(found) = after.iter().position(&matches) {
-        *next += found + 1;
-        return true;
-    }
-    before.iter().any(matches)
+/// Whether an item from `next` on matches. All calls together look at each item once: after a miss none is left.
+fn comes_next<T>(next: &mut usize, items: &[T], matches: impl Fn(&T) -> bool) -> bool {
+    let rest = items.get(*next..).unwrap_or_default();
+    let found = rest.iter().position(matches);
+    *next = found.map_or(items.len(), |found| *next + found + 1);
+    found.is_some()
 }
 
 fn signature_states(verified: &Verified, kind: &str, value: &str) -> bool {

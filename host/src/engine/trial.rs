@@ -9,6 +9,7 @@ use crate::bindings::docker_attestor::policy::types::Settings;
 use crate::capability::docker::proof::Proven;
 use crate::capability::{Import, Machine, Told, Workload};
 use crate::error::Error;
+use crate::lanes::Claimant;
 
 /// A workload that was attested: what the policy was told, and the selectors.
 #[derive(Clone)]
@@ -75,9 +76,8 @@ impl Sandbox {
     /// What is wrong with it.
     pub async fn try_extension(&self, extension: &Extension, recorded: &[Recorded]) -> Result<(), Error> {
         for container in recorded.iter().filter_map(|recorded| proven(&recorded.asked)) {
-            let container = container.container();
-            let granted = extension.granted(container, Some(Credentials { uid: 0, gid: 0 }));
-            match self.derive(extension, container, &granted).await {
+            let granted = extension.granted(container.container(), Some(Credentials { uid: 0, gid: 0 }));
+            match self.derive(extension, container, &granted, || Claimant::Attestor).await {
                 // Selectors, or an error of its own: both are answers.
                 Ok(_) | Err(Error::Refused { .. }) => {}
                 Err(error) => return Err(error),

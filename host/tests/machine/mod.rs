@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
+use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
+use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::config;
 use docker_attestor::engine::compiler;
@@ -47,7 +47,12 @@ impl Engine for KnowsAll {
             image_id: Some(format!("sha256:{name}")),
             image_manifest_digest: None,
         };
-        let inspected = Inspected { container, pid, pid_mode: String::new(), engine_uid: 0 };
+        // The one within ours was put there by whoever started it.
+        let (pid_mode, cgroup_parent) = match id.as_str() {
+            WITHIN => (format!("container:{OURS}"), format!("/docker/{OURS}/docker")),
+            _ => (String::new(), String::new()),
+        };
+        let inspected = Inspected { container, pid, pid_mode, cgroup_parent, engine: Peer::default() };
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 
@@ -81,12 +86,12 @@ pub(crate) fn processes() -> Arc<Recorded> {
         (PID_WITHIN, process(&within, &[PID_WITHIN, 51, 2], &[4, 2, 1])),
         (PID_OF_HOST, process("/user.slice", &[PID_OF_HOST], &[1])),
     ]);
-    Arc::new(Recorded { processes, now: 2 })
+    Arc::new(Recorded { processes, now: 2, ..Recorded::default() })
 }
 
 /// The containers of its engine.
 pub(crate) fn containers() -> Containers {
-    Containers::new(Box::new(KnowsAll), processes(), true)
+    Containers::new(Box::new(KnowsAll), processes(), ProofContext::ALL)
 }
 
 /// An attestor of this machine, configured.

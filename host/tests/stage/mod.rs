@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::ContainerId;
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting};
+use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
+use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::sigstore::{Examination, Identities, Report, Sigstore, verify_blob};
 use docker_attestor::config;
@@ -147,11 +147,14 @@ pub(crate) async fn attestor(plugin_data: &str, repo_digests: Vec<String>, manif
         ..RecordedProcess::default()
     };
     let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
-    let processes = Arc::new(Recorded { processes, now: 2 });
+    let processes = Arc::new(Recorded { processes, now: 2, ..Recorded::default() });
     let engine = OneContainer { repo_digests, manifest };
     let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
     let configuration = config::load(Some("example.org"), plugin_data).unwrap();
-    attestor.configure_with(configuration, Containers::new(Box::new(engine), processes, true)).await.unwrap();
+    attestor
+        .configure_with(configuration, Containers::new(Box::new(engine), processes, ProofContext::ALL))
+        .await
+        .unwrap();
     attestor
 }
 
@@ -170,7 +173,13 @@ impl Engine for OneContainer {
             image_id: Some("sha256:feed".to_owned()),
             image_manifest_digest: self.manifest.clone(),
         };
-        let inspected = Inspected { container, pid: 100, pid_mode: String::new(), engine_uid: 0 };
+        let inspected = Inspected {
+            container,
+            pid: 100,
+            pid_mode: String::new(),
+            cgroup_parent: String::new(),
+            engine: Peer::default(),
+        };
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 

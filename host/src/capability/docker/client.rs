@@ -22,8 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::proof::ContainerId;
-use super::{Container, Engine, Finding, Inspected, Inspecting};
+use super::{Container, Engine, Finding, Inspected, Inspecting, Peer};
 use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::capability::process::linux::Linux;
 use crate::config::{ApiVersion, Endpoint};
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
@@ -124,7 +125,7 @@ impl Client {
     async fn inspect_once(&self, id: &ContainerId) -> Result<Option<Inspected>, Failure> {
         let reply = self.call(|docker| async move { docker.inspect_container(id.as_str(), None).await }).await?;
         reply
-            .map(|reply| inspected(reply, self.transport.engine_uid()))
+            .map(|reply| inspected(reply, self.transport.peer()))
             .transpose()
             .map_err(|what| Failure::Lasting(Fault::Malformed(format!("container engine {}: {what}", self.endpoint))))
     }
@@ -261,10 +262,12 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-fn inspected(reply: ContainerInspectResponse, engine_uid: u32) -> Result<Inspected, &'static str> {
+fn inspected(reply: ContainerInspectResponse, engine: Peer) -> Result<Inspected, &'static str> {
     let config = reply.config.ok_or("its reply has no Config")?;
     let state = reply.state.ok_or("its reply has no State")?;
     let pid = state.pid.unwrap_or(0);
+    let host = reply.host_config.unwrap_or_default();
+    let (pid_mode, cgroup_parent) = (host.pid_mode.unwrap_or_default(), host.cgroup_parent.unwrap_or_default());
     let mut labels: Vec<(String, String)> = config.labels.unwrap_or_default().into_iter().collect();
     labels.sort_unstable();
     Ok(Inspected {
@@ -277,8 +280,9 @@ fn inspected(reply: ContainerInspectResponse, engine_uid: u32) -> Result<Inspect
             image_manifest_digest: reply.image_manifest_descriptor.and_then(|descriptor| descriptor.digest),
         },
         pid: i32::try_from(pid).map_err(|_| "its reply has a State.Pid that is no process id")?,
-        pid_mode: reply.host_config.and_then(|host| host.pid_mode).unwrap_or_default(),
-        engine_uid,
+        pid_mode,
+        cgroup_parent,
+        engine,
     })
 }
 
@@ -294,8 +298,8 @@ struct Transport {
 struct Seen {
     /// The headers of the newest reply.
     engine: Option<EngineVersion>,
-    /// The uid of the newest connection's peer.
-    uid: u32,
+    /// The newest connection's peer.
+    peer: Peer,
 }
 
 /// `Server` and `Api-Version` of a reply: another pair means that the engine was upgraded.
@@ -307,8 +311,8 @@ impl Transport {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).engine.clone()
     }
 
-    fn engine_uid(&self) -> u32 {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).uid
+    fn peer(&self) -> Peer {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).peer.clone()
     }
 
     async fn request(self, request: BollardRequest) -> Result<http::Response<Incoming>, BollardError> {
@@ -367,23 +371,18 @@ impl Connect {
     /// has none; and a process in a namespace below ours has more than one pid.
     async fn unix(&self, path: &Path) -> io::Result<UnixStream> {
         let stream = UnixStream::connect(path).await?;
-        let peer = stream.peer_cred()?;
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).uid = peer.uid();
-        let ours = peer.pid().is_some_and(|pid| pid > 0 && in_our_pid_namespace(pid));
-        match ours || self.shares_pid_namespace {
-            true => Ok(stream),
-            false => Err(io::Error::other(Refusal::OtherPidNamespace)),
+        let credentials = stream.peer_cred()?;
+        let process = match credentials.pid() {
+            Some(pid) if pid > 0 => Linux::new()?.open_peer(&stream, pid).unwrap_or_default(),
+            _ => None,
+        };
+        let ours = process.as_ref().is_some_and(|process| process.namespace_pids().is_ok_and(|pids| pids.len() == 1));
+        if !ours && !self.shares_pid_namespace {
+            return Err(io::Error::other(Refusal::OtherPidNamespace));
         }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).peer = Peer { uid: credentials.uid(), process };
+        Ok(stream)
     }
-}
-
-fn in_our_pid_namespace(pid: i32) -> bool {
-    let namespaces = || -> io::Result<usize> {
-        use crate::capability::process::Processes as _;
-        let process = crate::capability::process::linux::Linux::new()?.open(pid)?;
-        process.map_or(Ok(0), |process| process.namespace_pids().map(|pids| pids.len()))
-    };
-    namespaces().is_ok_and(|depth| depth == 1)
 }
 
 impl tower_service::Service<Uri> for Connect {

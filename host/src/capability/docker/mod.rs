@@ -1,23 +1,25 @@
-//! The container engine: the WIT interface `docker`. Answers are fetched once, kept with the init process they belong to,
-//! and proven afresh for each attestation.
+//! The container engine: the WIT interface `docker`. A container is asked for once, kept with the init process that the
+//! engine's answer belongs to, and proven afresh for each attestation.
 
 pub mod client;
 pub mod proof;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::hash::Hash;
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, OnceCell};
 
-use self::proof::{ContainerId, Init, InitClaim, NotProven, Proven, Rights};
-use super::Waiting;
+use self::proof::{ContainerId, Init, NotProven, ProofContext, Proven};
 use super::process::{Process, Processes};
 pub use crate::bindings::docker_attestor::policy::docker::ProvenContainer as Container;
 use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::lanes::{Claimant, Full, Lanes};
 use crate::limits;
 
 /// A container engine. It is asked about one container or one image, by its whole id.
@@ -36,7 +38,7 @@ pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, Fault>> +
 pub type Inspecting<'a> = Pin<Box<dyn Future<Output = Result<Option<Inspected>, Fault>> + Send + 'a>>;
 
 /// What an engine says of a container. Nothing of it is proven.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Inspected {
     /// The facts, if the container is the workload's.
     pub container: Container,
@@ -44,35 +46,105 @@ pub struct Inspected {
     pub pid: i32,
     /// `HostConfig.PidMode`.
     pub pid_mode: String,
-    /// The uid of the engine's process.
-    pub engine_uid: u32,
+    /// `HostConfig.CgroupParent`.
+    pub cgroup_parent: String,
+    /// The engine's process.
+    pub engine: Peer,
 }
 
-/// An engine's answer, and the init process it belongs to.
-pub struct Answer {
+/// The process at the other end of the engine's socket.
+#[derive(Clone, Default)]
+pub struct Peer {
+    /// Its effective uid.
+    pub uid: u32,
+    /// The process, held by a pidfd; `None` where the kernel shows none of ours: TCP, or a process that ended.
+    pub process: Option<Arc<dyn Process>>,
+}
+
+/// A container that runs, as the engine described it, and the init process that the description belongs to.
+pub struct RunningContainer {
     id: ContainerId,
-    container: Arc<Container>,
+    container: Result<Arc<Container>, TooLarge>,
     init: Init,
-    rights: Rights,
+    context: ProofContext,
+    fetched: Instant,
 }
 
-impl Answer {
+impl RunningContainer {
     /// Proves that the process, whose /proc/PID/cgroup is `cgroup`, is in this container.
-    pub fn prove(&self, process: &dyn Process, cgroup: &[u8]) -> Result<Proven, NotProven> {
-        proof::prove(self, process, cgroup, self.rights)
+    pub fn prove(&self, process: &dyn Process, cgroup: &[u8]) -> Result<Result<Proven, TooLarge>, NotProven> {
+        proof::prove(self, process, cgroup)
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
     }
 
     /// The pid of the container's init process.
     pub fn init_pid(&self) -> i32 {
         self.init.pid()
     }
+
+    /// When the engine was asked.
+    pub fn fetched(&self) -> Instant {
+        self.fetched
+    }
+
+    /// Bytes that it holds.
+    fn bytes(&self) -> usize {
+        self.container.as_ref().map_or(0, |container| bytes(container))
+    }
 }
 
-/// What fetching a container came to.
+/// A container with more labels and env values than the selectors of an answer may be. None of them reaches a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it has {labels} labels and {env} env values of {bytes} bytes in all: an answer may have {} selectors of {} bytes in all; \
+     start it with fewer",
+    limits::SELECTORS,
+    limits::SELECTORS_TOTAL
+)]
+pub struct TooLarge {
+    /// How many labels.
+    pub labels: usize,
+    /// How many env values.
+    pub env: usize,
+    /// Bytes of both.
+    pub bytes: usize,
+}
+
+impl TooLarge {
+    /// Counts what may reach a policy.
+    fn check(container: &Container) -> Result<(), TooLarge> {
+        let Container { labels, env, .. } = container;
+        let of_labels: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let of_env: usize = env.iter().map(String::len).sum();
+        let counted = TooLarge { labels: labels.len(), env: env.len(), bytes: of_labels + of_env };
+        match counted.labels + counted.env > limits::SELECTORS || counted.bytes > limits::SELECTORS_TOTAL {
+            true => Err(counted),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Bytes of memory that the facts of a container take, near enough.
+pub fn bytes(container: &Container) -> usize {
+    let Container { id, labels, env, image, image_id, image_manifest_digest } = container;
+    let text = |text: &String| size_of::<String>() + text.capacity();
+    text(id)
+        + labels.iter().map(|(key, value)| text(key) + text(value)).sum::<usize>()
+        + env.iter().map(text).sum::<usize>()
+        + text(image)
+        + image_id.as_ref().map_or(0, text)
+        + image_manifest_digest.as_ref().map_or(0, text)
+}
+
+/// What is known of a container id.
 #[derive(Clone)]
-pub enum Fetched {
-    /// The answer, kept from now on.
-    Answer(Arc<Answer>),
+pub enum Lookup {
+    /// The container runs.
+    Running(Arc<RunningContainer>),
     /// The engine does not know the container.
     Unknown,
     /// The container does not run.
@@ -85,225 +157,270 @@ pub enum Fetched {
 pub struct Containers {
     engine: Box<dyn Engine>,
     processes: Arc<dyn Processes>,
-    /// Whether we may read other users' namespaces; see [`Rights::namespaces`].
-    namespaces: bool,
-    kept: Mutex<Kept>,
-    /// Fetches in flight: however many ask for a container, the engine is asked once.
-    flights: Mutex<HashMap<ContainerId, Arc<Flight>>>,
+    context: ProofContext,
+    cache: Mutex<Cache>,
+    /// Fetches in flight: the engine is asked once for all processes of a claimant that claim the same container. (Not for all
+    /// claimants: one must never wait in the lane of another.)
+    in_flight: Mutex<HashMap<(ContainerId, Claimant), Arc<InFlight>>>,
     /// The same for the repo digests of images.
-    image_flights: Mutex<HashMap<String, Arc<ImageFlight>>>,
-    calls: Semaphore,
-    stranger_calls: Semaphore,
-    waiting: AtomicUsize,
+    images_in_flight: Mutex<HashMap<String, Arc<ImageInFlight>>>,
+    calls: Lanes,
+    /// Calls that ask again for what is in the cache.
+    reasks: Lanes,
+    /// Told when an answer is used that is due to be asked for again.
+    due: Notify,
 }
 
 /// One fetch, and its outcome for all who wait for it.
-type Flight = OnceCell<Result<Fetched, Fault>>;
-type ImageFlight = OnceCell<Result<Arc<[String]>, Fault>>;
+type InFlight = OnceCell<Result<Lookup, Fault>>;
+type ImageInFlight = OnceCell<Result<Arc<[String]>, Fault>>;
 
 #[derive(Default)]
-struct Kept {
-    answers: HashMap<ContainerId, KeptAnswer>,
-    /// Ids that the engine did not know, and since when.
+struct Cache {
+    running: HashMap<ContainerId, CachedContainer>,
+    /// Bytes that all of them hold.
+    bytes: usize,
+    /// Ids that the engine did not know, and when it said so.
     unknown: HashMap<ContainerId, Instant>,
-    /// Users whose claim the engine did not know, and when that was.
-    strangers: HashMap<u32, Instant>,
+    /// Claimants whose last claim the engine did not know, and when it said so.
+    throttled: HashMap<Claimant, Instant>,
     /// The repo digests of images, and since when. An empty list is never kept.
     images: HashMap<String, (Arc<[String]>, Instant)>,
 }
 
-struct KeptAnswer {
-    answer: Arc<Answer>,
-    fetched: Instant,
-    used: Instant,
+struct CachedContainer {
+    container: Arc<RunningContainer>,
+    /// When the engine was last asked, whatever came of it.
+    asked: Instant,
+    /// Whether it was used since then.
+    used: bool,
 }
 
-impl Kept {
-    /// Drops what is over: answers whose init process is gone hold descriptors.
+impl Cache {
+    /// Drops what is over: containers whose init process is gone hold descriptors.
     fn sweep(&mut self, now: Instant) {
-        self.answers.retain(|_, kept| kept.answer.init.alive());
+        self.running.retain(|_, cached| cached.container.init.alive());
+        self.bytes = self.running.values().map(|cached| cached.container.bytes()).sum();
         self.unknown.retain(|_, since| now.duration_since(*since) < limits::UNKNOWN_TTL);
-        self.strangers.retain(|_, since| now.duration_since(*since) < limits::STRANGER_TTL);
+        self.throttled.retain(|_, since| now.duration_since(*since) < limits::THROTTLED_TTL);
         self.images.retain(|_, (_, since)| now.duration_since(*since) < limits::REPO_DIGESTS_TTL);
     }
 
-    fn keep(&mut self, answer: &Arc<Answer>, now: Instant) {
-        if self.answers.len() >= limits::CONTAINERS_KEPT {
-            self.sweep(now);
+    /// Keeps what the engine said of an id, and drops what it said before. An answer that lives is never evicted for another
+    /// id's: where the cache is full, the new one is asked for each time.
+    fn keep(&mut self, id: &ContainerId, lookup: &Lookup, claimant: Claimant) {
+        let now = Instant::now();
+        match lookup {
+            Lookup::Running(container) => {
+                self.remove(id);
+                let fits = |cache: &Cache| {
+                    cache.running.len() < limits::CONTAINERS_CACHED
+                        && cache.bytes + container.bytes() <= limits::CONTAINERS_CACHED_BYTES
+                };
+                if !fits(self) {
+                    self.sweep(now);
+                }
+                if fits(self) {
+                    self.bytes += container.bytes();
+                    let cached = CachedContainer { container: Arc::clone(container), asked: now, used: false };
+                    self.running.insert(id.clone(), cached);
+                }
+            }
+            Lookup::Unknown => {
+                self.remove(id);
+                insert_bounded(&mut self.unknown, id.clone(), now);
+                if claimant != Claimant::Attestor {
+                    insert_bounded(&mut self.throttled, claimant, now);
+                }
+            }
+            Lookup::NotRunning | Lookup::NotProven(_) => self.remove(id),
         }
-        if self.answers.len() >= limits::CONTAINERS_KEPT {
-            let oldest = self.answers.iter().min_by_key(|(_, kept)| kept.used).map(|(id, _)| id.clone());
-            oldest.and_then(|oldest| self.answers.remove(&oldest));
-        }
-        self.unknown.remove(&answer.id);
-        self.answers.insert(answer.id.clone(), KeptAnswer { answer: Arc::clone(answer), fetched: now, used: now });
     }
+
+    fn remove(&mut self, id: &ContainerId) {
+        if let Some(removed) = self.running.remove(id) {
+            self.bytes -= removed.container.bytes();
+        }
+        self.unknown.remove(id);
+    }
+}
+
+/// Inserts a key with its time; in a full table the oldest goes.
+fn insert_bounded<K: Clone + Eq + Hash>(table: &mut HashMap<K, Instant>, key: K, now: Instant) {
+    if table.len() >= limits::UNKNOWN_CACHED && !table.contains_key(&key) {
+        let oldest = table.iter().min_by_key(|(_, since)| **since).map(|(key, _)| key.clone());
+        oldest.and_then(|oldest| table.remove(&oldest));
+    }
+    table.insert(key, now);
 }
 
 impl Containers {
     /// The containers of `engine`, whose pids are those of `processes`.
-    pub fn new(engine: Box<dyn Engine>, processes: Arc<dyn Processes>, namespaces: bool) -> Containers {
+    pub fn new(engine: Box<dyn Engine>, processes: Arc<dyn Processes>, context: ProofContext) -> Containers {
         Containers {
             engine,
             processes,
-            namespaces,
-            kept: Mutex::default(),
-            flights: Mutex::default(),
-            image_flights: Mutex::default(),
-            calls: Semaphore::new(limits::ENGINE_CALLS),
-            stranger_calls: Semaphore::new(limits::STRANGER_CALLS),
-            waiting: AtomicUsize::new(0),
+            context,
+            cache: Mutex::default(),
+            in_flight: Mutex::default(),
+            images_in_flight: Mutex::default(),
+            calls: Lanes::new(limits::ENGINE_CALLS, limits::ENGINE_WAITERS),
+            reasks: Lanes::new(limits::REASKS, limits::REASK_WAITERS),
+            due: Notify::new(),
         }
     }
 
-    /// What is known without asking the engine: an answer whose init process still lives, or that the engine did not know the id
-    /// a moment ago. Does not wait.
-    pub fn known(&self, id: &ContainerId) -> Option<Fetched> {
+    /// What is known without asking the engine: a container whose init process still lives, or that the engine did not know the
+    /// id a moment ago. Does not wait.
+    pub fn cached(&self, id: &ContainerId) -> Option<Lookup> {
         let now = Instant::now();
-        let answer = {
-            let mut kept = self.kept();
-            match kept.answers.get_mut(id) {
-                Some(known) if now.duration_since(known.fetched) < limits::CONTAINER_TTL => {
-                    known.used = now;
-                    Arc::clone(&known.answer)
-                }
-                Some(_) => return None,
-                None => {
-                    let since = kept.unknown.get(id)?;
-                    return (now.duration_since(*since) < limits::UNKNOWN_TTL).then_some(Fetched::Unknown);
-                }
+        let container = {
+            let mut cache = self.cache();
+            let Some(cached) = cache.running.get_mut(id) else {
+                let since = cache.unknown.get(id)?;
+                return (now.duration_since(*since) < limits::UNKNOWN_TTL).then_some(Lookup::Unknown);
+            };
+            cached.used = true;
+            if now.duration_since(cached.asked) >= limits::CONTAINER_REASK {
+                self.due.notify_one();
             }
+            Arc::clone(&cached.container)
         };
-        answer.init.alive().then_some(Fetched::Answer(answer))
+        container.init.alive().then_some(Lookup::Running(container))
     }
 
-    /// Asks the engine, once for all who ask at the same time. `claimant` is the uid of the process that claims the container.
-    pub async fn fetch(&self, id: &ContainerId, claimant: u32) -> Result<Fetched, Fault> {
-        let _waiting = self.wait()?;
-        match once(&self.flights, id, || self.ask(id, claimant)).await {
-            // The safety net is over, but the engine is away: what still proves is used.
-            Err(fault) => match self.kept().answers.get(id) {
-                Some(known) if known.answer.init.alive() => Ok(Fetched::Answer(Arc::clone(&known.answer))),
-                _ => Err(fault),
-            },
-            outcome => outcome,
-        }
+    /// Asks the engine, once for all processes of the claimant that ask at the same time.
+    pub async fn fetch(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Fault> {
+        let place = self.calls.enter(claimant).map_err(waiting)?;
+        once(&self.in_flight, &(id.clone(), claimant), || async {
+            let throttled = {
+                let cache = self.cache();
+                cache.throttled.get(&claimant).is_some_and(|since| since.elapsed() < limits::THROTTLED_TTL)
+            };
+            let _turn = place.turn(throttled).await;
+            // Another claimant's fetch may have ended meanwhile.
+            match self.cached(id) {
+                Some(known) => Ok(known),
+                None => self.ask(id, claimant).await,
+            }
+        })
+        .await
     }
 
-    /// Counts one more that waits for the engine.
-    fn wait(&self) -> Result<Waiting<'_>, Fault> {
-        let waiting = Waiting::new(&self.waiting);
-        match waiting.before < limits::ENGINE_WAITERS {
-            true => Ok(waiting),
-            false => Err(Fault::Exhausted(format!(
-                "{} attestations are waiting for the container engine already: is it hanging?",
-                limits::ENGINE_WAITERS
-            ))),
+    /// Asks the engine again for a container that is in the cache, past the cache: a claimant could not be proven to be in it, or a
+    /// minute is over. What the engine says is kept at once.
+    ///
+    /// # Errors
+    /// The engine's, or too many ask already. What is in the cache stays.
+    pub async fn reask(&self, doubtful: &RunningContainer, claimant: Claimant) -> Result<Lookup, Fault> {
+        let place = self.reasks.enter(claimant).map_err(waiting)?;
+        let _turn = place.turn(false).await;
+        // Another caller may have asked since.
+        let cached = self.cache().running.get(&doubtful.id).map(|cached| Arc::clone(&cached.container));
+        match cached.filter(|cached| cached.fetched > doubtful.fetched && cached.init.alive()) {
+            Some(newer) => Ok(Lookup::Running(newer)),
+            None => self.ask(&doubtful.id, claimant).await,
         }
     }
 
     /// The repo digests of an image, if the engine was asked a moment ago.
-    pub fn known_repo_digests(&self, image: &str) -> Option<Arc<[String]>> {
-        let kept = self.kept();
-        let (digests, since) = kept.images.get(image)?;
+    pub fn cached_repo_digests(&self, image: &str) -> Option<Arc<[String]>> {
+        let cache = self.cache();
+        let (digests, since) = cache.images.get(image)?;
         (since.elapsed() < limits::REPO_DIGESTS_TTL).then(|| Arc::clone(digests))
     }
 
     /// The repo digests of an image, asked for once for all who ask at the same time.
-    pub async fn repo_digests(&self, image: &str) -> Result<Arc<[String]>, Fault> {
-        let _waiting = self.wait()?;
-        once(&self.image_flights, &image.to_owned(), || self.ask_repo_digests(image)).await
+    pub async fn repo_digests(&self, image: &str, claimant: Claimant) -> Result<Arc<[String]>, Fault> {
+        let _waiting = self.calls.enter(claimant).map_err(waiting)?;
+        once(&self.images_in_flight, &image.to_owned(), || self.ask_repo_digests(image)).await
     }
 
     async fn ask_repo_digests(&self, image: &str) -> Result<Arc<[String]>, Fault> {
-        if let Some(known) = self.known_repo_digests(image) {
-            return Ok(known);
+        if let Some(cached) = self.cached_repo_digests(image) {
+            return Ok(cached);
         }
         let digests: Arc<[String]> = {
-            let _call = self.call().await?;
+            // In no claimant's lane: others wait for the same answer.
+            let place = self.calls.enter(Claimant::Attestor).map_err(waiting)?;
+            let _turn = place.turn(false).await;
             Arc::from(self.engine.repo_digests(image).await?)
         };
-        let mut kept = self.kept();
-        if kept.images.len() >= limits::REPO_DIGESTS_KEPT {
-            kept.sweep(Instant::now());
+        let mut cache = self.cache();
+        if cache.images.len() >= limits::REPO_DIGESTS_KEPT {
+            cache.sweep(Instant::now());
         }
-        if !digests.is_empty() && kept.images.len() < limits::REPO_DIGESTS_KEPT {
-            kept.images.insert(image.to_owned(), (Arc::clone(&digests), Instant::now()));
+        if !digests.is_empty() && cache.images.len() < limits::REPO_DIGESTS_KEPT {
+            cache.images.insert(image.to_owned(), (Arc::clone(&digests), Instant::now()));
         }
         Ok(digests)
     }
 
-    async fn call(&self) -> Result<SemaphorePermit<'_>, Fault> {
-        self.calls.acquire().await.map_err(|_| Fault::Unavailable("the container engine is closed".to_owned()))
-    }
-
-    /// Drops the answers of containers that are gone, for as long as somebody has the containers. (Whether an init process lives
-    /// is asked of the kernel at every use; this only gives back what is held of the dead.)
-    pub async fn sweep(containers: Weak<Containers>) {
+    /// Keeps the cache true for as long as somebody has the containers: drops containers that are gone, and asks again, once a
+    /// minute, for those that are used. (Whether an init process lives is asked of the kernel at every use. What this asks is
+    /// whether the engine still says the same: a wrong answer that is never doubted would stay.)
+    pub async fn maintain(containers: Weak<Containers>) {
+        let mut swept = Instant::now();
         loop {
-            tokio::time::sleep(limits::CONTAINER_SWEEP).await;
-            let Some(containers) = containers.upgrade() else { return };
-            containers.kept().sweep(Instant::now());
-        }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks, and remembers what came of it.
-    async fn ask(&self, id: &ContainerId, claimant: u32) -> Result<Fetched, Fault> {
-        // Another fetch may have ended between the caller's look and this flight's start.
-        if let Some(known) = self.known(id) {
-            return Ok(known);
-        }
-        let stranger = self.kept().strangers.get(&claimant).is_some_and(|since| since.elapsed() < limits::STRANGER_TTL);
-        let closed = |_| Fault::Unavailable("the container engine is closed".to_owned());
-        let _narrow = match stranger {
-            true => Some(self.stranger_calls.acquire().await.map_err(closed)?),
-            false => None,
-        };
-        let _call = self.call().await?;
-        let outcome = self.inspect_and_find_init(id).await;
-        let now = Instant::now();
-        let mut kept = self.kept();
-        match &outcome {
-            Ok(Fetched::Answer(answer)) => kept.keep(answer, now),
-            Ok(Fetched::Unknown) => {
-                if kept.unknown.len() < limits::UNKNOWN_KEPT && kept.strangers.len() < limits::UNKNOWN_KEPT {
-                    kept.unknown.insert(id.clone(), now);
-                    kept.strangers.insert(claimant, now);
+            let Some(this) = containers.upgrade() else { return };
+            let _ = tokio::time::timeout(limits::CONTAINER_SWEEP, this.due.notified()).await;
+            if swept.elapsed() >= limits::CONTAINER_SWEEP {
+                swept = Instant::now();
+                this.cache().sweep(swept);
+            }
+            let mut due: Vec<Arc<RunningContainer>> = Vec::new();
+            for cached in this.cache().running.values_mut() {
+                if cached.used && cached.asked.elapsed() >= limits::CONTAINER_REASK {
+                    (cached.used, cached.asked) = (false, Instant::now());
+                    due.push(Arc::clone(&cached.container));
                 }
             }
-            Ok(Fetched::NotRunning | Fetched::NotProven(_)) | Err(_) => {}
+            for container in due {
+                match this.reask(&container, Claimant::Attestor).await {
+                    Ok(Lookup::NotProven(reason)) => tracing::warn!("{reason}: this was proven before"),
+                    Ok(_) => {}
+                    // The engine is unreachable: the others are asked for in a minute too.
+                    Err(_) => break,
+                }
+            }
         }
-        outcome
     }
 
-    async fn inspect_and_find_init(&self, id: &ContainerId) -> Result<Fetched, Fault> {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks, and keeps what the engine says.
+    async fn ask(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Fault> {
+        let lookup = self.inspect_and_find_init(id).await?;
+        let mut cache = self.cache();
+        cache.keep(id, &lookup, claimant);
+        Ok(lookup)
+    }
+
+    async fn inspect_and_find_init(&self, id: &ContainerId) -> Result<Lookup, Fault> {
         for pause in [Some(20), Some(50), None] {
-            let asked_at = self.processes.now();
+            let (asked_at, fetched) = (self.processes.now(), Instant::now());
             let Some(inspected) = self.engine.inspect(id).await? else {
-                return Ok(Fetched::Unknown);
+                return Ok(Lookup::Unknown);
             };
             if inspected.container.id != id.as_str() {
-                return Ok(Fetched::NotProven(NotProven {
+                return Ok(Lookup::NotProven(NotProven {
                     clause: 'a',
                     seen: format!("asked for container {id}, the engine answered with another id"),
                     remedy: "look at what listens on the engine's socket",
                 }));
             }
             if inspected.pid <= 0 {
-                return Ok(Fetched::NotRunning);
+                return Ok(Lookup::NotRunning);
             }
-            let rights = Rights { namespaces: self.namespaces, engine_uid: inspected.engine_uid };
-            let claim = InitClaim { pid: inspected.pid, pid_mode: &inspected.pid_mode, asked_at };
-            match Init::find(&*self.processes, id, &claim, rights) {
-                Err(not_proven) => return Ok(Fetched::NotProven(not_proven)),
+            match Init::find(&*self.processes, id, &inspected, asked_at, self.context) {
+                Err(not_proven) => return Ok(Lookup::NotProven(not_proven)),
                 Ok(Some(init)) => {
-                    let answer =
-                        Arc::new(Answer { id: id.clone(), container: Arc::new(inspected.container), init, rights });
-                    return Ok(Fetched::Answer(answer));
+                    let container = self.shared(id, inspected.container);
+                    let context = self.context;
+                    let running = RunningContainer { id: id.clone(), container, init, context, fetched };
+                    return Ok(Lookup::Running(Arc::new(running)));
                 }
                 // Init started or ended while the engine was asked: ask again.
                 Ok(None) => match pause {
@@ -312,27 +429,38 @@ impl Containers {
                 },
             }
         }
-        Ok(Fetched::NotProven(NotProven {
+        Ok(Lookup::NotProven(NotProven {
             clause: 'c',
             seen: format!("the engine says that container {id} runs, but its init process is not there"),
             remedy: "if it does not pass, restart the container: the engine lost track of it",
         }))
     }
+
+    /// The facts, shared with the cached ones if they are equal: answers that are used again compare them by address first.
+    fn shared(&self, id: &ContainerId, container: Container) -> Result<Arc<Container>, TooLarge> {
+        TooLarge::check(&container)?;
+        let cached = self.cache().running.get(id).and_then(|cached| cached.container.container.clone().ok());
+        Ok(cached.filter(|cached| **cached == container).unwrap_or_else(|| Arc::new(container)))
+    }
+}
+
+fn waiting(full: Full) -> Fault {
+    Fault::Exhausted(format!("{full} for the container engine: is it hanging?"))
 }
 
 /// Does a piece of work once for all who ask for it at the same time. If the caller that does it is cancelled, the next does it.
-async fn once<K, T, Work>(flights: &Mutex<HashMap<K, Arc<OnceCell<T>>>>, key: &K, work: impl FnOnce() -> Work) -> T
+async fn once<K, T, Work>(in_flight: &Mutex<HashMap<K, Arc<OnceCell<T>>>>, key: &K, work: impl FnOnce() -> Work) -> T
 where
-    K: Clone + Eq + std::hash::Hash,
+    K: Clone + Eq + Hash,
     T: Clone,
     Work: Future<Output = T>,
 {
-    let lock = || flights.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = || in_flight.lock().unwrap_or_else(PoisonError::into_inner);
     let flight = Arc::clone(lock().entry(key.clone()).or_default());
     let outcome = flight.get_or_init(work).await.clone();
-    let mut flights = lock();
-    if flights.get(key).is_some_and(|other| Arc::ptr_eq(other, &flight)) {
-        flights.remove(key);
+    let mut in_flight = lock();
+    if in_flight.get(key).is_some_and(|other| Arc::ptr_eq(other, &flight)) {
+        in_flight.remove(key);
     }
     outcome
 }

@@ -1,6 +1,6 @@
 //! The proof that a process is in a container. The policy claims, the host proves (decision 1 of the design).
 //!
-//! A container id that was read from a cgroup path, a matcher or mountinfo is a claim: the process may have chosen it.
+//! A container id that was read from a cgroup path or by a matcher is a claim: the process may have chosen it.
 //! [`Proven`] can only be made by [`prove`], which holds the claim against what the engine says and what the kernel says of
 //! the container's init process and of the claimant. Every clause stands below as one function, in the order in which it is
 //! checked; a failed one says which it is and what to do.
@@ -9,7 +9,8 @@
 //! |---|---|---|
 //! | a | the claim is 64 lowercase hex digits, the engine answers with exactly that id and an init pid | [`ContainerId`], [`Init::find`] |
 //! | b | the engine's pids are ours: its socket's peer is in our pid namespace | `client::Connect` |
-//! | c | init is genuine: started before the engine was asked, pid 1 of a trusted pid namespace | [`Init::find`] |
+//! | c | init is genuine: started before the engine was asked, pid 1 of a trusted pid namespace directly below ours | [`Init::find`] |
+//! | d | the container's cgroup is in no other container's, but those that the engine or we are in, or that `CgroupParent` names | [`Above::may_hold`] |
 //! | d | the claimant's cgroup is the container's or below it, in every hierarchy that names the container | [`below_container`] |
 //! | e | no other container between the two, unless the claimant is in a nested pid namespace | [`no_container_between`] |
 //! | f | the claimant's pid namespace is init's or a descendant of it | [`within_namespace`] |
@@ -18,7 +19,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::{Answer, Container};
+use super::{Container, Inspected, RunningContainer, TooLarge};
+use crate::capability::process::linux::may_read_namespaces;
 use crate::capability::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
 
 /// A claim in the only form that may reach an engine: 64 lowercase hex digits (clause a). Ids are spliced into URLs.
@@ -93,42 +95,45 @@ struct Hierarchy {
     container: Box<[u8]>,
 }
 
-/// What the host can and may check of pid namespaces.
+/// What the host can check of pid namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rights {
+pub struct ProofContext {
     /// We may read other users' namespace links (CAP_SYS_PTRACE). With it an unreadable link is no proof; without it clause f
-    /// and the namespace part of clause c are left out, and Configure has warned.
-    pub namespaces: bool,
-    /// The uid that the engine runs as, which may create user namespaces for its containers.
-    pub engine_uid: u32,
+    /// and the owner of the namespace in clause c are left out, and Configure has warned.
+    pub reads_namespaces: bool,
+    /// The operator declares that the engine's pids are ours (`engine_shares_pid_namespace`): its own pid namespace may be one
+    /// below ours, and so the parent of its containers'.
+    pub declared: bool,
 }
 
-/// What the engine said of the container, as far as the proof needs it.
-#[derive(Debug, Clone)]
-pub struct InitClaim<'a> {
-    /// `State.Pid`.
-    pub pid: i32,
-    /// `HostConfig.PidMode`; empty for a pid namespace of its own.
-    pub pid_mode: &'a str,
-    /// [`Processes::now`] before the engine was asked.
-    pub asked_at: u64,
+impl ProofContext {
+    /// Everything is checked.
+    pub const ALL: ProofContext = ProofContext { reads_namespaces: true, declared: false };
+
+    /// What this process may check. `declared`: see [`ProofContext::declared`].
+    pub fn of_process(declared: bool) -> ProofContext {
+        ProofContext { reads_namespaces: may_read_namespaces(), declared }
+    }
 }
 
 impl Init {
-    /// Finds the init process that the engine names and holds it to clause c. `Ok(None)`: there is no such process, or one
-    /// that started after the engine was asked and so is another.
+    /// Finds the init process that the engine names and holds it to clause c and to its part of clause d. `asked_at` is
+    /// [`Processes::now`] before the engine was asked. `Ok(None)`: there is no such process, or one that started after the engine
+    /// was asked and so is another.
     pub fn find(
         processes: &dyn Processes,
         id: &ContainerId,
-        claim: &InitClaim<'_>,
-        rights: Rights,
+        inspected: &Inspected,
+        asked_at: u64,
+        context: ProofContext,
     ) -> Result<Option<Init>, NotProven> {
+        let pid = inspected.pid;
         let unreadable = |error: io::Error| NotProven {
             clause: 'c',
-            seen: format!("the init process {} of container {id} cannot be read: {error}", claim.pid),
+            seen: format!("the init process {pid} of container {id} cannot be read: {error}"),
             remedy: "run the agent as root, in the host's pid namespace, with /proc mounted without hidepid",
         };
-        let Some(process) = processes.open_to_keep(claim.pid).map_err(unreadable)? else { return Ok(None) };
+        let Some(process) = processes.open_to_keep(pid).map_err(unreadable)? else { return Ok(None) };
         let cgroup = match process.cgroup() {
             Ok(cgroup) => cgroup,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -139,19 +144,19 @@ impl Init {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error)),
         };
-        if started >= claim.asked_at {
+        if started >= asked_at {
             return Ok(None);
         }
         let namespace = match process.pid_namespace() {
             Ok(namespace) => Some(namespace),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(_) if !rights.namespaces => None,
+            Err(_) if !context.reads_namespaces => None,
             Err(error) => return Err(unreadable(error)),
         };
-        let hierarchies = Hierarchy::of_init(id, &cgroup)?;
-        let init = Init { process, pid: claim.pid, hierarchies, namespace };
-        if claim.pid_mode.is_empty() || claim.pid_mode == "private" {
-            match init.first_of_trusted_namespace(id, rights) {
+        let hierarchies = Hierarchy::of_init(id, &cgroup, &Above::of(processes, inspected))?;
+        let init = Init { process, pid, hierarchies, namespace };
+        if inspected.pid_mode.is_empty() || inspected.pid_mode == "private" {
+            match init.first_of_trusted_namespace(id, inspected.engine.uid, context) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(unreadable(error)),
                 Ok(verdict) => verdict?,
@@ -170,8 +175,18 @@ impl Init {
         self.pid
     }
 
-    /// Clause c: pid 1 of a pid namespace that belongs to our user namespace or to one that the engine's user created.
-    fn first_of_trusted_namespace(&self, id: &ContainerId, rights: Rights) -> io::Result<Result<(), NotProven>> {
+    /// Clause c: pid 1 of a pid namespace directly below ours, which clause b makes the engine's, that belongs to our user
+    /// namespace or to one that the engine's user created.
+    ///
+    /// `NSpid` lists one pid for each pid namespace from that of /proc, which is ours, down to the process's own (proc_pid_status(5)).
+    /// Two of them mean that the parent of init's namespace is ours. NS_GET_PARENT would say the same, but not without
+    /// CAP_SYS_PTRACE. A namespace that a process in another container made is at least one further down.
+    fn first_of_trusted_namespace(
+        &self,
+        id: &ContainerId,
+        engine_uid: u32,
+        context: ProofContext,
+    ) -> io::Result<Result<(), NotProven>> {
         let untrusted = |seen: String| NotProven {
             clause: 'c',
             seen,
@@ -182,16 +197,28 @@ impl Init {
             let seen = format!("process {} is not pid 1 of a pid namespace of container {id}", self.pid);
             return Ok(Err(untrusted(seen)));
         }
+        if pids.len() > 2 && !context.declared {
+            let seen = format!(
+                "the pid namespace of process {} was made inside another one, {} below the engine's, so it is not container {id}'s",
+                self.pid,
+                pids.len() - 1
+            );
+            return Ok(Err(NotProven {
+                clause: 'c',
+                seen,
+                remedy: "the engine lost track of the container: restart the container, or the engine",
+            }));
+        }
         if self.namespace.is_some() {
             match self.process.pid_namespace_creator() {
                 Ok(None) => {}
-                Ok(Some(uid)) if uid == rights.engine_uid || uid == 0 => {}
+                Ok(Some(uid)) if uid == engine_uid || uid == 0 => {}
                 Ok(Some(uid)) => {
                     let seen =
                         format!("the pid namespace of process {} was made by uid {uid}, not by the engine", self.pid);
                     return Ok(Err(untrusted(seen)));
                 }
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !rights.namespaces => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !context.reads_namespaces => {}
                 Err(error) => return Err(error),
             }
         }
@@ -199,13 +226,18 @@ impl Init {
     }
 }
 
-/// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container of `answer`.
-pub fn prove(answer: &Answer, process: &dyn Process, cgroup: &[u8], rights: Rights) -> Result<Proven, NotProven> {
-    let id = &answer.id;
+/// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container. `Ok(Err(…))`: it is, but the container is too
+/// large for any answer.
+pub fn prove(
+    running: &RunningContainer,
+    process: &dyn Process,
+    cgroup: &[u8],
+) -> Result<Result<Proven, TooLarge>, NotProven> {
+    let RunningContainer { id, init, context, container, .. } = running;
     let claimant = parse_cgroup(cgroup).map_err(|_| malformed())?;
-    let nested = within_namespace(&answer.init, process, rights, id)?;
-    below_container(id, &answer.init.hierarchies, &claimant, |rest| no_container_between(id, rest, nested))?;
-    Ok(Proven(Arc::clone(&answer.container)))
+    let nested = within_namespace(init, process, *context, id)?;
+    below_container(id, &init.hierarchies, &claimant, |rest| no_container_between(id, rest, nested))?;
+    Ok(container.clone().map(Proven))
 }
 
 fn malformed() -> NotProven {
@@ -217,7 +249,12 @@ fn malformed() -> NotProven {
 }
 
 /// Clause f: the claimant's pid namespace is init's or a descendant of it. Answers whether it is a strict descendant.
-fn within_namespace(init: &Init, process: &dyn Process, rights: Rights, id: &ContainerId) -> Result<bool, NotProven> {
+fn within_namespace(
+    init: &Init,
+    process: &dyn Process,
+    context: ProofContext,
+    id: &ContainerId,
+) -> Result<bool, NotProven> {
     let Some(namespace) = init.namespace else { return Ok(false) };
     let unproven = |seen: String| NotProven {
         clause: 'f',
@@ -233,28 +270,101 @@ fn within_namespace(init: &Init, process: &dyn Process, rights: Rights, id: &Con
             }
             Err(error) => Err(unproven(format!("the pid namespaces of the process cannot be followed: {error}"))),
         },
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !rights.namespaces => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !context.reads_namespaces => Ok(false),
         Err(error) => Err(unproven(format!("the pid namespace of the process cannot be read: {error}"))),
     }
 }
 
 impl Hierarchy {
     /// Clause d, init's side: where init's path contains the id, and the container's cgroup there. At least one: `/` proves
-    /// nothing.
-    fn of_init(id: &ContainerId, cgroup: &[u8]) -> Result<Vec<Hierarchy>, NotProven> {
-        let hierarchies: Vec<Hierarchy> = parse_cgroup(cgroup)
-            .map_err(|_| malformed())?
-            .into_iter()
-            .filter_map(|line| {
-                let container = container_cgroup(id, line.path)?.into();
-                Some(Hierarchy { unified: line.hierarchy == b"0", controllers: line.controllers.into(), container })
-            })
-            .collect();
+    /// nothing. And none may lie in another container's cgroup: whoever can make cgroups there can name one like this container.
+    fn of_init(id: &ContainerId, cgroup: &[u8], above: &Above) -> Result<Vec<Hierarchy>, NotProven> {
+        let mut hierarchies = Vec::new();
+        for line in parse_cgroup(cgroup).map_err(|_| malformed())? {
+            let Some(container) = container_cgroup(id, line.path) else { continue };
+            if !above.may_hold(id, &line, container) {
+                return Err(outside(format!(
+                    "the cgroup of the init process of container {id} lies in another container's: \"{}\"",
+                    container.escape_ascii()
+                )));
+            }
+            hierarchies.push(Hierarchy {
+                unified: line.is_unified(),
+                controllers: line.controllers.into(),
+                container: container.into(),
+            });
+        }
         match hierarchies.is_empty() {
             true => Err(outside(format!("no cgroup of the init process of container {id} names the container"))),
             false => Ok(hierarchies),
         }
     }
+}
+
+/// What a container's cgroup may lie in although its name holds another container's id (clause d): the cgroups that we or the
+/// engine's process are in (Docker inside Docker), and below such a one, or the root, what `HostConfig.CgroupParent` names.
+struct Above {
+    /// The texts of /proc/PID/cgroup of ourselves and of the engine's process.
+    inside: Vec<Vec<u8>>,
+    /// `CgroupParent` as a path, and as the path that systemd makes of a slice's name.
+    parents: Vec<Vec<Vec<u8>>>,
+}
+
+impl Above {
+    fn of(processes: &dyn Processes, inspected: &Inspected) -> Above {
+        // Read after the connection was made: a pidfd that says alive means that this was read of the engine's own process.
+        let engine = inspected.engine.process.as_ref().and_then(|process| {
+            let cgroup = process.cgroup().ok()?;
+            process.alive().then_some(cgroup)
+        });
+        let parent = inspected.cgroup_parent.as_bytes();
+        let parents = match parent {
+            b"" => Vec::new(),
+            parent => [Some(owned(components(parent))), slice_path(parent)].into_iter().flatten().collect(),
+        };
+        Above { inside: processes.own_cgroup().ok().into_iter().chain(engine).collect(), parents }
+    }
+
+    /// Whether each component of init's path before the container's own that holds another id is one of those.
+    fn may_hold(&self, id: &ContainerId, line: &CgroupLine<'_>, container: &[u8]) -> bool {
+        let path = components(container);
+        let Some((_, before)) = path.split_last() else { return true };
+        // How far the path is that of a cgroup which we or the engine are in.
+        let shared = self.inside.iter().map(|text| {
+            let lines = parse_cgroup(text).unwrap_or_default();
+            let own = lines.iter().find(|own| own.same_hierarchy(line)).map(|own| components(own.path));
+            own.map_or(0, |own| before.iter().zip(&own).take_while(|(one, other)| one == other).count())
+        });
+        let shared = shared.max().unwrap_or(0);
+        let named = |base: usize, until: usize| {
+            let below = before.get(base..=until).unwrap_or_default();
+            self.parents
+                .iter()
+                .any(|parent| parent.len() >= below.len() && parent.iter().zip(below).all(|(one, other)| one == other))
+        };
+        let mut others = before.iter().enumerate().filter(|(_, name)| holds_other_id(name, id));
+        others.all(|(index, _)| index < shared || (0..=shared).any(|base| named(base, index)))
+    }
+}
+
+/// The components of a cgroup's path; `/` has none.
+fn components(path: &[u8]) -> Vec<&[u8]> {
+    match path.strip_prefix(b"/").unwrap_or(path) {
+        b"" => Vec::new(),
+        path => path.split(|&byte| byte == b'/').collect(),
+    }
+}
+
+fn owned(components: Vec<&[u8]>) -> Vec<Vec<u8>> {
+    components.into_iter().map(<[u8]>::to_vec).collect()
+}
+
+/// The path of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)). `None` for what is no slice's name.
+fn slice_path(name: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let stem = name.strip_suffix(b".slice").filter(|stem| !stem.contains(&b'/'))?;
+    let dashes = stem.iter().enumerate().filter(|(_, byte)| **byte == b'-').map(|(index, _)| index);
+    let slices = dashes.chain([stem.len()]).map(|end| [stem.get(..end).unwrap_or_default(), b".slice"].concat());
+    Some(slices.collect())
 }
 
 fn outside(seen: String) -> NotProven {
@@ -271,8 +381,7 @@ fn below_container(
     below: impl Fn(&[u8]) -> Result<(), NotProven>,
 ) -> Result<(), NotProven> {
     for Hierarchy { unified, controllers, container } in hierarchies {
-        let same =
-            claimant.iter().find(|line| *line.controllers == **controllers && (line.hierarchy == b"0") == *unified);
+        let same = claimant.iter().find(|line| *line.controllers == **controllers && line.is_unified() == *unified);
         match same.and_then(|line| line.path.strip_prefix(&**container)) {
             Some(rest @ ([] | [b'/', ..])) => below(rest)?,
             _ => {
@@ -332,7 +441,6 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     const OTHER: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
-    const RIGHTS: Rights = Rights { namespaces: true, engine_uid: 0 };
 
     fn process(cgroup: &[String], namespaces: &[u64]) -> RecordedProcess {
         RecordedProcess {
@@ -344,11 +452,11 @@ mod tests {
         }
     }
 
-    fn answer(init: &[String]) -> Result<Answer, NotProven> {
+    fn running(init: &[String], above: &Above) -> Result<RunningContainer, NotProven> {
         let process = process(init, &[2, 1]);
         let id = ContainerId::new(ID).unwrap();
         let init = Init {
-            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap())?,
+            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap(), above)?,
             namespace: process.pid_namespace().ok(),
             process: Arc::new(process),
             pid: 100,
@@ -361,13 +469,23 @@ mod tests {
             image_id: None,
             image_manifest_digest: None,
         };
-        Ok(Answer { id, container: Arc::new(container), init, rights: RIGHTS })
+        let (container, context) = (Ok(Arc::new(container)), ProofContext::ALL);
+        Ok(RunningContainer { id, container, init, context, fetched: std::time::Instant::now() })
+    }
+
+    /// We are in `own`, the engine's process in `engine`, and the container was started with this cgroup parent.
+    fn above(own: &str, engine: &str, parent: &str) -> Above {
+        let parent = parent.as_bytes();
+        let parents = [Some(owned(components(parent))), slice_path(parent)].into_iter().flatten();
+        let parents = if parent.is_empty() { Vec::new() } else { parents.collect() };
+        let inside = [own, engine].map(|path| format!("0::{path}").into_bytes());
+        Above { inside: inside.into_iter().filter(|text| text != b"0::").collect(), parents }
     }
 
     fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<char> {
         let claimant = process(cgroup, namespaces);
         let text = claimant.cgroup().unwrap();
-        let proof = answer(init).and_then(|answer| answer.prove(&claimant, &text));
+        let proof = running(init, &above("/agent", "", "")).and_then(|running| running.prove(&claimant, &text));
         proof.err().map(|not_proven| not_proven.clause)
     }
 
@@ -427,6 +545,58 @@ mod tests {
         assert_eq!(clause(&init, &init, &[3, 1]), Some('f'));
     }
 
+    #[test]
+    fn a_container_lies_in_another_ones_cgroup_only_where_the_engine_may_put_it() {
+        let accepted = |init: &str, above: Above| running(&one(init), &above).is_ok();
+        let dind = format!("/docker/{OTHER}");
+        let inner = format!("{dind}/docker/{ID}");
+        // Docker inside Docker: the agent beside the inner engine, or only the engine known.
+        assert!(accepted(&inner, above(&dind, "", "")));
+        assert!(accepted(&inner, above(&format!("{dind}/agent"), "", "")));
+        assert!(accepted(&inner, above("/system.slice/agent.service", &format!("{dind}/init"), "")));
+        // The same as seen from a cgroup namespace.
+        assert!(accepted(&format!("/../{OTHER}/docker/{ID}"), above("/", &format!("/../{OTHER}/init"), "")));
+        // No relation to us or to the engine, or only to what the other container's name begins with.
+        let host = || above("/system.slice/agent.service", "/system.slice/docker.service", "");
+        assert!(!accepted(&format!("{dind}/{ID}"), host()));
+        assert!(!accepted(&inner, host()));
+        assert!(!accepted(&format!("/system.slice/docker.service/{OTHER}/{ID}"), host()));
+        assert!(!accepted(&format!("{dind}-x/docker/{ID}"), above(&dind, "", "")));
+        assert!(!accepted(&format!("{dind}/{}/{ID}", OTHER.replace('f', "e")), above(&dind, "", "")));
+        // What was asked for with --cgroup-parent, as a path or as a slice, below the root or below where the engine is.
+        let parent = |parent: &str| above("/system.slice/agent.service", "/system.slice/docker.service", parent);
+        assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("/pods/{OTHER}"))));
+        assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("pods/{OTHER}"))));
+        assert!(!accepted(&format!("/pods/{OTHER}/{ID}"), parent("/pods")));
+        assert!(!accepted(&format!("{dind}/pods/{OTHER}/{ID}"), parent(&format!("/pods/{OTHER}"))));
+        let slice = format!("machine-pod_{OTHER}.slice");
+        assert!(accepted(&format!("/machine.slice/{slice}/libpod-{ID}.scope"), parent(&slice)));
+        assert!(accepted(
+            &format!("/machine.slice/{slice}/libpod-{ID}.scope"),
+            parent(&format!("machine.slice/{slice}"))
+        ));
+        assert!(!accepted(&format!("/other.slice/{slice}/libpod-{ID}.scope"), parent(&slice)));
+        let inside = above("/", &format!("{dind}/init"), &format!("/pods/{OTHER}"));
+        assert!(accepted(&format!("{dind}/pods/{OTHER}/{ID}"), inside));
+    }
+
+    #[test]
+    fn a_cgroup_counts_in_its_own_hierarchy_only() {
+        let init = [format!("2:pids:/docker/{OTHER}/docker/{ID}"), "0::/".to_owned()];
+        let inside = |text: String| Above { inside: vec![text.into_bytes()], parents: Vec::new() };
+        assert!(running(&init, &inside(format!("7:pids:/docker/{OTHER}\n0::/"))).is_ok());
+        assert!(running(&init, &inside(format!("2:cpu:/docker/{OTHER}\n0::/docker/{OTHER}"))).is_err());
+    }
+
+    #[test]
+    fn a_slice_lies_in_the_slices_of_its_name() {
+        let path = |name: &str| slice_path(name.as_bytes()).map(|path| String::from_utf8(path.join(&b'/')).unwrap());
+        assert_eq!(path("a-b-c.slice").unwrap(), "a.slice/a-b.slice/a-b-c.slice");
+        assert_eq!(path("a.slice").unwrap(), "a.slice");
+        assert_eq!(path("a.slice/b.slice"), None);
+        assert_eq!(path("docker"), None);
+    }
+
     /// Pieces that an attacker would build names of.
     fn name() -> impl Strategy<Value = String> {
         prop::collection::vec(
@@ -467,15 +637,15 @@ mod tests {
             let init = one(&format!("/{}", init_components.join("/")));
             let claimant = one(&format!("/{}", own.join("/")));
             let failed = clause(&init, &claimant, &[2, 1]);
-            if !inside {
+            let names_other =
+                |name: &String| name.split(|char: char| !char.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != ID);
+            let in_another = cut.is_some_and(|container| container.iter().rev().skip(1).any(names_other));
+            if !inside || in_another {
                 prop_assert_eq!(failed, Some('d'));
             }
             if failed.is_none() {
                 prop_assert!(inside);
                 let container = cut.map_or(0, <[String]>::len);
-                let names_other = |name: &String| {
-                    name.split(|char: char| !char.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != ID)
-                };
                 prop_assert!(!own.iter().skip(container).any(names_other));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,12 +20,37 @@ const NAMESPACE_DEPTH: usize = 33;
 #[derive(Debug)]
 pub struct Linux {
     proc: OwnedFd,
+    /// Our own pid namespace; `None` where the kernel does not say.
+    own: Option<PidNamespace>,
 }
 
 impl Linux {
     /// Opens /proc.
     pub fn new() -> io::Result<Linux> {
-        Ok(Linux { proc: openat(CWD, "/proc", directory(), Mode::empty())? })
+        let proc = openat(CWD, "/proc", directory(), Mode::empty())?;
+        let own = namespace_inode(&proc, "self/ns/pid").ok().map(|inode| PidNamespace { inode });
+        Ok(Linux { proc, own })
+    }
+
+    /// The process at the other end of a connected unix socket, whose pid is `pid` (SO_PEERCRED): the one that called listen(2).
+    /// `None` when it has ended. Held by a pidfd, so that a process that took its pid is never taken for it: by SO_PEERPIDFD, which
+    /// names that very process, and by the pid before Linux 6.5, which has no other way.
+    pub fn open_peer(&self, socket: impl AsFd, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
+        match peer_pidfd::peer_pidfd(socket.as_fd()) {
+            Ok(pidfd) => self.open_held(pid, pidfd),
+            // The peer has ended and was waited for (ENODATA on Linux 6.16 and newer, ESRCH or EINVAL before).
+            Err(Errno::NODATA | Errno::SRCH | Errno::INVAL) => Ok(None),
+            Err(Errno::NOPROTOOPT) => self.open_to_keep(pid),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The process of a pidfd, whose pid is `pid`.
+    fn open_held(&self, pid: i32, pidfd: OwnedFd) -> io::Result<Option<Arc<dyn Process>>> {
+        let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
+        let process = LinuxProcess { dir, pidfd: Some(pidfd), own: self.own };
+        // While the pidfd says that its process lives, the directory that was opened later is the same process's.
+        Ok(process.alive().then(|| Arc::new(process) as Arc<dyn Process>))
     }
 
     fn open_dir(&self, pid: i32) -> io::Result<Option<OwnedFd>> {
@@ -51,21 +76,18 @@ fn namespace_inode(dir: &OwnedFd, link: &str) -> io::Result<u64> {
 impl Processes for Linux {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
-        Ok(Some(Arc::new(LinuxProcess { dir, pidfd: None })))
+        Ok(Some(Arc::new(LinuxProcess { dir, pidfd: None, own: self.own })))
     }
 
     fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
-        // The pidfd first: while it says that its process lives, the directory that was opened later is the same process's.
-        let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
-            Ok(pidfd) => Some(pidfd),
+        match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(pidfd) => self.open_held(pid, pidfd),
             // A thread's id has a /proc directory but no pidfd (EINVAL); kernels before 5.3 have none at all (ENOSYS).
-            Err(Errno::INVAL | Errno::NOSYS) => None,
-            Err(Errno::SRCH) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
-        Ok(Some(Arc::new(LinuxProcess { dir, pidfd })))
+            Err(Errno::INVAL | Errno::NOSYS) => self.open(pid),
+            Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -76,6 +98,10 @@ impl Processes for Linux {
         // 0 where it cannot be read: no process started before that, so nothing is proven.
         digits.parse().unwrap_or(0)
     }
+
+    fn own_cgroup(&self) -> io::Result<Vec<u8>> {
+        read_whole(&self.proc, "self/cgroup")
+    }
 }
 
 #[derive(Debug)]
@@ -83,6 +109,7 @@ struct LinuxProcess {
     dir: OwnedFd,
     /// Of processes that are kept.
     pidfd: Option<OwnedFd>,
+    own: Option<PidNamespace>,
 }
 
 impl Process for LinuxProcess {
@@ -151,8 +178,25 @@ impl Process for LinuxProcess {
         }
     }
 
-    fn owner(&self) -> io::Result<u32> {
-        Ok(fstat(&self.dir).map_err(gone)?.st_uid)
+    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>> {
+        let (Some(own), inner) = (self.own, self.pid_namespace()?) else { return Ok(None) };
+        if inner == own {
+            return Ok(None);
+        }
+        let (mut outermost, mut current) = (inner, self.open_pid_namespace()?);
+        for _ in 0..NAMESPACE_DEPTH {
+            current = match namespaces::parent(&current) {
+                Ok(parent) => parent,
+                Err(Errno::PERM) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let parent = identity(&current)?;
+            if parent == own {
+                break;
+            }
+            outermost = parent;
+        }
+        Ok(Some(outermost))
     }
 
     fn credentials(&self) -> io::Result<Credentials> {
@@ -330,6 +374,36 @@ mod namespaces {
     }
 }
 
+/// The pidfd of a unix socket's peer.
+mod peer_pidfd {
+    #![expect(unsafe_code, reason = "no crate that we have wraps SO_PEERPIDFD")]
+
+    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+    use rustix::io::{Errno, Result};
+
+    /// SO_PEERPIDFD (unix(7)), since Linux 6.5; the number is that of every architecture that Docker runs on.
+    pub(super) fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let mut pidfd: libc::c_int = -1;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes into `pidfd`, which has as many, and both outlive the call.
+        let outcome = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERPIDFD,
+                (&raw mut pidfd).cast(),
+                &raw mut length,
+            )
+        };
+        match outcome == 0 && pidfd >= 0 {
+            // SAFETY: on success the kernel answers a descriptor that it made for this call.
+            true => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
+            false => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,6 +445,28 @@ mod tests {
         assert_eq!(read().unwrap().len(), limits::PROC_FILE);
         std::fs::write(file.path(), vec![b'x'; limits::PROC_FILE + 1]).unwrap();
         assert_eq!(read().unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[tokio::test]
+    async fn the_peer_of_a_socket_is_the_process_that_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = tokio::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        let socket = tokio::net::UnixStream::connect(folder.path().join("socket")).await.unwrap();
+        let linux = Linux::new().unwrap();
+        let own = std::process::id() as i32;
+        let peer = linux.open_peer(&socket, own).unwrap().unwrap();
+        assert!(peer.alive());
+        assert_eq!(peer.cgroup().unwrap(), linux.own_cgroup().unwrap());
+        drop(listener);
+        // A socket that was never connected has none.
+        let (unconnected, _) = tokio::net::UnixDatagram::pair().unwrap();
+        assert!(linux.open_peer(&unconnected, own).is_ok());
+    }
+
+    #[test]
+    fn this_process_is_in_no_namespace_below_ours() {
+        let own = Linux::new().unwrap().open(std::process::id() as i32).unwrap().unwrap();
+        assert_eq!(own.outermost_pid_namespace().unwrap(), None);
     }
 
     #[test]

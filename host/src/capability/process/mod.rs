@@ -26,6 +26,9 @@ pub trait Processes: Send + Sync {
 
     /// The time since boot in the unit and clock of [`Stat::start_time`].
     fn now(&self) -> u64;
+
+    /// The text of /proc/self/cgroup: the cgroups that the attestor itself is in.
+    fn own_cgroup(&self) -> io::Result<Vec<u8>>;
 }
 
 /// One open process. A reader gets `NotFound` once it is gone.
@@ -44,8 +47,8 @@ pub trait Process: Send + Sync {
     fn namespace_pids(&self) -> io::Result<Vec<i32>>;
     /// The uid that owns the user namespace which owns the process's pid namespace; `None` when that is our own user namespace.
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>>;
-    /// Its effective uid; root's for a process that is not dumpable (proc_pid(5)).
-    fn owner(&self) -> io::Result<u32>;
+    /// The outermost pid namespace below ours that the process is in; `None` for a process in ours.
+    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>>;
     /// Its effective uid and gid (`Uid` and `Gid` of /proc/PID/status).
     fn credentials(&self) -> io::Result<Credentials>;
     /// Whether the process still lives. Costs one system call.
@@ -62,7 +65,7 @@ pub struct Stat {
 }
 
 /// The identity of a pid namespace: the inode of its file in nsfs (namespaces(7)), of which the kernel has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PidNamespace {
     /// The inode of the namespace.
     pub inode: u64,
@@ -116,6 +119,18 @@ pub struct CgroupLine<'a> {
     pub controllers: &'a [u8],
     /// The path. Never normalised, never decoded.
     pub path: &'a [u8],
+}
+
+impl CgroupLine<'_> {
+    /// Whether this is the unified hierarchy (cgroup v2).
+    pub fn is_unified(&self) -> bool {
+        self.hierarchy == b"0"
+    }
+
+    /// Whether the other line is of the same hierarchy. Hierarchies are told apart by their controllers: their numbers may differ.
+    pub fn same_hierarchy(&self, other: &CgroupLine<'_>) -> bool {
+        self.controllers == other.controllers && self.is_unified() == other.is_unified()
+    }
 }
 
 /// The lines of /proc/PID/cgroup. One line that cannot be parsed fails the whole.

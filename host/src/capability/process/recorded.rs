@@ -15,6 +15,8 @@ pub struct Recorded {
     pub processes: BTreeMap<i32, RecordedProcess>,
     /// When the engine is asked, in clock ticks since boot.
     pub now: u64,
+    /// Lines of the attestor's own /proc/self/cgroup.
+    pub own_cgroup: Vec<String>,
 }
 
 /// One recorded process.
@@ -66,6 +68,10 @@ impl Processes for Recorded {
     fn now(&self) -> u64 {
         self.now
     }
+
+    fn own_cgroup(&self) -> io::Result<Vec<u8>> {
+        Ok(self.own_cgroup.join("\n").into_bytes())
+    }
 }
 
 impl RecordedProcess {
@@ -112,8 +118,11 @@ impl Process for RecordedProcess {
         Ok(self.pid_namespace_creator)
     }
 
-    fn owner(&self) -> io::Result<u32> {
-        Ok(0)
+    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>> {
+        self.read("pid_namespace")?;
+        // The last is the machine's own.
+        let outermost = self.pid_namespaces.iter().nth_back(1);
+        Ok(outermost.map(|&inode| PidNamespace { inode }))
     }
 
     fn credentials(&self) -> io::Result<Credentials> {

@@ -11,12 +11,18 @@ use super::{Credentials, PidNamespace, Process, Processes, Stat};
 pub struct Recording {
     of: Arc<dyn Processes>,
     read: Arc<Mutex<BTreeMap<i32, RecordedProcess>>>,
+    own_cgroup: Mutex<Vec<String>>,
 }
 
 impl Recording {
     /// Nothing is recorded yet.
     pub fn new(of: Arc<dyn Processes>) -> Recording {
-        Recording { of, read: Arc::default() }
+        Recording { of, read: Arc::default(), own_cgroup: Mutex::default() }
+    }
+
+    /// The attestor's own cgroups, if they were read.
+    pub fn own_cgroup(&self) -> Vec<String> {
+        self.own_cgroup.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was read so far, by pid.
@@ -42,6 +48,12 @@ impl Processes for Recording {
 
     fn now(&self) -> u64 {
         self.of.now()
+    }
+
+    fn own_cgroup(&self) -> io::Result<Vec<u8>> {
+        let text = self.of.own_cgroup()?;
+        *self.own_cgroup.lock().unwrap_or_else(PoisonError::into_inner) = lines(&text);
+        Ok(text)
     }
 }
 
@@ -119,8 +131,9 @@ impl Process for RecordingProcess {
         })
     }
 
-    fn owner(&self) -> io::Result<u32> {
-        self.of.owner()
+    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>> {
+        // Only chooses where a call waits: a scenario has one call.
+        self.of.outermost_pid_namespace()
     }
 
     fn credentials(&self) -> io::Result<Credentials> {

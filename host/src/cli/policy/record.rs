@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::super::{Failure, PLACEHOLDER, read_config};
 use crate::attestor::Attestor;
 use crate::capability::docker::client::Client;
-use crate::capability::docker::proof::ContainerId;
+use crate::capability::docker::proof::{ContainerId, ProofContext};
 use crate::capability::docker::{Containers, Engine, Finding, Inspecting};
-use crate::capability::process::linux::{self, Linux};
+use crate::capability::process::linux::Linux;
 use crate::capability::process::recording::Recording as RecordingProcesses;
 use crate::config::{self, Configuration};
 use crate::error::Error;
@@ -91,12 +91,13 @@ async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
         Metrics::disabled(),
     );
     let engine = RecordingEngine { of: client, answers: Arc::clone(&answers) };
-    let docker = Containers::new(Box::new(engine), processes.clone(), linux::may_read_namespaces());
+    let context = ProofContext::of_process(configuration.engine_shares_pid_namespace);
+    let docker = Containers::new(Box::new(engine), processes.clone(), context);
     let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(|error| broken(&error))?;
     attestor.configure_with(configuration, docker).await?;
     attestor.explain(pid).await?.outcome?;
     let docker = answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut processes = processes.recorded();
+    let (mut processes, own_cgroup) = (processes.recorded(), processes.own_cgroup());
     if let Some(process) = processes.get(&pid).filter(|process| process.cgroup.is_empty()) {
         return Err(Failure::Usage(format!(
             "process {pid} is gone, or may not be read ({})",
@@ -115,6 +116,7 @@ async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
         config: config.lines().filter(|line| !line.starts_with("docker_")).collect::<Vec<_>>().join("\n"),
         pid,
         processes,
+        own_cgroup,
         now: u64::MAX,
         docker,
         expect: Expect::Selectors(Vec::new()),

@@ -1,0 +1,246 @@
+//! What is cached, for how long, and what replaces it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::bindings::docker_attestor::policy::docker::Engine as WitEngine;
+use crate::capability::process::recorded::{Recorded, RecordedProcess};
+use crate::capability::{Import, Machine, Told, Warnings, Workload};
+
+/// What the engine says next, by id.
+type Answers = Arc<Mutex<BTreeMap<String, Result<Option<Inspected>, Fault>>>>;
+
+struct Scripted {
+    answers: Answers,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Engine for Scripted {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let answer = self.answers.lock().unwrap().get(id.as_str()).cloned();
+        Box::pin(std::future::ready(answer.unwrap_or(Ok(None))))
+    }
+
+    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+}
+
+const CLAIMANT: Claimant = Claimant::User(1);
+
+fn id(number: usize) -> ContainerId {
+    ContainerId::new(&format!("{number:064x}")).unwrap()
+}
+
+/// Init processes have the pids from 100 on, the other processes of their containers those from 10,000 on. Init 99 is another one
+/// of container 0, in a pid namespace of its own.
+fn processes(count: usize) -> Recorded {
+    let process = |number: usize, namespace: u64, nspid: [i32; 2]| RecordedProcess {
+        cgroup: vec![format!("0::/docker/{}", id(number))],
+        start_time: 1,
+        pid_namespaces: vec![namespace, 1],
+        nspid: nspid.to_vec(),
+        ..RecordedProcess::default()
+    };
+    let mut processes = BTreeMap::from([(99, process(0, 2, [99, 1]))]);
+    for number in 0..count {
+        let (init, other, namespace) = (100 + number as i32, 10_000 + number as i32, 10 + number as u64);
+        processes.insert(init, process(number, namespace, [init, 1]));
+        processes.insert(other, process(number, namespace, [other, 7]));
+    }
+    Recorded { processes, now: 2, ..Recorded::default() }
+}
+
+fn inspected(number: usize, pid: i32, label_bytes: usize) -> Inspected {
+    Inspected {
+        container: Container {
+            id: id(number).to_string(),
+            labels: vec![("a".to_owned(), "x".repeat(label_bytes))],
+            env: Vec::new(),
+            image: String::new(),
+            image_id: None,
+            image_manifest_digest: None,
+        },
+        pid,
+        pid_mode: String::new(),
+        cgroup_parent: String::new(),
+        engine: Peer::default(),
+    }
+}
+
+struct World {
+    machine: Arc<Machine>,
+    answers: Answers,
+    calls: Arc<AtomicUsize>,
+}
+
+impl World {
+    /// `count` containers, each with a label of so many bytes.
+    fn new(count: usize, label_bytes: usize) -> World {
+        let (answers, calls): (Answers, Arc<AtomicUsize>) = Default::default();
+        for number in 0..count {
+            let answer = Ok(Some(inspected(number, 100 + number as i32, label_bytes)));
+            answers.lock().unwrap().insert(id(number).to_string(), answer);
+        }
+        let processes = Arc::new(processes(count));
+        let engine = Scripted { answers: Arc::clone(&answers), calls: Arc::clone(&calls) };
+        let machine = Arc::new(Machine {
+            docker: Arc::new(Containers::new(Box::new(engine), processes.clone(), ProofContext::ALL)),
+            processes,
+            sigstore: None,
+            verbose: false,
+            extensions: Vec::new(),
+            warnings: Warnings::default(),
+        });
+        World { machine, answers, calls }
+    }
+
+    fn containers(&self) -> &Containers {
+        &self.machine.docker
+    }
+
+    fn says(&self, number: usize, answer: Result<Option<Inspected>, Fault>) {
+        self.answers.lock().unwrap().insert(id(number).to_string(), answer);
+    }
+
+    /// Whether a process gets container 0.
+    async fn obtains(&self, pid: i32) -> bool {
+        let mut workload = Workload::new(Arc::clone(&self.machine), pid);
+        let question = Import::Container(WitEngine::Docker, id(0).to_string());
+        if workload.ask(&question).is_none() {
+            workload.fetch(question.clone()).await;
+        }
+        matches!(workload.ask(&question), Some(Told::Container(Ok(Some(_)))))
+    }
+
+    fn init_pid(&self, number: usize) -> Option<i32> {
+        self.containers().cache().running.get(&id(number)).map(|cached| cached.container.init_pid())
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_fails_against_a_cached_container_asks_the_engine_again() {
+    let world = World::new(1, 1);
+    // The engine lost track of the container: it names another process.
+    world.says(0, Ok(Some(inspected(0, 99, 1))));
+    assert!(world.obtains(99).await);
+    // It has recovered. The real process is not in the cached one's pid namespace.
+    world.says(0, Ok(Some(inspected(0, 100, 1))));
+    assert!(world.obtains(10_000).await, "the real container's process");
+    assert_eq!(world.init_pid(0), Some(100));
+    assert!(!world.obtains(99).await, "what was proven before no longer is");
+    // Nothing is asked for what the answer of just now says, but each later attestation may ask again.
+    assert_eq!(world.calls(), 3);
+}
+
+#[tokio::test]
+async fn what_the_engine_says_again_replaces_the_cached_container_and_an_error_does_not() {
+    let away = Fault::Unavailable("away".to_owned());
+    let lying = Inspected { pid_mode: "host".to_owned(), ..inspected(0, 10_000, 1) };
+    for (answer, stays) in [
+        (Ok(None), false),
+        (Ok(Some(inspected(0, 0, 1))), false),
+        (Ok(Some(inspected(0, 9, 1))), false),
+        (Ok(Some(lying)), true),
+        (Err(away), true),
+    ] {
+        let world = World::new(1, 1);
+        assert!(world.obtains(10_000).await);
+        world.says(0, answer);
+        // Not in its pid namespace: clause f fails, and the engine is asked.
+        assert!(!world.obtains(99).await);
+        assert_eq!(world.calls() > 1, true);
+        assert_eq!(world.init_pid(0).is_some(), stays);
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_is_used_is_asked_for_again_once_a_minute_and_nobody_waits_for_it() {
+    let world = World::new(2, 1);
+    world.says(0, Ok(Some(inspected(0, 99, 1))));
+    assert!(world.obtains(99).await);
+    world.containers().fetch(&id(1), CLAIMANT).await.unwrap();
+    let maintained = tokio::spawn(Containers::maintain(Arc::downgrade(&world.machine.docker)));
+    let minute_ago = Instant::now().checked_sub(limits::CONTAINER_REASK).unwrap();
+    for cached in world.containers().cache().running.values_mut() {
+        cached.asked = minute_ago;
+    }
+    world.says(0, Ok(Some(inspected(0, 100, 1))));
+    // The attacker alone never fails a clause. Its next use is answered from the cache, and is the last.
+    assert!(world.obtains(99).await);
+    for _ in 0..1_000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if world.init_pid(0) == Some(100) {
+            break;
+        }
+    }
+    assert_eq!(world.init_pid(0), Some(100));
+    assert!(!world.obtains(99).await);
+    // What nobody used was not asked for. (Two for the first lookups, one for the use, one for the failed claim.)
+    assert_eq!(world.calls(), 4);
+    maintained.abort();
+}
+
+#[tokio::test]
+async fn no_lookup_evicts_a_container_that_lives() {
+    let world = World::new(limits::CONTAINERS_CACHED + 1, 1);
+    for number in 0..=limits::CONTAINERS_CACHED {
+        let lookup = world.containers().fetch(&id(number), CLAIMANT).await.unwrap();
+        assert!(matches!(lookup, Lookup::Running(_)), "the one that is not cached is found too");
+    }
+    assert!((0..limits::CONTAINERS_CACHED).all(|number| world.containers().cached(&id(number)).is_some()));
+    assert!(world.containers().cached(&id(limits::CONTAINERS_CACHED)).is_none());
+}
+
+#[tokio::test]
+async fn cached_containers_are_bounded_in_bytes() {
+    let world = World::new(80, limits::SELECTORS_TOTAL - 100);
+    for number in 0..80 {
+        world.containers().fetch(&id(number), CLAIMANT).await.unwrap();
+    }
+    let cache = world.containers().cache();
+    assert!((60..64).contains(&cache.running.len()), "{}", cache.running.len());
+    assert!(cache.bytes <= limits::CONTAINERS_CACHED_BYTES);
+}
+
+#[tokio::test]
+async fn a_container_that_fits_no_answer_is_refused_by_name_and_count_and_holds_nothing() {
+    let world = World::new(1, 1);
+    let many = |labels: usize, bytes: usize| {
+        let mut inspected = inspected(0, 100, 1);
+        inspected.container.labels = (0..labels).map(|key| (key.to_string(), String::new())).collect();
+        inspected.container.env = vec!["E".repeat(bytes)];
+        inspected
+    };
+    for (inspected, named) in [
+        (many(limits::SELECTORS, 1), "it has 4096 labels and 1 env values"),
+        (many(1, limits::SELECTORS_TOTAL), "it has 1 labels and 1 env values of 1048577 bytes"),
+    ] {
+        world.says(0, Ok(Some(inspected)));
+        world.containers().cache().remove(&id(0));
+        let calls = world.calls();
+        for pid in [10_000, 100, 10_000] {
+            let mut workload = Workload::new(Arc::clone(&world.machine), pid);
+            let question = Import::Container(WitEngine::Docker, id(0).to_string());
+            if workload.ask(&question).is_none() {
+                workload.fetch(question.clone()).await;
+            }
+            let Some(Told::Container(Err(Fault::Malformed(text)))) = workload.ask(&question) else {
+                panic!("process {pid} was told of it")
+            };
+            assert!(text.contains(named) && text.contains(id(0).as_str()), "{text}");
+        }
+        assert_eq!(world.calls(), calls + 1, "the refusal is cached");
+        assert!(world.containers().cache().bytes < 1_000);
+        assert!(!world.obtains(99).await, "and told only to who is in the container");
+    }
+    world.says(0, Ok(Some(many(limits::SELECTORS - 1, 1))));
+    world.containers().cache().remove(&id(0));
+    assert!(world.obtains(10_000).await);
+}

@@ -1,0 +1,223 @@
+//! A bounded queue for something that few may use at a time: callers wait in lanes, which are served in turn.
+//!
+//! A lane belongs to what a caller cannot choose (see [`Claimant`]). So whoever asks a thousand times at once waits behind
+//! itself, and everybody else waits for one turn of each other lane at most.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::capability::process::{PidNamespace, Process};
+
+/// Who asks: the key of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Claimant {
+    /// A process below the attestor's pid namespace, by the outermost namespace that it is in: every process of a container,
+    /// whatever namespaces it makes, has the container's.
+    Namespace(PidNamespace),
+    /// A process in the attestor's pid namespace, or one whose namespaces cannot be read, by its effective uid.
+    User(u32),
+    /// The attestor itself.
+    Attestor,
+}
+
+impl Claimant {
+    /// The claimant that a process is part of.
+    pub fn of(process: &dyn Process) -> Claimant {
+        match process.outermost_pid_namespace() {
+            Ok(Some(namespace)) => Claimant::Namespace(namespace),
+            // Not the owner of /proc/PID: a process can make that root (PR_SET_DUMPABLE).
+            _ => Claimant::User(process.credentials().map_or(u32::MAX, |credentials| credentials.uid)),
+        }
+    }
+}
+
+/// How many may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// In one lane.
+    pub lane: usize,
+    /// In all lanes together. A lane in which nobody waits admits one caller all the same.
+    pub total: usize,
+}
+
+/// Why a caller may not wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// Its own lane is full.
+    #[error("{0} calls of the same container or user are waiting already")]
+    Lane(usize),
+    /// All lanes together are full.
+    #[error("{0} calls are waiting already")]
+    Total(usize),
+}
+
+/// Permits, and the lanes of those who wait for one.
+#[derive(Debug)]
+pub struct Lanes {
+    permits: Semaphore,
+    bounds: Bounds,
+    lanes: Mutex<HashMap<Claimant, Arc<Lane>>>,
+    /// Callers in all lanes.
+    waiting: AtomicUsize,
+}
+
+/// The callers of one claimant. One of them at a time waits for a permit, so that the permits' queue has one of each lane.
+#[derive(Debug)]
+struct Lane {
+    head: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// A place in a lane, given back when it is dropped: also by a caller that gave up.
+#[derive(Debug)]
+pub struct Place<'a> {
+    lanes: &'a Lanes,
+    claimant: Claimant,
+    lane: Arc<Lane>,
+}
+
+/// A permit, given back when it is dropped.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    _permit: Option<SemaphorePermit<'a>>,
+    /// Held by a caller whose lane has one turn at a time.
+    _head: Option<OwnedSemaphorePermit>,
+}
+
+impl Lanes {
+    /// Lanes for `permits` that may be used at the same time.
+    pub fn new(permits: usize, bounds: Bounds) -> Lanes {
+        Lanes { permits: Semaphore::new(permits), bounds, lanes: Mutex::default(), waiting: AtomicUsize::new(0) }
+    }
+
+    /// A permit, if one is free and nobody waits for it.
+    pub fn try_turn(&self) -> Option<Turn<'_>> {
+        self.permits.try_acquire().ok().map(|permit| Turn { _permit: Some(permit), _head: None })
+    }
+
+    /// Counts a caller in its lane, for as long as the place is kept.
+    ///
+    /// # Errors
+    /// The lane is full; or all lanes together are, and somebody waits in this one already.
+    pub fn enter(&self, claimant: Claimant) -> Result<Place<'_>, Full> {
+        let mut lanes = self.lanes();
+        let in_lane = lanes.get(&claimant).map_or(0, |lane| lane.waiting.load(Ordering::Relaxed));
+        if in_lane >= self.bounds.lane {
+            return Err(Full::Lane(in_lane));
+        }
+        let in_all = self.waiting.load(Ordering::Relaxed);
+        if in_lane > 0 && in_all >= self.bounds.total {
+            return Err(Full::Total(in_all));
+        }
+        let lane = lanes
+            .entry(claimant)
+            .or_insert_with(|| Arc::new(Lane { head: Arc::new(Semaphore::new(1)), waiting: AtomicUsize::new(0) }));
+        lane.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Ok(Place { lanes: self, claimant, lane: Arc::clone(lane) })
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Claimant, Arc<Lane>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> Place<'a> {
+    /// Waits for a permit. With `one_at_a_time` the next caller of this lane waits until this one gives its permit back.
+    pub async fn turn(&self, one_at_a_time: bool) -> Turn<'a> {
+        // An error would mean that the semaphore is closed, which it never is.
+        let head = Arc::clone(&self.lane.head).acquire_owned().await.ok();
+        let permit = self.lanes.permits.acquire().await.ok();
+        Turn { _permit: permit, _head: head.filter(|_| one_at_a_time) }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut lanes = self.lanes.lanes();
+        self.lanes.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.lane.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            lanes.remove(&self.claimant);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { lane: 100, total: 150 };
+
+    fn user(uid: u32) -> Claimant {
+        Claimant::User(uid)
+    }
+
+    /// A caller that enters a lane and uses its turn for a moment; it notes whose turn it was.
+    fn call(lanes: &Arc<Lanes>, order: &Arc<Mutex<Vec<u32>>>, uid: u32) -> tokio::task::JoinHandle<()> {
+        let (lanes, order) = (Arc::clone(lanes), Arc::clone(order));
+        tokio::spawn(async move {
+            let place = lanes.enter(user(uid)).unwrap();
+            let _turn = place.turn(false).await;
+            order.lock().unwrap().push(uid);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        })
+    }
+
+    #[tokio::test]
+    async fn lanes_are_served_in_turn() {
+        let (lanes, order) = (Arc::new(Lanes::new(1, BOUNDS)), Arc::default());
+        let mut calls: Vec<_> = (0..100).map(|_| call(&lanes, &order, 1)).collect();
+        tokio::task::yield_now().await;
+        calls.extend([call(&lanes, &order, 2), call(&lanes, &order, 3), call(&lanes, &order, 2)]);
+        for call in calls {
+            call.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        let last = |uid: u32| order.iter().rposition(|&turn| turn == uid).unwrap();
+        // One turn of the long lane before each of theirs, and the one that ran when they came.
+        assert!(last(3) <= 4 && last(2) <= 7, "{order:?}");
+        assert!(lanes.lanes().is_empty() && lanes.waiting.load(Ordering::Relaxed) == 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_lane_is_nobody_elses_and_a_full_queue_admits_one_of_each_lane() {
+        let lanes = Lanes::new(1, BOUNDS);
+        let mut places: Vec<_> = (0..100).map(|_| lanes.enter(user(1)).unwrap()).collect();
+        assert_eq!(lanes.enter(user(1)).unwrap_err(), Full::Lane(100));
+        places.extend((0..50).map(|_| lanes.enter(user(2)).unwrap()));
+        assert_eq!(lanes.enter(user(2)).unwrap_err(), Full::Total(150));
+        places.push(lanes.enter(user(3)).unwrap());
+        assert_eq!(lanes.enter(user(3)).unwrap_err(), Full::Total(151));
+        places.clear();
+        assert!(lanes.enter(user(1)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_gives_back_its_place_and_its_turn() {
+        let lanes = Lanes::new(1, BOUNDS);
+        let held = lanes.try_turn().unwrap();
+        let place = lanes.enter(user(1)).unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(5), place.turn(false)).await.is_err());
+        drop((place, held));
+        let place = lanes.enter(user(1)).unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(5), place.turn(false)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_throttled_lane_has_one_turn_at_a_time() {
+        let lanes = Lanes::new(4, BOUNDS);
+        let (one, two, other) =
+            (lanes.enter(user(1)).unwrap(), lanes.enter(user(1)).unwrap(), lanes.enter(user(2)).unwrap());
+        let first = one.turn(true).await;
+        assert!(tokio::time::timeout(Duration::from_millis(5), two.turn(true)).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(5), other.turn(false)).await.is_ok());
+        drop(first);
+        two.turn(true).await;
+    }
+}
