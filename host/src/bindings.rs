@@ -6,7 +6,7 @@
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "policy",
-    imports: { default: trappable },
+    imports: { default: async | trappable },
     exports: { default: async },
     additional_derives: [PartialEq],
 });
@@ -17,7 +17,7 @@ pub mod extension {
         path: "../wit",
         world: "extension",
         with: { "docker-attestor:policy/log@1.0.0": super::docker_attestor::policy::log },
-        imports: { default: trappable },
+        imports: { default: async | trappable },
         exports: { default: async },
         additional_derives: [PartialEq],
     });

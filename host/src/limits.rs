@@ -48,6 +48,9 @@ pub const CONTAINERS_CACHED_BYTES: usize = 64 << 20;
 
 /// CPU of one policy call in units of wasmtime's fuel (about one a wasm instruction): about 100 ms.
 pub const FUEL: u64 = 200_000_000;
+/// What the host may do for one policy call, in the same units: about 25 ms. A container with all that an answer may hold is
+/// handed over in some 2 ms.
+pub const HOST_WORK: u64 = 50_000_000;
 /// Fuel after which a policy call lets other tasks run: about 1 ms.
 pub const FUEL_YIELD: u64 = 2_000_000;
 /// Wall time of one policy call. The sandbox does no I/O, so only a loaded machine comes near it.

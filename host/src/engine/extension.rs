@@ -114,7 +114,8 @@ impl Sandbox {
         claimant: impl FnOnce() -> Claimant,
     ) -> Result<Vec<String>, Error> {
         let _slot = self.slot(claimant).await?;
-        let mut store = self.store(Call::of_extension(extension.name.clone(), container.container().clone()))?;
+        let Grants { labels, env, .. } = extension.grants;
+        let mut store = self.store(Call::of_extension(extension.name.clone(), container.clone(), labels, env))?;
         let outcome = run(async {
             let instance = extension.pre.instantiate_async(&mut store).await?;
             instance.docker_attestor_policy_deriver().call_derive(&mut store, granted, &extension.settings).await

@@ -2,6 +2,7 @@
 
 use wasmtime::{Result, StoreLimits};
 
+use super::redaction::Values;
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::log::Level;
 use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
@@ -21,8 +22,10 @@ pub(super) struct Call {
     name: String,
     /// None while settings are validated, and for extensions: there is no workload then.
     pub(super) workload: Option<Workload>,
-    /// What an extension may have been told of.
-    container: Option<Container>,
+    /// The container that the component was told of, and whether of its labels and its env.
+    told: Option<(Proven, bool, bool)>,
+    /// Its values, once something is logged.
+    values: Option<Values>,
     pub(super) limits: StoreLimits,
     /// The question that takes a fetch before the call can go on.
     pub(super) open: Option<Import>,
@@ -30,26 +33,41 @@ pub(super) struct Call {
     pub(super) panic: Option<String>,
     calls: usize,
     lines: usize,
+    /// What the host did for this call, as fuel.
+    work: u64,
+    /// How much of it was done since other tasks could run.
+    in_a_row: u64,
 }
+
+/// What a call of an import takes, as fuel: two units are about a nanosecond.
+const CALL: u64 = 500;
+/// What handing over one text takes: copied here, and into the sandbox.
+const TEXT: u64 = 400;
+/// What writing one line of the log takes.
+const LINE: u64 = 20_000;
 
 impl Call {
     pub(super) fn of_policy(workload: Option<Workload>) -> Call {
         Call {
             name: "policy".to_owned(),
             workload,
-            container: None,
+            told: None,
+            values: None,
             limits: StoreLimits::default(),
             open: None,
             panic: None,
             calls: 0,
             lines: 0,
+            work: 0,
+            in_a_row: 0,
         }
     }
 
-    pub(super) fn of_extension(name: String, container: Container) -> Call {
+    /// `labels` and `env`: whether the extension is granted them.
+    pub(super) fn of_extension(name: String, container: Proven, labels: bool, env: bool) -> Call {
         let mut call = Call::of_policy(None);
         call.name = format!("extension {name}");
-        call.container = Some(container);
+        call.told = Some((container, labels, env));
         call
     }
 
@@ -60,7 +78,32 @@ impl Call {
             "it called the host more than {} times",
             limits::GUEST_CALLS
         );
+        self.charge(CALL)
+    }
+
+    /// Counts the host's work for this call: what a component causes is its own cost.
+    fn charge(&mut self, work: u64) -> Result<()> {
+        self.work = self.work.saturating_add(work);
+        self.in_a_row = self.in_a_row.saturating_add(work);
+        wasmtime::ensure!(
+            self.work <= limits::HOST_WORK,
+            "what it asked of the host took more CPU than a call may (25 ms)"
+        );
         Ok(())
+    }
+
+    /// Charges for texts that are handed over, and lets other tasks run when it is time.
+    async fn hand_over(&mut self, texts: usize, bytes: usize) -> Result<()> {
+        self.charge((texts as u64).saturating_mul(TEXT).saturating_add(bytes as u64))?;
+        self.yield_in_time().await;
+        Ok(())
+    }
+
+    async fn yield_in_time(&mut self) {
+        if self.in_a_row >= limits::FUEL_YIELD {
+            self.in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// What the policy is told, or the trap that gets out of the sandbox to fetch it.
@@ -82,43 +125,78 @@ fn no_workload<T>() -> Result<Result<T, Fault>> {
 }
 
 impl process::Host for Call {
-    fn cgroups(&mut self) -> Result<Result<Vec<Cgroup>, Fault>> {
+    async fn cgroups(&mut self) -> Result<Result<Vec<Cgroup>, Fault>> {
         match self.ask(Import::Cgroups)? {
-            Some(Told::Cgroups(told)) => Ok(told.and_then(|text| cgroups(&text))),
+            Some(Told::Cgroups(told)) => {
+                let cgroups = told.and_then(|text| cgroups(&text));
+                let lines = cgroups.as_deref().unwrap_or_default();
+                let bytes = lines.iter().map(|line| line.hierarchy.len() + line.controllers.len() + line.path.len());
+                self.hand_over(3 * lines.len(), bytes.sum()).await?;
+                Ok(cgroups)
+            }
             _ => no_workload(),
         }
     }
 
-    fn cgroup_mounts(&mut self) -> Result<Result<Vec<CgroupMount>, Fault>> {
+    async fn cgroup_mounts(&mut self) -> Result<Result<Vec<CgroupMount>, Fault>> {
         match self.ask(Import::CgroupMounts)? {
-            Some(Told::CgroupMounts(told)) => Ok(told),
+            Some(Told::CgroupMounts(told)) => {
+                let mounts = told.as_deref().unwrap_or_default();
+                let bytes = mounts.iter().map(|mount| mount.root.len() + mount.fs_type.len());
+                self.hand_over(2 * mounts.len(), bytes.sum()).await?;
+                Ok(told)
+            }
             _ => no_workload(),
         }
     }
 }
 
 impl job_objects::Host for Call {
-    fn names(&mut self) -> Result<Result<Vec<String>, Fault>> {
+    async fn names(&mut self) -> Result<Result<Vec<String>, Fault>> {
         match self.ask(Import::JobObjectNames)? {
-            Some(Told::JobObjectNames(told)) => Ok(told),
+            Some(Told::JobObjectNames(told)) => {
+                let names = told.as_deref().unwrap_or_default();
+                self.hand_over(names.len(), names.iter().map(String::len).sum()).await?;
+                Ok(told)
+            }
             _ => no_workload(),
         }
     }
 }
 
 impl docker::Host for Call {
-    fn container(&mut self, engine: Engine, id: String) -> Result<Result<Option<Container>, Fault>> {
+    async fn container(&mut self, engine: Engine, id: String) -> Result<Result<Option<Container>, Fault>> {
+        self.charge(id.len() as u64)?;
         match self.ask(Import::Container(engine, id))? {
-            Some(Told::Container(told)) => Ok(told.map(|proven| proven.map(|proven| proven.container().clone()))),
+            Some(Told::Container(Ok(Some(proven)))) => {
+                let Container { labels, env, .. } = proven.container();
+                let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+                    + env.iter().map(String::len).sum::<usize>();
+                self.hand_over(2 * labels.len() + env.len(), bytes).await?;
+                let container = proven.container().clone();
+                self.told.get_or_insert((proven, true, true));
+                Ok(Ok(Some(container)))
+            }
+            Some(Told::Container(Ok(None))) => Ok(Ok(None)),
+            Some(Told::Container(Err(fault))) => Ok(Err(fault)),
             _ => no_workload(),
         }
     }
 }
 
 impl sigstore::Host for Call {
-    fn verify(&mut self) -> Result<Result<Verdict, Fault>> {
+    async fn verify(&mut self) -> Result<Result<Verdict, Fault>> {
         match self.ask(Import::Verify)? {
-            Some(Told::Verify(told)) => Ok(told.map(|judged| judged.verdict())),
+            Some(Told::Verify(told)) => {
+                let verdict = told.map(|judged| judged.verdict());
+                let signatures = match &verdict {
+                    Ok(Verdict::Verified(verified)) => verified.signatures.len(),
+                    _ => 0,
+                };
+                // Six texts of each signature, of some hundred bytes.
+                self.hand_over(6 * signatures, 0).await?;
+                Ok(verdict)
+            }
             _ => no_workload(),
         }
     }
@@ -127,15 +205,17 @@ impl sigstore::Host for Call {
 impl types::Host for Call {}
 
 impl log::Host for Call {
-    fn write(&mut self, level: Level, message: String) -> Result<()> {
+    async fn write(&mut self, level: Level, message: String) -> Result<()> {
         self.count()?;
+        self.charge(message.len() as u64)?;
         self.lines += 1;
         if self.lines > limits::GUEST_LOG_LINES {
             return Ok(());
         }
-        // Values are taken out of far more than is logged, so that none is cut in two and stays.
-        let message = self.without_values(cut(&message, 64 * limits::GUEST_LOG_LINE));
-        let text = printable(cut(&message, limits::GUEST_LOG_LINE));
+        let line = cut(&message, limits::GUEST_LOG_LINE);
+        let (text, cost) = self.values().redact(line, line.len() < message.len());
+        self.charge(LINE + cost)?;
+        let text = printable(&text);
         let name = &self.name;
         match level {
             Level::Debug => tracing::debug!(line = %text, "{name}"),
@@ -146,29 +226,31 @@ impl log::Host for Call {
                 self.panic = Some(text);
             }
         }
+        self.yield_in_time().await;
         Ok(())
     }
 }
 
 impl Call {
-    /// The message without the values that the host handed over.
-    pub(super) fn without_values(&self, message: &str) -> String {
-        let proven = self.workload.as_ref().and_then(Workload::container).map(Proven::container);
-        match proven.or(self.container.as_ref()) {
-            Some(container) => without_values(message, container),
-            None => message.to_owned(),
+    /// The values that the host handed over: they must not reach a log through a component.
+    fn values(&mut self) -> &Values {
+        if self.values.is_none() {
+            let values = match &self.told {
+                Some((proven, labels, env)) => Values::of(proven.container(), *labels, *env),
+                None => return const { &Values::NONE },
+            };
+            // The next charge fails the call if this was too much.
+            self.work = self.work.saturating_add(values.cost());
+            self.in_a_row = self.in_a_row.saturating_add(values.cost());
+            self.values = Some(values);
         }
+        self.values.as_ref().unwrap_or(const { &Values::NONE })
     }
-}
 
-/// The message without values of env and labels: they must not reach a log through a component.
-pub(super) fn without_values(message: &str, container: &Container) -> String {
-    let env = container.env.iter().map(|env| env.split_once('=').map_or(env.as_str(), |(_, value)| value));
-    let labels = container.labels.iter().map(|(_, value)| value.as_str());
-    let mut values: Vec<&str> = env.chain(labels).filter(|value| value.len() >= 3 && message.contains(value)).collect();
-    // One may be the beginning of another, whose rest would stay.
-    values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
-    values.into_iter().fold(message.to_owned(), |message, value| message.replace(value, "…"))
+    /// An error text of the component without the values that the host handed over.
+    pub(super) fn without_values(&mut self, text: &str) -> String {
+        self.values().redact(text, false).0
+    }
 }
 
 impl Drop for Call {
@@ -177,24 +259,5 @@ impl Drop for Call {
             let dropped = self.lines - limits::GUEST_LOG_LINES;
             tracing::warn!(dropped = %dropped, "{} logged more lines than a call may", self.name);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_part_of_a_value_stays() {
-        let container = Container {
-            id: String::new(),
-            labels: vec![("user".to_owned(), "ann".to_owned()), ("short".to_owned(), "ab".to_owned())],
-            env: vec!["A=anna".to_owned(), "B=annabelle".to_owned(), "no-value".to_owned(), "C=".to_owned()],
-            image: String::new(),
-            image_id: None,
-            image_manifest_digest: None,
-        };
-        let told = "annabelle, anna and ann: A=anna, no-value, ab";
-        assert_eq!(without_values(told, &container), "…, … and …: A=…, …, ab");
     }
 }

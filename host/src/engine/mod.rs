@@ -7,6 +7,7 @@ pub mod component;
 pub mod extension;
 mod imports;
 pub mod load;
+mod redaction;
 pub mod selectors;
 mod settings;
 pub mod trial;
@@ -18,7 +19,8 @@ use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
 use self::compiler::{Compiler, NotCompiled};
 use self::component::{Description, World};
-use self::imports::{Call, without_values};
+use self::imports::Call;
+use self::redaction::Values;
 use self::settings::Allocation;
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
 use crate::bindings::extension::Extension as ExtensionBindings;
@@ -287,7 +289,7 @@ fn checked(
                 workload.is_some_and(|workload| workload.asked().iter().any(|asked| asked.told.err() == Some(&fault)));
             if let Some(container) = workload.and_then(Workload::container).filter(|_| !told) {
                 let text = fault_text_mut(&mut fault);
-                *text = without_values(text, container.container());
+                (*text, _) = Values::of(container.container(), true, true).redact(text, false);
             }
             Err(Error::Fault(fault))
         }
