@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -74,6 +75,7 @@ pub enum ServeError {
 /// Serves until the agent ends us.
 pub async fn serve(environment: Environment) -> Result<(), ServeError> {
     environment.check()?;
+    raise_descriptor_limit();
     // SIGINT reaches the whole group on Ctrl-C; the agent stops us in order.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
@@ -110,6 +112,16 @@ pub async fn serve(environment: Environment) -> Result<(), ServeError> {
     run(listener, attestor, metrics, stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Takes as many file descriptors as we may have. A process that waits to be attested holds one, a cached container two, and
+/// systemd's soft limit of 1,024 is for programs that use select(2).
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of file descriptors cannot be raised: {error}");
+    }
 }
 
 /// Reloads whenever it is told to.

@@ -153,7 +153,7 @@ impl Init {
             Err(_) if !context.reads_namespaces => None,
             Err(error) => return Err(unreadable(error)),
         };
-        let hierarchies = Hierarchy::of_init(id, &cgroup, &Above::of(processes, inspected))?;
+        let hierarchies = Hierarchy::of_init(id, &cgroup, || Above::of(processes, inspected))?;
         let init = Init { process, pid, hierarchies, namespace };
         if inspected.pid_mode.is_empty() || inspected.pid_mode == "private" {
             match init.first_of_trusted_namespace(id, inspected.engine.uid, context) {
@@ -278,27 +278,38 @@ fn within_namespace(
 impl Hierarchy {
     /// Clause d, init's side: where init's path contains the id, and the container's cgroup there. At least one: `/` proves
     /// nothing. And none may lie in another container's cgroup: whoever can make cgroups there can name one like this container.
-    fn of_init(id: &ContainerId, cgroup: &[u8], above: &Above) -> Result<Vec<Hierarchy>, NotProven> {
-        let mut hierarchies = Vec::new();
-        for line in parse_cgroup(cgroup).map_err(|_| malformed())? {
-            let Some(container) = container_cgroup(id, line.path) else { continue };
-            if !above.may_hold(id, &line, container) {
+    /// `above` is only asked for where one does.
+    fn of_init(id: &ContainerId, cgroup: &[u8], above: impl FnOnce() -> Above) -> Result<Vec<Hierarchy>, NotProven> {
+        let lines = parse_cgroup(cgroup).map_err(|_| malformed())?;
+        let named: Vec<(&CgroupLine<'_>, &[u8])> =
+            lines.iter().filter_map(|line| Some((line, container_cgroup(id, line.path)?))).collect();
+        if named.is_empty() {
+            return Err(outside(format!("no cgroup of the init process of container {id} names the container")));
+        }
+        let in_others: Vec<_> = named.iter().filter(|(_, container)| lies_in_another(id, container)).collect();
+        if !in_others.is_empty() {
+            let above = above();
+            if let Some((_, container)) =
+                in_others.into_iter().find(|(line, container)| !above.may_hold(id, line, container))
+            {
                 return Err(outside(format!(
                     "the cgroup of the init process of container {id} lies in another container's: \"{}\"",
                     container.escape_ascii()
                 )));
             }
-            hierarchies.push(Hierarchy {
-                unified: line.is_unified(),
-                controllers: line.controllers.into(),
-                container: container.into(),
-            });
         }
-        match hierarchies.is_empty() {
-            true => Err(outside(format!("no cgroup of the init process of container {id} names the container"))),
-            false => Ok(hierarchies),
-        }
+        let hierarchy = |(line, container): (&CgroupLine<'_>, &[u8])| Hierarchy {
+            unified: line.is_unified(),
+            controllers: line.controllers.into(),
+            container: container.into(),
+        };
+        Ok(named.into_iter().map(hierarchy).collect())
     }
+}
+
+/// Whether a component before the container's own holds another id.
+fn lies_in_another(id: &ContainerId, container: &[u8]) -> bool {
+    components(container).iter().rev().skip(1).any(|name| holds_other_id(name, id))
 }
 
 /// What a container's cgroup may lie in although its name holds another container's id (clause d): the cgroups that we or the
@@ -452,11 +463,11 @@ mod tests {
         }
     }
 
-    fn running(init: &[String], above: &Above) -> Result<RunningContainer, NotProven> {
+    fn running(init: &[String], above: Above) -> Result<RunningContainer, NotProven> {
         let process = process(init, &[2, 1]);
         let id = ContainerId::new(ID).unwrap();
         let init = Init {
-            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap(), above)?,
+            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap(), || above)?,
             namespace: process.pid_namespace().ok(),
             process: Arc::new(process),
             pid: 100,
@@ -485,7 +496,7 @@ mod tests {
     fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<char> {
         let claimant = process(cgroup, namespaces);
         let text = claimant.cgroup().unwrap();
-        let proof = running(init, &above("/agent", "", "")).and_then(|running| running.prove(&claimant, &text));
+        let proof = running(init, above("/agent", "", "")).and_then(|running| running.prove(&claimant, &text));
         proof.err().map(|not_proven| not_proven.clause)
     }
 
@@ -547,7 +558,7 @@ mod tests {
 
     #[test]
     fn a_container_lies_in_another_ones_cgroup_only_where_the_engine_may_put_it() {
-        let accepted = |init: &str, above: Above| running(&one(init), &above).is_ok();
+        let accepted = |init: &str, above: Above| running(&one(init), above).is_ok();
         let dind = format!("/docker/{OTHER}");
         let inner = format!("{dind}/docker/{ID}");
         // Docker inside Docker: the agent beside the inner engine, or only the engine known.
@@ -584,8 +595,8 @@ mod tests {
     fn a_cgroup_counts_in_its_own_hierarchy_only() {
         let init = [format!("2:pids:/docker/{OTHER}/docker/{ID}"), "0::/".to_owned()];
         let inside = |text: String| Above { inside: vec![text.into_bytes()], parents: Vec::new() };
-        assert!(running(&init, &inside(format!("7:pids:/docker/{OTHER}\n0::/"))).is_ok());
-        assert!(running(&init, &inside(format!("2:cpu:/docker/{OTHER}\n0::/docker/{OTHER}"))).is_err());
+        assert!(running(&init, inside(format!("7:pids:/docker/{OTHER}\n0::/"))).is_ok());
+        assert!(running(&init, inside(format!("2:cpu:/docker/{OTHER}\n0::/docker/{OTHER}"))).is_err());
     }
 
     #[test]
