@@ -212,9 +212,16 @@ async fn an_own_kind_cannot_look_like_a_built_in_one_and_has_a_form() {
         ("own", "KIND:VALUE"),
         (":x", "KIND:VALUE"),
         ("", "KIND:VALUE"),
-        ("own:a\nb", "control character"),
-        ("own:a\0b", "control character"),
-        ("own:\u{1b}[31m", "control character"),
+        ("own:a\nb", "control or format character"),
+        ("own:a\0b", "control or format character"),
+        ("own:\u{1b}[31m", "control or format character"),
+        ("own:a\u{202e}b", "control or format character"),
+        ("own:\u{200b}", "control or format character"),
+        ("own:a\u{2028}b", "control or format character"),
+        ("own:a\u{2029}b", "control or format character"),
+        ("own:", "empty value"),
+        ("docker:x", "type of all selectors"),
+        ("doc-ker:x", "type of all selectors"),
     ] {
         let error = attest_component(&returning("", &[selector])).await.unwrap_err();
         assert!(error.to_string().contains(reason), "{selector:?}: {error}");
