@@ -9,14 +9,12 @@ use super::hcl1::{Findings, Repeated};
 use super::raw::Raw;
 use super::sigstore::{self, Sigstore};
 use crate::error::{cut, printable};
+use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 /// A unix socket's path, without the final NUL (unix(7)).
 const SOCKET_PATH: usize = 107;
-/// Patterns, and bytes of one.
-const MATCHERS: usize = 256;
-const MATCHER: usize = 4_096;
 /// Keys written more than once that are named, and bytes of the path of one: a text may have thousands, and long ones.
 const REPEATED: usize = 32;
 const REPEATED_PATH: usize = 256;
@@ -203,6 +201,12 @@ fn check_matchers(matchers: &[String], use_new_container_locator: bool) -> Resul
     if matchers.len() > MATCHERS || matchers.iter().any(|matcher| matcher.len() > MATCHER) {
         return Err(format!("container_id_cgroup_matchers: at most {MATCHERS} patterns of {MATCHER} bytes"));
     }
+    let total: usize = matchers.iter().map(String::len).sum();
+    if total > MATCHERS_TOTAL {
+        return Err(format!(
+            "container_id_cgroup_matchers: {total} bytes in all, more than {MATCHERS_TOTAL}: write fewer patterns, or shorter ones"
+        ));
+    }
     Ok(())
 }
 
@@ -261,6 +265,22 @@ mod tests {
         assert_eq!(configuration.container_id_cgroup_matchers, ["/docker/<id>"]);
         assert!(!configuration.use_new_container_locator);
         assert!(configuration.verbose_container_locator_logs && configuration.engine_shares_pid_namespace);
+    }
+
+    #[test]
+    fn matchers_are_bounded_one_by_one_and_all_together() {
+        let matchers = |number: usize, bytes: usize| {
+            let list: Vec<String> = (0..number).map(|index| format!("{index:0>bytes$}")).collect();
+            let text = format!("use_new_container_locator = false\ncontainer_id_cgroup_matchers = {list:?}");
+            load(Some("example.org"), &text).map_err(|invalid| invalid.to_string()).map(|_| ())
+        };
+        assert_eq!(matchers(256, 32), Ok(()));
+        assert_eq!(matchers(2, 4_096), Ok(()));
+        for (number, bytes) in [(257, 3), (1, 4_097)] {
+            assert!(matchers(number, bytes).unwrap_err().contains("at most 256 patterns of 4096 bytes"));
+        }
+        let large = matchers(256, 33).unwrap_err();
+        assert!(large.contains("container_id_cgroup_matchers: 8448 bytes in all, more than 8192"), "{large}");
     }
 
     #[test]
