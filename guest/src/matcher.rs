@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 const ANY: &str = "*";
 /// A pattern's token for the component that is the container id.
 const ID: &str = "<id>";
+/// Ambiguous patterns that a message names, and bytes of a pattern in it: the host takes texts of 4 KiB.
+const NAMED: usize = 8;
+const SHOWN: usize = 400;
 
 /// Patterns of which at most one matches any path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +35,16 @@ impl Unusable {
                 let mut message =
                     "container_id_cgroup_matchers: patterns must not be ambiguous (able to match the same path): "
                         .to_owned();
-                for (index, pattern) in patterns.iter().enumerate() {
+                for (index, pattern) in patterns.iter().take(NAMED).enumerate() {
                     if index > 0 {
                         message.push_str(", ");
                     }
                     quote(&mut message, pattern);
+                }
+                if let more @ 1.. = patterns.len().saturating_sub(NAMED) {
+                    message.push_str(" and ");
+                    message.push_str(&more.to_string());
+                    message.push_str(" more");
                 }
                 message
             }
@@ -51,9 +59,10 @@ impl Unusable {
 }
 
 fn quote(message: &mut String, pattern: &str) {
+    let shown = pattern.get(..pattern.floor_char_boundary(SHOWN)).unwrap_or(pattern);
     message.push('"');
-    message.push_str(pattern);
-    message.push('"');
+    message.push_str(shown);
+    message.push_str(if shown.len() < pattern.len() { "…\"" } else { "\"" });
 }
 
 impl<'a> Matchers<'a> {
@@ -96,25 +105,41 @@ fn find<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     }
 }
 
-/// The patterns that can match the same path as another one, sorted, each once.
+/// The patterns that can match the same path as another one, sorted, each once. Every pair is compared, at each attestation, so the
+/// patterns are split into components before and not for each comparison.
 fn ambiguous(patterns: &[String]) -> Vec<String> {
-    let mut ambiguous = BTreeSet::new();
-    for (index, one) in patterns.iter().enumerate() {
-        let overlaps = |other: &String| overlap(one, other);
-        if patterns.iter().take(index).any(overlaps) || patterns.iter().skip(index + 1).any(overlaps) {
-            ambiguous.insert(one.as_str());
+    let mut patterns: Vec<Pattern<'_>> = patterns.iter().map(|text| Pattern::new(text)).collect();
+    let mut rest = patterns.as_mut_slice();
+    while let Some((one, others)) = rest.split_first_mut() {
+        for other in others.iter_mut() {
+            if overlap(&one.parts, &other.parts) {
+                (one.ambiguous, other.ambiguous) = (true, true);
+            }
         }
+        rest = others;
     }
+    let ambiguous: BTreeSet<&str> = patterns.iter().filter(|it| it.ambiguous).map(|it| it.text).collect();
     ambiguous.into_iter().map(str::to_owned).collect()
 }
 
+struct Pattern<'a> {
+    text: &'a str,
+    /// The text of each component, `None` for a token.
+    parts: Vec<Option<&'a str>>,
+    /// Whether it can match the same path as another pattern.
+    ambiguous: bool,
+}
+
+impl<'a> Pattern<'a> {
+    fn new(text: &'a str) -> Pattern<'a> {
+        let parts = text.split('/').map(|part| (part != ANY && part != ID).then_some(part)).collect();
+        Pattern { text, parts, ambiguous: false }
+    }
+}
+
 /// Whether some path matches both: as many components, and at each place the same text or a token on either side.
-fn overlap(one: &str, other: &str) -> bool {
-    let mut others = other.split('/');
-    let same = one
-        .split('/')
-        .all(|a| others.next().is_some_and(|b| a == b || [a, b].iter().any(|&part| part == ANY || part == ID)));
-    same && others.next().is_none()
+fn overlap(one: &[Option<&str>], other: &[Option<&str>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.is_none() || b.is_none() || a == b)
 }
 
 #[cfg(test)]
@@ -144,6 +169,17 @@ mod tests {
         let unusable = Matchers::new(&patterns).unwrap_err();
         assert_eq!(unusable, Unusable::Ambiguous(vec!["/*/b/<id>".to_owned(), "/a/b/<id>".to_owned()]));
         assert!(unusable.message().ends_with("\"/*/b/<id>\", \"/a/b/<id>\""));
+    }
+
+    #[test]
+    fn a_message_is_bounded() {
+        let long: Vec<String> =
+            (0..20).map(|number| format!("/*/<id>/{}", "ä".repeat(4_000)) + &number.to_string()).collect();
+        let same: Vec<String> = long.iter().chain(&long).cloned().collect();
+        let message = Matchers::new(&same).unwrap_err().message();
+        assert!(message.len() < 4_096 && message.ends_with("ä…\" and 12 more"), "{message}");
+        let message = Unusable::IdTokenCount("x".repeat(4_096)).message();
+        assert!(message.len() < 600 && message.contains("x…\" must contain"), "{message}");
     }
 
     #[test]

@@ -138,6 +138,12 @@ pub const SELECTORS_TOTAL: usize = 1 << 20;
 pub const GUEST_TEXT: usize = 4 << 10;
 /// Diagnostics that a policy's `validate` may answer.
 pub const DIAGNOSTICS: usize = 64;
+/// Patterns of `container_id_cgroup_matchers`.
+pub const MATCHERS: usize = 256;
+/// Bytes of one of them: no cgroup path is longer.
+pub const MATCHER: usize = 4 << 10;
+/// Bytes of all of them. The policy compares each with each in every call: the worst take a quarter of its CPU.
+pub const MATCHERS_TOTAL: usize = 8 << 10;
 /// Calls of imports that one policy call may make: the host's work for them is not counted as fuel.
 pub const GUEST_CALLS: usize = 1_024;
 /// Lines that one policy call may log.

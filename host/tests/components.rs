@@ -341,9 +341,9 @@ async fn a_hostile_policy_is_refused_for_its_reason_and_the_good_one_goes_on() {
             (br_if $next (i32.lt_u (local.get 6) (i32.const 1000000))))
         (i32.store (i32.const 68) (i32.const 65536)) (i32.store (i32.const 72) (i32.const 1000000)) (i32.const 64)";
     let strings = |count: u32, length: u32| {
-        // A list of strings that are all the same: address 65536, where "own:" and NULs are.
+        // A list of strings that are all the same: address 65536, where "ow:n" and NULs are.
         format!(
-            "(local i32) (drop (memory.grow (i32.const 100))) (i32.store (i32.const 65536) (i32.const 0x3a6e776f))
+            "(local i32) (drop (memory.grow (i32.const 100))) (i32.store (i32.const 65536) (i32.const 0x6e3a776f))
             (loop $next
                 (i32.store (i32.add (i32.const 1024) (i32.mul (local.get 6) (i32.const 8))) (i32.const 65536))
                 (i32.store (i32.add (i32.const 1028) (i32.mul (local.get 6) (i32.const 8))) (i32.const {length}))
@@ -472,8 +472,14 @@ async fn a_hostile_extension_is_refused_for_its_reason_and_the_good_one_goes_on(
         ("emits 65 selectors", emitting(&many), Step::Trial, "returned 65 selectors, more than 64"),
         ("emits 1,025 bytes", emitting(&[&long]), Step::Trial, "selector 1 has 1025 bytes: 1 to 1024 may be"),
         ("emits nothing but a name", emitting(&["a", ""]), Step::Trial, "selector 2 has 0 bytes"),
-        ("emits a line break", emitting(&["a\nb"]), Step::Trial, "selector 1 has a control character"),
-        ("emits an escape", emitting(&["\u{1b}[31m"]), Step::Trial, "selector 1 has a control character"),
+        ("emits a line break", emitting(&["a\nb"]), Step::Trial, "selector 1 has a control or format character"),
+        ("emits an escape", emitting(&["\u{1b}[31m"]), Step::Trial, "selector 1 has a control or format character"),
+        (
+            "emits a zero-width space",
+            emitting(&["a\u{200b}"]),
+            Step::Trial,
+            "selector 1 has a control or format character",
+        ),
         ("emits the same one twice", emitting(&["a", "a"]), Step::Trial, "selector 2 is a duplicate"),
         ("returns an error of 5,000 bytes", extension("", text), Step::Trial, "error text is longer than 4096"),
         (

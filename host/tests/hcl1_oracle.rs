@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use docker_attestor::config::hcl1::{Decode, Rejected, Value, object};
+use docker_attestor::config::hcl1::{Decode, Findings, Rejected, Value, object};
 use serde_json::{Value as Json, json};
 
 /// The struct that the recorded answers were decoded into.
@@ -21,7 +21,7 @@ struct Recorded {
 }
 
 impl Decode for Recorded {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         object(
             path,
             value,
@@ -33,7 +33,7 @@ impl Decode for Recorded {
                 ("docker_version", &mut self.version),
                 ("sigstore", &mut self.sigstore),
             ],
-            unknown,
+            findings,
         )
     }
 }
@@ -48,7 +48,7 @@ struct Sigstore {
 }
 
 impl Decode for Sigstore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         object(
             path,
             value,
@@ -59,7 +59,7 @@ impl Decode for Sigstore {
                 ("ignore_tlog", &mut self.ignore_tlog),
                 ("registry_credentials", &mut self.registry_credentials),
             ],
-            unknown,
+            findings,
         )
     }
 }
@@ -71,8 +71,8 @@ struct Credentials {
 }
 
 impl Decode for Credentials {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
-        object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], unknown)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+        object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], findings)
     }
 }
 

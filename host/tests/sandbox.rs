@@ -14,7 +14,7 @@ use docker_attestor::engine::{Policy, Sandbox};
 use docker_attestor::error::Error;
 
 use self::component::{asking, data_at, encode, policy, returning};
-use self::machine::{OTHERS, OURS, PID, containers, processes};
+use self::machine::{OTHERS, OURS, PID, attestor, configure, containers, processes};
 
 fn workload() -> Workload {
     let machine = Machine {
@@ -212,9 +212,16 @@ async fn an_own_kind_cannot_look_like_a_built_in_one_and_has_a_form() {
         ("own", "KIND:VALUE"),
         (":x", "KIND:VALUE"),
         ("", "KIND:VALUE"),
-        ("own:a\nb", "control character"),
-        ("own:a\0b", "control character"),
-        ("own:\u{1b}[31m", "control character"),
+        ("own:a\nb", "control or format character"),
+        ("own:a\0b", "control or format character"),
+        ("own:\u{1b}[31m", "control or format character"),
+        ("own:a\u{202e}b", "control or format character"),
+        ("own:\u{200b}", "control or format character"),
+        ("own:a\u{2028}b", "control or format character"),
+        ("own:a\u{2029}b", "control or format character"),
+        ("own:", "empty value"),
+        ("docker:x", "type of all selectors"),
+        ("doc-ker:x", "type of all selectors"),
     ] {
         let error = attest_component(&returning("", &[selector])).await.unwrap_err();
         assert!(error.to_string().contains(reason), "{selector:?}: {error}");
@@ -270,4 +277,31 @@ async fn a_component_with_another_import_or_without_the_export_is_refused_by_nam
     }
     let large = vec![0; docker_attestor::limits::COMPONENT_FILE + 1];
     assert!(sandbox.policy_of(&large).await.err().unwrap().to_string().contains("bytes: at most"));
+}
+
+/// What they cost is measured in `engine::tests`.
+#[tokio::test]
+async fn the_most_matchers_that_may_be_configured_attest() {
+    for unit in ["/", "/*", "/a", "/*/a"] {
+        for number in [2, 64, 256] {
+            let length = 8_192 / number;
+            let filled = |end: String| unit.repeat((length - end.len()) / unit.len()) + &end;
+            let mut matchers: Vec<String> = (1..number).map(|index| filled(format!("/<id>/{index:03}"))).collect();
+            matchers.push("/docker/<id>".to_owned());
+            let text = format!("use_new_container_locator = false\ncontainer_id_cgroup_matchers = {matchers:?}");
+            let selectors = attestor(&text).await.attest(PID).await.unwrap();
+            assert!(selectors.contains(&"label:name:ours".to_owned()), "{number} of {unit}: {selectors:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_ambiguity_of_many_long_matchers_is_named() {
+    let same: Vec<String> =
+        (0..8).map(|index| format!("/{}/<id>/{}", "a".repeat(1_000), ["*", "b"][index % 2])).collect();
+    let text = format!("use_new_container_locator = false\ncontainer_id_cgroup_matchers = {same:?}");
+    let attestor = attestor("").await;
+    let error = configure(&attestor, &text).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
+    assert!(error.to_string().contains("patterns must not be ambiguous"), "{error}");
 }

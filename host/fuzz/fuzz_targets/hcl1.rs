@@ -7,7 +7,7 @@ mod hcl1;
 
 use std::collections::BTreeMap;
 
-use hcl1::{Decode, Rejected, Value};
+use hcl1::{Decode, Findings, Rejected, Value};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Default)]
@@ -20,17 +20,17 @@ struct Any {
 }
 
 impl Decode for Box<Any> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         let Any { text, bool, list, map, nested } = &mut **self;
         let fields: &mut [(&str, &mut dyn Decode)] =
             &mut [("a", text), ("b", bool), ("c", list), ("d", map), ("sigstore", nested)];
-        hcl1::object(path, value, fields, unknown)
+        hcl1::object(path, value, fields, findings)
     }
 }
 
 fuzz_target!(|text: &str| {
     if let Ok(items) = hcl1::parse(text) {
         let mut any = Box::new(Any::default());
-        let _ = any.decode("", &Value::of_text(&items), &mut Vec::new());
+        let _ = any.decode("", &Value::of_text(&items), &mut Findings::default());
     }
 });

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::style::Style;
 use super::{Failure, Output, PLACEHOLDER, Target};
-use crate::error::printable;
+use crate::error::{is_invisible, printable};
 
 /// Selectors in the suggested entry.
 const SUGGESTED: usize = 3;
@@ -79,20 +79,20 @@ fn entry(trust_domain: &str, selectors: &[String]) -> Option<String> {
     Some(line)
 }
 
-/// A word of a POSIX shell, safe whatever is in it; with `$'…'` where control characters must be written (POSIX.1-2024, 2.2.4).
+/// A word of a POSIX shell, safe whatever is in it; with `$'…'` where characters cannot be seen (POSIX.1-2024, 2.2.4).
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         return word.to_owned();
     }
-    if !word.chars().any(char::is_control) {
+    if !word.chars().any(is_invisible) {
         return format!("'{}'", word.replace('\'', "'\\''"));
     }
     let mut quoted = "$'".to_owned();
     for char in word.chars() {
         match char {
             '\'' | '\\' => quoted.extend(['\\', char]),
-            char if char.is_control() => {
+            char if is_invisible(char) => {
                 for byte in char.to_string().bytes() {
                     quoted.push_str(&format!("\\{byte:03o}"));
                 }
@@ -119,6 +119,7 @@ mod tests {
             "a\nb",
             "it's\n\u{1b}[31m\\x",
             "\u{e9}\u{85}x",
+            "\u{202e}x\u{e0061}",
             "a\"b",
             "-n",
             "*",

@@ -71,6 +71,11 @@ mod tests {
                 "valid (an agent.conf",
                 ExitCode::SUCCESS,
             ),
+            (
+                "docker_version = \"1.40\"\ndocker_version = \"1.41\"",
+                "\n  docker_version is written twice (line 1 and line 2): the last one counts\n",
+                ExitCode::SUCCESS,
+            ),
             ("a = 1\nb = 2", "unknown configurations detected: a,b", ExitCode::FAILURE),
             ("a = ", "valid", ExitCode::SUCCESS),
             ("a = [", "invalid", ExitCode::FAILURE),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::{OnFailure, raw};
 use crate::capability::sigstore::Identities;
-use crate::engine::selectors::looks_built_in;
+use crate::engine::selectors::reserved;
 use crate::limits;
 
 /// Digests in one pin.
@@ -136,8 +136,8 @@ fn check_name(name: &str, others: &[Extension]) -> Result<(), String> {
     if name.is_empty() || name.len() > NAME || !name.bytes().all(fits) {
         return Err(format!("the name may have a-z, 0-9, _, - and . only, and {NAME} of them"));
     }
-    if looks_built_in(name) {
-        return Err("the name looks like a built-in kind of selector: take another".to_owned());
+    if let Some(why) = reserved(name) {
+        return Err(format!("the name {why}: take another"));
     }
     let bare = |name: &str| name.replace(['_', '-', '.'], "");
     match others.iter().find(|other| bare(&other.name) == bare(name)) {
@@ -305,6 +305,10 @@ mod tests {
                 "extension \"Label\": the name may have",
             ),
             (format!("extension \"image-id\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"), "looks like a built-in kind"),
+            (
+                format!("extension \"doc-ker\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"),
+                "extension \"doc-ker\": the name looks like the type of all selectors",
+            ),
             (
                 format!(
                     "extension \"a-b\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}\nextension \"ab\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"

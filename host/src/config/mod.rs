@@ -9,7 +9,7 @@ mod validated;
 use std::fmt;
 
 pub use self::component::{Component, Extension, Grants, Pin};
-use self::hcl1::{Decode, Item, Rejected, Value};
+use self::hcl1::{Decode, Findings, Item, Rejected, Value};
 use self::raw::Raw;
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub(crate) use self::sigstore::{is_host, registry_name};
@@ -51,8 +51,8 @@ pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Inv
 }
 
 fn load_items(items: &[Item]) -> Result<Configuration, Invalid> {
-    let (raw, unknown) = Raw::decode(&Value::of_text(items))?;
-    validated::validate(raw, unknown)
+    let (raw, findings) = Raw::decode(&Value::of_text(items))?;
+    validated::validate(raw, &findings)
 }
 
 /// A file that an operator has: an agent's configuration, or a plugin's.
@@ -133,7 +133,7 @@ impl File {
 /// Decodes a text into `into`, and answers the keys that nothing asked for.
 pub fn decode(text: &str, into: &mut dyn Decode) -> Result<Vec<String>, Rejected> {
     let items = hcl1::parse(text)?;
-    let mut unknown = Vec::new();
-    into.decode("", &Value::of_text(&items), &mut unknown)?;
-    Ok(unknown)
+    let mut findings = Findings::default();
+    into.decode("", &Value::of_text(&items), &mut findings)?;
+    Ok(findings.unknown)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::hcl1::{Decode, Item, Rejected, Value, object};
+use super::hcl1::{Decode, Findings, Item, Rejected, Value, object};
 
 /// `plugin_data`, as written.
 #[derive(Debug, Default)]
@@ -25,10 +25,10 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// The configuration, and the keys that nothing knows.
-    pub(super) fn decode(value: &Value<'_>) -> Result<(Raw, Vec<String>), Rejected> {
+    /// The configuration, and what is odd about its keys.
+    pub(super) fn decode(value: &Value<'_>) -> Result<(Raw, Findings), Rejected> {
         let mut raw = Raw::default();
-        let mut unknown = Vec::new();
+        let mut findings = Findings::default();
         object(
             "",
             value,
@@ -48,11 +48,11 @@ impl Raw {
                 ("extension", &mut raw.extension),
                 ("selectors", &mut raw.selectors),
             ],
-            &mut unknown,
+            &mut findings,
         )?;
-        unknown.sort_unstable();
-        unknown.dedup();
-        Ok((raw, unknown))
+        findings.unknown.sort_unstable();
+        findings.unknown.dedup();
+        Ok((raw, findings))
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Sigstore {
 }
 
 impl Decode for Sigstore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         object(
             path,
             value,
@@ -96,7 +96,7 @@ impl Decode for Sigstore {
                 ("registry_ca", &mut self.registry_ca),
                 ("cache", &mut self.cache),
             ],
-            unknown,
+            findings,
         )
     }
 }
@@ -109,8 +109,8 @@ pub(super) struct Cache {
 }
 
 impl Decode for Cache {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
-        object(path, value, &mut [("ttl", &mut self.ttl), ("max_entries", &mut self.max_entries)], unknown)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+        object(path, value, &mut [("ttl", &mut self.ttl), ("max_entries", &mut self.max_entries)], findings)
     }
 }
 
@@ -129,13 +129,13 @@ impl Credentials {
 }
 
 impl Decode for Credentials {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         // What stands before an @ in a registry's key may be a password.
         let path = match path.rsplit_once('@') {
             Some((_, host)) => &format!("sigstore.registry_credentials.…@{host}"),
             None => path,
         };
-        object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], unknown)
+        object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], findings)
     }
 }
 
@@ -150,8 +150,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Decode for Secret {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
-        self.0.decode(path, value, unknown)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+        self.0.decode(path, value, findings)
     }
 }
 
@@ -171,7 +171,7 @@ pub(super) struct Component {
 }
 
 impl Decode for Component {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         let mut fields: Vec<(&str, &mut dyn Decode)> = vec![
             ("path", &mut self.path),
             ("sha256", &mut self.sha256),
@@ -186,7 +186,7 @@ impl Decode for Component {
             fields.push(("grants", &mut self.grants));
             fields.push(("on_failure", &mut self.on_failure));
         }
-        object(path, value, &mut fields, unknown)
+        object(path, value, &mut fields, findings)
     }
 }
 
@@ -195,13 +195,17 @@ impl Decode for Component {
 pub(super) struct OneOrMore(pub(super) Vec<String>);
 
 impl Decode for OneOrMore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         let mut one = String::new();
-        match one.decode(path, value, unknown) {
+        match one.decode(path, value, findings) {
             Ok(()) => self.0.push(one),
-            Err(_) => self.0.decode(path, value, unknown)?,
+            Err(_) => self.0.decode(path, value, findings)?,
         }
         Ok(())
+    }
+
+    fn joins(&self) -> bool {
+        true
     }
 }
 
@@ -213,8 +217,8 @@ pub(super) struct Selectors {
 }
 
 impl Decode for Selectors {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
-        object(path, value, &mut [("env", &mut self.env), ("labels", &mut self.labels)], unknown)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+        object(path, value, &mut [("env", &mut self.env), ("labels", &mut self.labels)], findings)
     }
 }
 
@@ -238,7 +242,7 @@ impl AgentConf {
         let mut conf = AgentConf::default();
         let mut agent = Agent::default();
         let mut plugins: BTreeMap<String, BTreeMap<String, Plugin>> = BTreeMap::new();
-        object("", value, &mut [("agent", &mut agent), ("plugins", &mut plugins)], &mut Vec::new())?;
+        object("", value, &mut [("agent", &mut agent), ("plugins", &mut plugins)], &mut Findings::default())?;
         conf.trust_domain = agent.0;
         conf.plugin = plugins.remove("WorkloadAttestor").and_then(|mut attestors| attestors.remove("docker"));
         Ok(conf)
@@ -249,15 +253,15 @@ impl AgentConf {
 struct Agent(Option<String>);
 
 impl Decode for Agent {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
-        object(path, value, &mut [("trust_domain", &mut self.0)], unknown)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+        object(path, value, &mut [("trust_domain", &mut self.0)], findings)
     }
 }
 
 impl Decode for Plugin {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         let mut data = First(&mut self.data);
-        object(path, value, &mut [("plugin_data", &mut data), ("plugin_data_file", &mut self.data_file)], unknown)
+        object(path, value, &mut [("plugin_data", &mut data), ("plugin_data_file", &mut self.data_file)], findings)
     }
 }
 
@@ -265,7 +269,7 @@ impl Decode for Plugin {
 struct First<'a>(&'a mut Option<Vec<Item>>);
 
 impl Decode for First<'_> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Rejected> {
         let items = value.clone().into_items(path)?;
         self.0.get_or_insert(items);
         Ok(())

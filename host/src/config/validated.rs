@@ -5,16 +5,19 @@ use std::path::PathBuf;
 
 use super::Invalid;
 use super::component::{self, Component, Extension};
+use super::hcl1::{Findings, Repeated};
 use super::raw::Raw;
 use super::sigstore::{self, Sigstore};
+use crate::error::{cut, printable};
+use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 /// A unix socket's path, without the final NUL (unix(7)).
 const SOCKET_PATH: usize = 107;
-/// Patterns, and bytes of one.
-const MATCHERS: usize = 256;
-const MATCHER: usize = 4_096;
+/// Keys written more than once that are named, and bytes of the path of one: a text may have thousands, and long ones.
+const REPEATED: usize = 32;
+const REPEATED_PATH: usize = 256;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,10 +74,10 @@ pub struct ApiVersion {
 }
 
 /// The checks of everything but the trust domain.
-pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, Invalid> {
+pub(super) fn validate(raw: Raw, findings: &Findings) -> Result<Configuration, Invalid> {
     let mut wrong = Vec::new();
-    if !unknown.is_empty() {
-        let keys: Vec<String> = unknown.iter().map(|key| crate::error::printable(key)).collect();
+    if !findings.unknown.is_empty() {
+        let keys: Vec<String> = findings.unknown.iter().map(|key| printable(key)).collect();
         wrong.push(format!("unknown configurations detected: {}", keys.join(",")));
     }
     let later = later(&raw);
@@ -98,7 +101,7 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
     };
     let mut notes = vec![note.to_owned()];
     let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut wrong, &mut notes));
-    let mut warnings = Vec::new();
+    let mut warnings = repeated(findings);
     let policy = raw.policy.and_then(|raw| component::policy(raw, &mut wrong, &mut warnings));
     let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut wrong, &mut warnings);
     match docker {
@@ -117,6 +120,17 @@ pub(super) fn validate(raw: Raw, unknown: Vec<String>) -> Result<Configuration, 
         }),
         _ => Err(Invalid { notes: wrong }),
     }
+}
+
+/// A warning for each key that is written more than once.
+fn repeated(findings: &Findings) -> Vec<String> {
+    let warning = |repeated: Repeated<'_>| format!("{} {repeated}", printable(cut(repeated.path, REPEATED_PATH)));
+    let mut warnings: Vec<String> = findings.repeated().take(REPEATED).map(warning).collect();
+    let more = findings.repeated().count().saturating_sub(REPEATED);
+    if more > 0 {
+        warnings.push(format!("{more} more keys are written more than once"));
+    }
+    warnings
 }
 
 /// The keys that are there, and that nothing is built for.
@@ -187,6 +201,12 @@ fn check_matchers(matchers: &[String], use_new_container_locator: bool) -> Resul
     if matchers.len() > MATCHERS || matchers.iter().any(|matcher| matcher.len() > MATCHER) {
         return Err(format!("container_id_cgroup_matchers: at most {MATCHERS} patterns of {MATCHER} bytes"));
     }
+    let total: usize = matchers.iter().map(String::len).sum();
+    if total > MATCHERS_TOTAL {
+        return Err(format!(
+            "container_id_cgroup_matchers: {total} bytes in all, more than {MATCHERS_TOTAL}: write fewer patterns, or shorter ones"
+        ));
+    }
     Ok(())
 }
 
@@ -248,6 +268,22 @@ mod tests {
     }
 
     #[test]
+    fn matchers_are_bounded_one_by_one_and_all_together() {
+        let matchers = |number: usize, bytes: usize| {
+            let list: Vec<String> = (0..number).map(|index| format!("{index:0>bytes$}")).collect();
+            let text = format!("use_new_container_locator = false\ncontainer_id_cgroup_matchers = {list:?}");
+            load(Some("example.org"), &text).map_err(|invalid| invalid.to_string()).map(|_| ())
+        };
+        assert_eq!(matchers(256, 32), Ok(()));
+        assert_eq!(matchers(2, 4_096), Ok(()));
+        for (number, bytes) in [(257, 3), (1, 4_097)] {
+            assert!(matchers(number, bytes).unwrap_err().contains("at most 256 patterns of 4096 bytes"));
+        }
+        let large = matchers(256, 33).unwrap_err();
+        assert!(large.contains("container_id_cgroup_matchers: 8448 bytes in all, more than 8192"), "{large}");
+    }
+
+    #[test]
     fn unknown_keys_are_named_nested_and_quoted_ones_too() {
         assert_eq!(
             notes("b = 1\n\"a\" = {}\ndocker_host = \"x\""),
@@ -256,6 +292,102 @@ mod tests {
         let nested = notes("sigstore { foo = 1\n cache { bar = 1 } }\nextension \"x\" { baz = 1 }");
         assert_eq!(nested[0], "unknown configurations detected: extension.x.baz,sigstore.cache.bar,sigstore.foo");
         assert_eq!(notes("{\"nope\": {\"x\": 1}}")[0], "unknown configurations detected: nope");
+    }
+
+    /// The warnings about keys that are written more than once.
+    fn repeated(text: &str) -> Vec<String> {
+        let warnings = load(Some("example.org"), text).unwrap().warnings;
+        warnings.into_iter().filter(|warning| warning.contains("written")).collect()
+    }
+
+    #[test]
+    fn a_key_that_is_written_twice_is_named() {
+        let last = "the last one counts";
+        for (text, warning) in [
+            (
+                "docker_version = \"1.40\"\n\ndocker_version = \"1.41\"",
+                format!("docker_version is written twice (line 1 and line 3): {last}"),
+            ),
+            (
+                "docker_version = \"1.40\"\n\"Docker_Version\" = \"1.41\"",
+                format!("docker_version is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "verbose_container_locator_logs = true\n verbose_container_locator_logs = true\nverbose_container_locator_logs = false",
+                format!("verbose_container_locator_logs is written 3 times (first in line 1, last in line 3): {last}"),
+            ),
+            (
+                "sigstore {\n rekor_url = \"https://a\"\n rekor_url = \"https://b\"\n}",
+                format!("sigstore.rekor_url is written twice (line 2 and line 3): {last}"),
+            ),
+            (
+                "sigstore { rekor_url = \"https://a\" }\nsigstore { rekor_url = \"https://b\" }",
+                format!("sigstore.rekor_url is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "sigstore { cache { ttl = \"1h\" }\n cache { ttl = \"2h\" } }",
+                format!("sigstore.cache.ttl is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "policy { path = \"/p\" unpinned = true settings { tier = \"hunter2\"\n tier = \"hunter3\" } }",
+                format!("policy.settings.tier is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "extension \"a\" { path = \"/p\" unpinned = true }\nextension \"a\" { path = \"/q\" }",
+                format!("extension.a.path is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "use_new_container_locator = false\ncontainer_id_cgroup_matchers = [\"/a/<id>\"]\ncontainer_id_cgroup_matchers = [\"/b/<id>\"]",
+                "container_id_cgroup_matchers is written twice (line 2 and line 3): the lists are joined".to_owned(),
+            ),
+            // JSON has no lines.
+            (
+                "{\"docker_version\": \"1.40\", \"docker_version\": \"1.41\"}",
+                format!("docker_version is written twice: {last}"),
+            ),
+        ] {
+            assert_eq!(repeated(text), [warning], "{text}");
+        }
+        let digest = "a".repeat(64);
+        let pins = format!("policy {{ path = \"/p\" sha256 = \"{digest}\"\n sha256 = [\"{digest}\"] }}");
+        assert_eq!(repeated(&pins), ["policy.sha256 is written twice (line 1 and line 2): the lists are joined"]);
+    }
+
+    #[test]
+    fn the_last_of_two_counts_and_lists_are_joined() {
+        let text = "use_new_container_locator = true\nuse_new_container_locator = false\n\
+                    container_id_cgroup_matchers = [\"/a/<id>\"]\ncontainer_id_cgroup_matchers = [\"/b/<id>\"]";
+        let configuration = load(Some("example.org"), text).unwrap();
+        assert!(!configuration.use_new_container_locator);
+        assert_eq!(configuration.container_id_cgroup_matchers, ["/a/<id>", "/b/<id>"]);
+    }
+
+    #[test]
+    fn repeated_blocks_are_no_repeated_keys() {
+        for text in [
+            "sigstore { ignore_tlog = true }\nsigstore { rekor_url = \"https://r\" }",
+            "sigstore { allowed_identities { \"https://a\" = [\"x\"] }\n allowed_identities { \"https://b\" = [\"y\"] } }",
+            "extension \"a\" { path = \"/p\" unpinned = true }\nextension \"b\" { path = \"/p\" unpinned = true }",
+            "{\"sigstore\": [{\"ignore_tlog\": true}, {\"rekor_url\": \"https://r\"}]}",
+            "{\"extension\": [{\"a\": {\"path\": \"/p\", \"unpinned\": true}}, {\"b\": {\"path\": \"/p\", \"unpinned\": true}}]}",
+            "use_new_container_locator = false\ncontainer_id_cgroup_matchers = [\"/a/<id>\", \"/b/<id>\"]",
+        ] {
+            assert_eq!(repeated(text), Vec::<String>::new(), "{text}");
+        }
+    }
+
+    #[test]
+    fn warnings_of_repeated_keys_are_bounded() {
+        let long = "k".repeat(2_000);
+        let settings: String =
+            (0..100).map(|number| format!("{long}{number} = \"\"\n{long}{number} = \"\"\n")).collect();
+        let warnings = repeated(&format!("policy {{ path = \"/p\" unpinned = true settings {{ {settings} }} }}"));
+        assert_eq!((warnings.len(), warnings[32].as_str()), (33, "68 more keys are written more than once"));
+        let (first, rest) = warnings[0].split_at(256);
+        assert!(
+            first.starts_with("policy.settings.kkk") && rest.starts_with(" is written twice (line 1 and"),
+            "{rest}"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub use crate::bindings::extension::exports::docker_attestor::policy::deriver::{
 use crate::capability::docker::Container;
 use crate::capability::docker::proof::Proven;
 use crate::config::{Grants, OnFailure};
-use crate::error::Error;
+use crate::error::{Error, is_invisible};
 use crate::lanes::Claimant;
 use crate::limits;
 
@@ -69,8 +69,8 @@ impl Extension {
                 let most = limits::EXTENSION_SELECTOR;
                 return Err(format!("its selector {number} has {} bytes: 1 to {most} may be", text.len()));
             }
-            if text.chars().any(char::is_control) {
-                return Err(format!("its selector {number} has a control character"));
+            if text.chars().any(is_invisible) {
+                return Err(format!("its selector {number} has a control or format character"));
             }
             if !seen.insert(text) {
                 return Err(format!("its selector {number} is a duplicate"));

@@ -313,3 +313,6 @@ pub fn with_builtin() -> wasmtime::Result<(Sandbox, Arc<Policy>)> {
     let policy = Arc::new(sandbox.builtin()?);
     Ok((sandbox, policy))
 }
+
+#[cfg(test)]
+mod tests;

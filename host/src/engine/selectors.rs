@@ -7,11 +7,14 @@ use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
 use crate::capability::docker::Container;
 use crate::capability::sigstore::Judged;
 use crate::capability::{Told, Workload};
+use crate::error::is_invisible;
 use crate::limits;
 
 /// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.
 const KINDS: [&str; 5] = ["label", "env", "image_id", "image_config_digest", "image_manifest_digest"];
 const SIGNATURE_KINDS: [&str; 2] = ["image-signature", "image-attestations"];
+/// The type that spire-server puts before each selector: `docker:docker:label:…` would be read as one of ours.
+const TYPE: &str = "docker";
 
 /// Why an answer is refused. The selector's value is not quoted: it may be an env value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,14 +171,17 @@ fn own_kind(kind: &str, selector: &str, extensions: &[String]) -> Result<(), &'s
     if kind.len() == selector.len() || kind.is_empty() {
         return Err("is not of the form KIND:VALUE");
     }
-    if selector.chars().any(char::is_control) {
-        return Err("has a control character in its selector");
+    if kind.len() + 1 == selector.len() {
+        return Err("has an empty value");
+    }
+    if selector.chars().any(is_invisible) {
+        return Err("has a control or format character in its selector");
     }
     if !kind.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.')) {
         return Err("may have a-z, 0-9, _, - and . only");
     }
-    if looks_built_in(kind) {
-        return Err("looks like a built-in kind");
+    if let Some(why) = reserved(kind) {
+        return Err(why);
     }
     if extensions.iter().any(|extension| folded(extension) == folded(kind)) {
         return Err("looks like an extension's name");
@@ -183,10 +189,16 @@ fn own_kind(kind: &str, selector: &str, extensions: &[String]) -> Result<(), &'s
     Ok(())
 }
 
-/// Whether a reader could take a kind for a built-in one.
-pub(crate) fn looks_built_in(kind: &str) -> bool {
-    KINDS.iter().any(|built_in| folded(kind) == folded(built_in))
-        || SIGNATURE_KINDS.iter().any(|built_in| folded(kind).starts_with(&folded(built_in)))
+/// Why nobody else may have a kind: a reader could take it for a built-in one, or for the type before it.
+pub(crate) fn reserved(kind: &str) -> Option<&'static str> {
+    let kind = folded(kind);
+    let built_in = KINDS.iter().any(|built_in| kind == folded(built_in))
+        || SIGNATURE_KINDS.iter().any(|built_in| kind.starts_with(&folded(built_in)));
+    match kind.as_str() {
+        _ if built_in => Some("looks like a built-in kind"),
+        TYPE => Some("looks like the type of all selectors, docker"),
+        _ => None,
+    }
 }
 
 fn folded(kind: &str) -> String {
@@ -196,4 +208,43 @@ fn folded(kind: &str) -> String {
 fn quoted(kind: &str) -> String {
     let start: String = kind.chars().take(40).collect();
     start.escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_is_a_fact_whatever_its_characters_and_without_a_value() {
+        let container = Container {
+            id: "0".repeat(64),
+            labels: vec![("K".to_owned(), String::new()), ("a".to_owned(), "\u{202e}b".to_owned())],
+            env: vec!["X=".to_owned(), "Y=\u{200b}".to_owned()],
+            image: "web:1".to_owned(),
+            image_id: None,
+            image_manifest_digest: None,
+        };
+        let mut facts = Facts::new(&container);
+        for (kind, value) in [("label", "K:"), ("label", "a:\u{202e}b"), ("env", "X="), ("env", "Y=\u{200b}")] {
+            assert!(facts.state(kind, value), "{kind}:{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_own_kind_has_a_value_that_can_be_seen() {
+        let extensions = ["compose".to_owned()];
+        let own = |selector: &str| {
+            let (kind, _) = selector.split_once(':').unwrap_or((selector, ""));
+            own_kind(kind, selector, &extensions)
+        };
+        assert_eq!(own("own:a b"), Ok(()));
+        assert_eq!(own("docker-host:a"), Ok(()));
+        assert_eq!(own("own:"), Err("has an empty value"));
+        for invisible in ["\n", "\u{ad}", "\u{200b}", "\u{202e}", "\u{2066}", "\u{2028}", "\u{2029}", "\u{e0061}"] {
+            assert_eq!(own(&format!("own:a{invisible}")), Err("has a control or format character in its selector"));
+        }
+        for docker in ["docker:a", "doc-ker:a", "d.o.c.k.e.r:a"] {
+            assert_eq!(own(docker), Err("looks like the type of all selectors, docker"));
+        }
+    }
 }

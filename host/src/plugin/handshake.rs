@@ -56,6 +56,14 @@ pub enum Refused {
     /// A directory that the handshake cannot name.
     #[error("PLUGIN_UNIX_SOCKET_DIR is {0:?}: it must be UTF-8 without control characters and without \"|\"")]
     SocketDirectory(OsString),
+    /// A directory in which others may put a socket of theirs in place of ours.
+    #[error("PLUGIN_UNIX_SOCKET_DIR is {directory:?}, {why}")]
+    UnsafeSocketDirectory {
+        /// The directory.
+        directory: OsString,
+        /// Who may do so, and what to change.
+        why: String,
+    },
     /// AutoMTLS.
     #[error("PLUGIN_CLIENT_CERT is set: this plugin does not speak AutoMTLS; SPIRE does not ask for it")]
     AutoMtls,
@@ -115,6 +123,9 @@ impl Socket {
     /// Makes the directory, and listens there. What dead plugins left beside it is cleaned up meanwhile.
     pub(super) fn bind(environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
         let asked = environment.socket_dir.as_deref().filter(|directory| !directory.is_empty()).map(Path::new);
+        if let Some(asked) = asked {
+            check_parent(asked)?;
+        }
         let parents = asked.map_or_else(|| PARENTS.map(Path::new).to_vec(), |asked| vec![asked]);
         let mut failed = None;
         for parent in parents {
@@ -177,6 +188,26 @@ impl Drop for Socket {
     fn drop(&mut self) {
         remove(&self.directory);
     }
+}
+
+/// Refuses a directory whose owner, or anybody else, may rename our directory and put a false one in its place. What cannot be
+/// looked at is not refused here: nothing can be made in it.
+fn check_parent(directory: &Path) -> Result<(), Refused> {
+    let Ok(metadata) = fs::metadata(directory) else { return Ok(()) };
+    let (owner, mode, me) = (metadata.uid(), metadata.mode(), rustix::process::geteuid().as_raw());
+    let why = if owner != 0 && owner != me {
+        format!(
+            "which belongs to user {owner}: only root or the plugin's user {me} may own it; chown it, or name another"
+        )
+    } else if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        format!(
+            "which others may write to (mode {:04o}): chmod go-w it, set its sticky bit, or name another",
+            mode & 0o7777
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Refused::UnsafeSocketDirectory { directory: directory.into(), why })
 }
 
 /// Says that the directory is in use, and makes sure that it is still there.
@@ -248,6 +279,36 @@ mod tests {
         for directory in ["/a\n1|1|unix|/b", "/a|b"] {
             let asked = environment(|environment| environment.socket_dir = Some(directory.into()));
             assert_eq!(asked.check(), Err(Refused::SocketDirectory(directory.into())));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_in_which_others_may_replace_the_socket_is_refused() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let parent = tempfile::tempdir().unwrap();
+        let environment = environment(|environment| environment.socket_dir = Some(parent.path().into()));
+        let refused = || match Socket::bind(&environment) {
+            Ok(_) => None,
+            Err(ServeError::Refused(refused)) => Some(refused.to_string()),
+            Err(error) => panic!("{error}"),
+        };
+        for (mode, text) in [
+            (0o700, None),
+            (0o755, None),
+            (0o770, Some("(mode 0770): chmod go-w it")),
+            (0o707, Some("(mode 0707): chmod go-w it")),
+            (0o777, Some("(mode 0777): chmod go-w it")),
+            (0o1777, None),
+            (0o1770, None),
+        ] {
+            fs::set_permissions(parent.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let got = refused();
+            assert_eq!(got.is_some(), text.is_some(), "{mode:o}: {got:?}");
+            assert!(got.unwrap_or_default().contains(text.unwrap_or_default()), "{mode:o}");
+        }
+        // Only root can give it away.
+        if chown(parent.path(), Some(65_534), None).is_ok() {
+            assert!(refused().unwrap().contains("belongs to user 65534: only root or the plugin's user 0 may own it"));
         }
     }
 

@@ -7,6 +7,7 @@ mod goplugin;
 mod handshake;
 mod health;
 mod init;
+mod parent;
 mod services;
 pub mod status;
 
@@ -80,6 +81,13 @@ pub async fn serve(environment: Environment) -> Result<(), ServeError> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;
+    let stop = Arc::new(watch::Sender::new(false));
+    let orphaned = Arc::clone(&stop);
+    parent::watch(move || {
+        tracing::info!("the process that started the plugin has ended: stopping");
+        // Unlike `send` it counts before anything listens, too.
+        orphaned.send_replace(true);
+    })?;
     let (socket, listener) = handshake::Socket::bind(&environment)?;
 
     let metrics = Metrics::new();
@@ -89,7 +97,6 @@ pub async fn serve(environment: Environment) -> Result<(), ServeError> {
         Err(error) => tracing::warn!("there is no status socket, `policy status` will not find this plugin: {error}"),
     }
     tokio::spawn(Attestor::watch(Arc::downgrade(&attestor)));
-    let stop = Arc::new(watch::Sender::new(false));
     let terminate = Arc::clone(&stop);
     // On its own: a compilation must not hold up a stop. Signals that come meanwhile are one.
     let hangup = Arc::new(Notify::new());

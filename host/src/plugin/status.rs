@@ -1,6 +1,7 @@
 //! The status socket: tells who connects what is in use, as one JSON document, and hears nothing. It lies beside the plugin's
 //! socket, in a directory that only our user may enter.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::handshake::{PARENTS, PREFIX, STATUS};
@@ -18,6 +21,12 @@ use crate::status::Status;
 
 /// One answer, on either side.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long the socket of another user is waited for. Anybody can make one in /tmp that accepts and says nothing; a plugin
+/// answers within a millisecond.
+const ANSWER_OF_OTHERS: Duration = Duration::from_millis(500);
+/// Sockets of one other user that are asked at the same time: each takes a file descriptor, and one user's thousands must not
+/// keep the plugins of the rest from being asked.
+const OTHERS: usize = 8;
 /// Bytes of one answer.
 const LONGEST: u64 = 1 << 20;
 /// The pause after a connection could not be accepted.
@@ -45,6 +54,13 @@ pub struct Found {
     pub owner: u32,
 }
 
+impl Found {
+    /// Whether it belongs to neither root nor the user that asks.
+    pub fn is_others(&self) -> bool {
+        self.owner != 0 && self.owner != rustix::process::geteuid().as_raw()
+    }
+}
+
 /// The status sockets of running plugins that this user may open: its own; root sees everybody's.
 pub fn find() -> Vec<Found> {
     let me = rustix::process::geteuid().as_raw();
@@ -62,16 +78,43 @@ pub fn find() -> Vec<Found> {
     found
 }
 
-/// What the plugin behind a status socket answers. Anybody may have made that socket.
+/// Asks all of them at the same time, and hands out their answers as they come. How long a socket is waited for depends on its owner
+/// alone: were it cut short once others have answered, a false socket that answers at once could hide a slow plugin.
 ///
-/// # Errors
-/// Nobody listens there or answers in time, or the answer is malformed.
-pub async fn ask(path: &Path) -> io::Result<Status> {
-    let asking = async {
-        let mut answer = Vec::new();
-        UnixStream::connect(path).await?.take(LONGEST).read_to_end(&mut answer).await?;
-        Ok(serde_json::from_slice(&answer)?)
+/// An answer is an error where no process listens, or answers in time, or the answer is malformed.
+pub fn ask(found: Vec<Found>) -> JoinSet<(Found, io::Result<Status>)> {
+    let mut turns = HashMap::new();
+    let asking = found.into_iter().map(|found| {
+        let turns = Arc::clone(turns.entry(found.owner).or_insert_with(|| Arc::new(Semaphore::new(OTHERS))));
+        async move {
+            let answer = match found.is_others() {
+                false => within(ANSWER, answer(&found.path)).await,
+                true => {
+                    // The wait for a turn counts too, so that all of them together take no longer than one.
+                    let in_turn = async {
+                        let _turn = turns.acquire().await;
+                        answer(&found.path).await
+                    };
+                    within(ANSWER_OF_OTHERS, in_turn).await
+                }
+            };
+            (found, answer)
+        }
+    });
+    asking.collect()
+}
+
+/// What the plugin behind a status socket answers. Anybody may have made that socket.
+async fn answer(path: &Path) -> io::Result<Status> {
+    let mut answer = Vec::new();
+    UnixStream::connect(path).await?.take(LONGEST).read_to_end(&mut answer).await?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+async fn within(patience: Duration, answer: impl Future<Output = io::Result<Status>>) -> io::Result<Status> {
+    let late = |_| {
+        let text = format!("it does not answer within {} s", patience.as_secs_f32());
+        io::Error::new(io::ErrorKind::TimedOut, text)
     };
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("it does not answer within {} s", ANSWER.as_secs()));
-    timeout(ANSWER, asking).await.map_err(late)?
+    timeout(patience, answer).await.map_err(late)?
 }

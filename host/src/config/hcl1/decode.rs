@@ -2,8 +2,12 @@
 //! repeated lists, maps and objects are joined.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use super::{Item, Key, Literal, Node, Position, Rejected};
+
+/// Bytes of a path up to which a repeated key is noticed: the path of each key is kept while a text is decoded.
+const PATH: usize = 4 << 10;
 
 /// What is decoded.
 #[derive(Debug, Clone)]
@@ -14,10 +18,76 @@ pub enum Value<'a> {
     Items(Vec<(&'a [Key], &'a Node)>),
 }
 
+/// What is odd about the keys of a text.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The paths of keys that nothing asks for.
+    pub unknown: Vec<String>,
+    /// Every key that was given a scalar or a list, by its path.
+    written: BTreeMap<String, Written>,
+}
+
+/// How often a key was written, and where.
+#[derive(Debug)]
+struct Written {
+    times: usize,
+    first: Position,
+    last: Position,
+    joins: bool,
+}
+
+impl Findings {
+    /// The keys that were written more than once. Repeated blocks are none: their keys are joined.
+    pub fn repeated(&self) -> impl Iterator<Item = Repeated<'_>> {
+        self.written.iter().filter(|(_, written)| written.times > 1).map(|(path, written)| Repeated { path, written })
+    }
+
+    fn write(&mut self, path: &str, value: &Node, joins: bool) {
+        if matches!(value, Node::Object(..)) || path.len() > PATH {
+            return;
+        }
+        let position = value.position();
+        let first = || Written { times: 0, first: position, last: position, joins };
+        let written = self.written.entry(path.to_owned()).or_insert_with(first);
+        written.times += 1;
+        written.last = position;
+    }
+}
+
+/// A key that was written more than once. Displays how often, where, and what counts, without path and values.
+#[derive(Debug)]
+pub struct Repeated<'a> {
+    /// The key's path.
+    pub path: &'a str,
+    written: &'a Written,
+}
+
+impl fmt::Display for Repeated<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Written { times, first, last, joins } = self.written;
+        match times {
+            2 => formatter.write_str("is written twice")?,
+            times => write!(formatter, "is written {times} times")?,
+        }
+        match (times, first.line, last.line) {
+            // JSON has no positions.
+            (_, 0, _) => {}
+            (2, first, last) => write!(formatter, " (line {first} and line {last})")?,
+            (_, first, last) => write!(formatter, " (first in line {first}, last in line {last})")?,
+        }
+        formatter.write_str(if *joins { ": the lists are joined" } else { ": the last one counts" })
+    }
+}
+
 /// A type that values are put into. A repeated key comes by more than once.
 pub trait Decode {
-    /// Puts `value`, which stands at `path`, into `self`. Keys that nothing asks for are added to `unknown`.
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected>;
+    /// Puts `value`, which stands at `path`, into `self`. What is odd about its keys is added to `findings`.
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected>;
+
+    /// Whether a repeated value is added to the ones before. Otherwise the last one counts.
+    fn joins(&self) -> bool {
+        false
+    }
 }
 
 /// Decodes an object into its fields.
@@ -25,22 +95,23 @@ pub fn object(
     path: &str,
     value: &Value<'_>,
     fields: &mut [(&str, &mut dyn Decode)],
-    unknown: &mut Vec<String>,
+    findings: &mut Findings,
 ) -> Result<(), Rejected> {
     let items = value.items(path)?;
     for (name, field) in fields.iter_mut() {
         let field_path = join(path, name);
         let (whole, nested): (Vec<_>, Vec<_>) = named(&items, name).into_iter().partition(|(keys, _)| keys.is_empty());
         if !nested.is_empty() {
-            field.decode(&field_path, &Value::Items(nested), unknown)?;
+            field.decode(&field_path, &Value::Items(nested), findings)?;
         }
         for (_, value) in whole {
-            field.decode(&field_path, &Value::Node(value), unknown)?;
+            findings.write(&field_path, value, field.joins());
+            field.decode(&field_path, &Value::Node(value), findings)?;
         }
     }
     let known: Vec<String> = fields.iter().map(|(name, _)| fold(name)).collect();
     let keys = items.iter().filter_map(|(keys, _)| keys.first());
-    unknown.extend(keys.filter(|key| !known.contains(&fold(&key.name))).map(|key| join(path, &key.name)));
+    findings.unknown.extend(keys.filter(|key| !known.contains(&fold(&key.name))).map(|key| join(path, &key.name)));
     Ok(())
 }
 
@@ -110,7 +181,7 @@ fn join(path: &str, name: &str) -> String {
 }
 
 impl Decode for String {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Rejected> {
         match value.literal() {
             Some(Literal::String(text) | Literal::Number(text)) => {
                 self.clone_from(text);
@@ -122,7 +193,7 @@ impl Decode for String {
 }
 
 impl Decode for bool {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Rejected> {
         match value.literal() {
             Some(Literal::Bool(bool)) => {
                 *self = *bool;
@@ -134,13 +205,17 @@ impl Decode for bool {
 }
 
 impl<T: Decode + Default> Decode for Option<T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
-        self.get_or_insert_default().decode(path, value, unknown)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+        self.get_or_insert_default().decode(path, value, findings)
+    }
+
+    fn joins(&self) -> bool {
+        T::default().joins()
     }
 }
 
 impl<T: Decode + Default> Decode for Vec<T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         let Value::Node(Node::List(nodes, _)) = value else {
             // The original takes an empty object for an empty list.
             return match value.items(path) {
@@ -148,17 +223,22 @@ impl<T: Decode + Default> Decode for Vec<T> {
                 _ => value.reject(path, "a list [ … ]"),
             };
         };
-        for (index, node) in nodes.iter().enumerate() {
+        for node in nodes {
             let mut element = T::default();
-            element.decode(&format!("{path}[{index}]"), &Value::Node(node), unknown)?;
+            // A list that is joined to another goes on counting: each element has a path of its own.
+            element.decode(&format!("{path}[{}]", self.len()), &Value::Node(node), findings)?;
             self.push(element);
         }
         Ok(())
     }
+
+    fn joins(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Decode + Default> Decode for BTreeMap<String, T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, unknown: &mut Vec<String>) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
         let items = value.items(path)?;
         let mut done = HashSet::new();
         for (keys, node) in &items {
@@ -173,7 +253,11 @@ impl<T: Decode + Default> Decode for BTreeMap<String, T> {
                     Value::Items(named(&items, &key.name))
                 }
             };
-            self.entry(key.name.clone()).or_default().decode(&join(path, &key.name), &element, unknown)?;
+            let (path, entry) = (join(path, &key.name), self.entry(key.name.clone()).or_default());
+            if rest.is_empty() {
+                findings.write(&path, node, entry.joins());
+            }
+            entry.decode(&path, &element, findings)?;
         }
         Ok(())
     }

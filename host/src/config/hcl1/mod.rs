@@ -11,7 +11,7 @@ mod scan;
 
 use std::fmt;
 
-pub use self::decode::{Decode, Value, object};
+pub use self::decode::{Decode, Findings, Repeated, Value, object};
 
 /// Bytes of a text.
 pub const TEXT: usize = 1 << 20;

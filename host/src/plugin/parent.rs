@@ -1,0 +1,65 @@
+//! Watches the process that started the plugin, so that the plugin stops when that process has ended, whatever client it was.
+//!
+//! `PR_SET_PDEATHSIG` is no substitute. Its signal comes when the thread ends that started the plugin, while the parent process may
+//! live on (prctl(2)).
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
+
+/// How often getppid is asked where the kernel has no pidfd (before Linux 5.3).
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Calls `ended` when the parent process has ended. In a container process 1 is a usual parent.
+pub(super) fn watch(ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let Some(parent) = getppid() else {
+        tracing::debug!("the parent process is in another pid namespace: it is not watched");
+        return Ok(());
+    };
+    // A thread, because tokio's AsyncFd can only be made with unsafe code since 1.54.
+    let wait = move || {
+        wait_for(parent);
+        ended();
+    };
+    thread::Builder::new().name("parent".to_owned()).spawn(wait).map(drop)
+}
+
+/// Returns when `parent` is not the parent any more: the kernel gives an orphan another parent at once.
+fn wait_for(parent: Pid) {
+    let waited = pidfd_open(parent, PidfdFlags::empty()).and_then(|pidfd| {
+        // The process is still the parent after it was opened, so its id was not given to another process before.
+        match getppid() == Some(parent) {
+            true => retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None)),
+            false => Ok(0),
+        }
+    });
+    if let Err(error) = waited {
+        tracing::debug!("the parent process has no pidfd ({error}): getppid is asked every second instead");
+    }
+    while getppid() == Some(parent) {
+        thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_no_longer_the_parent_is_not_waited_for() {
+        wait_for(rustix::process::getpid());
+    }
+
+    #[test]
+    fn a_parent_that_lives_is_waited_for() {
+        let (send, ended) = mpsc::channel();
+        watch(move || send.send(()).unwrap()).unwrap();
+        assert_eq!(ended.recv_timeout(Duration::from_millis(200)), Err(mpsc::RecvTimeoutError::Timeout));
+    }
+}
