@@ -10,27 +10,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::capability::process::{PidNamespace, Process};
+use crate::capability::process::{Origin, PidNamespace, Process};
 
-/// Who asks: the key of a lane.
+/// Who asks: the key of a lane. A process can choose none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Claimant {
-    /// A process below the attestor's pid namespace, by the outermost namespace that it is in: every process of a container,
-    /// whatever namespaces it makes, has the container's.
+    /// A process in a container: the outermost pid namespace below the attestor's that it is in. Every process of a container has
+    /// the container's, whatever namespaces it makes.
     Namespace(PidNamespace),
-    /// A process in the attestor's pid namespace, or one whose namespaces cannot be read, by its effective uid.
+    /// Any other process, by its user (see [`Origin::user`]): also one in a pid namespace that neither root nor the engine's user
+    /// made, since a user can make thousands of those.
     User(u32),
     /// The attestor itself.
     Attestor,
 }
 
 impl Claimant {
-    /// The claimant that a process is part of.
-    pub fn of(process: &dyn Process) -> Claimant {
-        match process.outermost_pid_namespace() {
-            Ok(Some(namespace)) => Claimant::Namespace(namespace),
-            // Not the owner of /proc/PID: a process can make that root (PR_SET_DUMPABLE).
-            _ => Claimant::User(process.credentials().map_or(u32::MAX, |credentials| credentials.uid)),
+    /// The claimant that a process is part of. `engine_uid` is the user of the engine's process, which makes its containers.
+    pub fn of(process: &dyn Process, engine_uid: u32) -> Claimant {
+        match process.origin() {
+            Ok(Origin { namespace: Some((namespace, maker)), .. }) => match maker {
+                Some(uid) if uid != 0 && uid != engine_uid => Claimant::User(uid),
+                _ => Claimant::Namespace(namespace),
+            },
+            Ok(Origin { user, .. }) => Claimant::User(user),
+            Err(_) => Claimant::User(u32::MAX),
         }
     }
 }
@@ -40,7 +44,7 @@ impl Claimant {
 pub struct Bounds {
     /// In one lane.
     pub lane: usize,
-    /// In all lanes together. A lane in which nobody waits admits one caller all the same.
+    /// In all lanes together. A lane that has less than its share of them admits callers all the same.
     pub total: usize,
 }
 
@@ -102,7 +106,7 @@ impl Lanes {
     /// Counts a caller in its lane, for as long as the place is kept.
     ///
     /// # Errors
-    /// The lane is full; or all lanes together are, and somebody waits in this one already.
+    /// The lane is full; or all lanes together are, and this one has its share of them.
     pub fn enter(&self, claimant: Claimant) -> Result<Place<'_>, Full> {
         let mut lanes = self.lanes();
         let in_lane = lanes.get(&claimant).map_or(0, |lane| lane.waiting.load(Ordering::Relaxed));
@@ -110,7 +114,12 @@ impl Lanes {
             return Err(Full::Lane(in_lane));
         }
         let in_all = self.waiting.load(Ordering::Relaxed);
-        if in_lane > 0 && in_all >= self.bounds.total {
+        let share = self.bounds.total / (lanes.len() + usize::from(in_lane == 0));
+        if in_all >= self.bounds.total && in_lane >= share.max(1) {
+            return Err(Full::Total(in_all));
+        }
+        // Beyond that only one caller of each lane may wait, however many lanes there are.
+        if in_all >= 2 * self.bounds.total && in_lane > 0 {
             return Err(Full::Total(in_all));
         }
         let lane = lanes
@@ -127,12 +136,13 @@ impl Lanes {
 }
 
 impl<'a> Place<'a> {
-    /// Waits for a permit. With `one_at_a_time` the next caller of this lane waits until this one gives its permit back.
-    pub async fn turn(&self, one_at_a_time: bool) -> Turn<'a> {
+    /// Waits for a permit. Where `throttled` says so once it is this caller's turn, the next caller of this lane waits until this
+    /// one gives its permit back.
+    pub async fn turn(&self, throttled: impl FnOnce() -> bool) -> Turn<'a> {
         // An error would mean that the semaphore is closed, which it never is.
         let head = Arc::clone(&self.lane.head).acquire_owned().await.ok();
         let permit = self.lanes.permits.acquire().await.ok();
-        Turn { _permit: permit, _head: head.filter(|_| one_at_a_time) }
+        Turn { _permit: permit, _head: head.filter(|_| throttled()) }
     }
 }
 
@@ -163,10 +173,32 @@ mod tests {
         let (lanes, order) = (Arc::clone(lanes), Arc::clone(order));
         tokio::spawn(async move {
             let place = lanes.enter(user(uid)).unwrap();
-            let _turn = place.turn(false).await;
+            let _turn = place.turn(|| false).await;
             order.lock().unwrap().push(uid);
             tokio::time::sleep(Duration::from_millis(1)).await;
         })
+    }
+
+    #[test]
+    fn only_root_and_the_engine_make_namespaces_with_lanes_of_their_own() {
+        use crate::capability::process::recorded::RecordedProcess;
+        let claimant = |maker: Option<u32>, engine_uid: u32| {
+            let process = RecordedProcess {
+                pid_namespaces: vec![9, 7, 1],
+                pid_namespace_creator: maker,
+                uid: 5,
+                ..RecordedProcess::default()
+            };
+            Claimant::of(&process, engine_uid)
+        };
+        let container = Claimant::Namespace(PidNamespace { inode: 7 });
+        for (maker, engine_uid) in [(None, 0), (Some(0), 0), (Some(1_000), 1_000)] {
+            assert_eq!(claimant(maker, engine_uid), container);
+        }
+        // However many namespaces a user makes, there is one lane.
+        assert_eq!(claimant(Some(1_000), 0), user(1_000));
+        let of_host = RecordedProcess { pid_namespaces: vec![1], uid: 5, ..RecordedProcess::default() };
+        assert_eq!(Claimant::of(&of_host, 0), user(5));
     }
 
     #[tokio::test]
@@ -186,14 +218,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_lane_is_nobody_elses_and_a_full_queue_admits_one_of_each_lane() {
+    async fn a_full_lane_is_nobody_elses_and_a_full_queue_admits_the_share_of_each_lane() {
         let lanes = Lanes::new(1, BOUNDS);
         let mut places: Vec<_> = (0..100).map(|_| lanes.enter(user(1)).unwrap()).collect();
         assert_eq!(lanes.enter(user(1)).unwrap_err(), Full::Lane(100));
-        places.extend((0..50).map(|_| lanes.enter(user(2)).unwrap()));
-        assert_eq!(lanes.enter(user(2)).unwrap_err(), Full::Total(150));
-        places.push(lanes.enter(user(3)).unwrap());
-        assert_eq!(lanes.enter(user(3)).unwrap_err(), Full::Total(151));
+        places.extend((0..75).map(|_| lanes.enter(user(2)).unwrap()));
+        assert_eq!(lanes.enter(user(2)).unwrap_err(), Full::Total(175));
+        places.extend((0..50).map(|_| lanes.enter(user(3)).unwrap()));
+        assert_eq!(lanes.enter(user(3)).unwrap_err(), Full::Total(225));
+        places.push(lanes.enter(user(4)).unwrap());
+        assert_eq!(lanes.enter(user(2)).unwrap_err(), Full::Total(226));
         places.clear();
         assert!(lanes.enter(user(1)).is_ok());
     }
@@ -203,10 +237,10 @@ mod tests {
         let lanes = Lanes::new(1, BOUNDS);
         let held = lanes.try_turn().unwrap();
         let place = lanes.enter(user(1)).unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(5), place.turn(false)).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(5), place.turn(|| false)).await.is_err());
         drop((place, held));
         let place = lanes.enter(user(1)).unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(5), place.turn(false)).await.is_ok());
+        assert!(tokio::time::timeout(Duration::from_millis(5), place.turn(|| false)).await.is_ok());
     }
 
     #[tokio::test]
@@ -214,10 +248,10 @@ mod tests {
         let lanes = Lanes::new(4, BOUNDS);
         let (one, two, other) =
             (lanes.enter(user(1)).unwrap(), lanes.enter(user(1)).unwrap(), lanes.enter(user(2)).unwrap());
-        let first = one.turn(true).await;
-        assert!(tokio::time::timeout(Duration::from_millis(5), two.turn(true)).await.is_err());
-        assert!(tokio::time::timeout(Duration::from_millis(5), other.turn(false)).await.is_ok());
+        let first = one.turn(|| true).await;
+        assert!(tokio::time::timeout(Duration::from_millis(5), two.turn(|| true)).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(5), other.turn(|| false)).await.is_ok());
         drop(first);
-        two.turn(true).await;
+        two.turn(|| true).await;
     }
 }

@@ -24,6 +24,8 @@ pub const ENGINE_REPLY: usize = 8 << 20;
 pub const ENGINE_CALLS: usize = 16;
 /// Attestations that wait for one engine at the same time. A container that storms with made-up ids fills its own lane.
 pub const ENGINE_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
+/// Bytes of a container id that a policy claims: a component of a cgroup's path has 255 at most (NAME_MAX).
+pub const CLAIM: usize = 255;
 /// Containers that one policy call may ask for: a good policy asks for one.
 pub const CONTAINERS_ASKED: usize = 8;
 /// How often the engine is asked again for a cached container that is used: an engine that lost track of an init process may
@@ -128,6 +130,8 @@ pub const ANSWER_KEPT: usize = 256 << 10;
 /// Bytes of all kept answers, with what the policy was told for them.
 pub const ANSWERS_TOTAL: usize = 16 << 20;
 
+/// Bytes of a kind of a policy's own.
+pub const OWN_KIND: usize = 64;
 /// Selectors of one answer.
 pub const SELECTORS: usize = 4_096;
 /// Bytes of one selector.
@@ -144,7 +148,7 @@ pub const MATCHERS: usize = 256;
 pub const MATCHER: usize = 4 << 10;
 /// Bytes of all of them. The policy compares each with each in every call: the worst take a quarter of its CPU.
 pub const MATCHERS_TOTAL: usize = 8 << 10;
-/// Calls of imports that one policy call may make: the host's work for them is not counted as fuel.
+/// Calls of imports that one policy call may make.
 pub const GUEST_CALLS: usize = 1_024;
 /// Lines that one policy call may log.
 pub const GUEST_LOG_LINES: usize = 64;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
 use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::{Credentials, PidNamespace, Process, Processes, Stat};
+use docker_attestor::capability::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
 use docker_attestor::config;
 use docker_attestor::telemetry::metrics::Metrics;
 use proptest::prelude::*;
@@ -50,8 +50,8 @@ impl Processes for Machine {
         Ok(process.map(|process| Arc::new(Opened(process)) as Arc<dyn Process>))
     }
 
-    fn now(&self) -> u64 {
-        self.0.lock().unwrap().clock
+    fn now(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().clock)
     }
 
     fn own_cgroup(&self) -> io::Result<Vec<u8>> {
@@ -97,8 +97,9 @@ impl Process for Opened {
         Ok(None)
     }
 
-    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>> {
-        Ok(self.0.namespaces.iter().nth_back(1).map(|&inode| PidNamespace { inode }))
+    fn origin(&self) -> io::Result<Origin> {
+        let outermost = self.0.namespaces.iter().nth_back(1);
+        Ok(Origin { namespace: outermost.map(|&inode| (PidNamespace { inode }, None)), user: 0 })
     }
 
     fn credentials(&self) -> io::Result<Credentials> {

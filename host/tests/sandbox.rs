@@ -212,6 +212,7 @@ async fn an_own_kind_cannot_look_like_a_built_in_one_and_has_a_form() {
         ("own", "KIND:VALUE"),
         (":x", "KIND:VALUE"),
         ("", "KIND:VALUE"),
+        (&format!("{}:x", "k".repeat(65)), "more than 64 bytes"),
         ("own:a\nb", "control or format character"),
         ("own:a\0b", "control or format character"),
         ("own:\u{1b}[31m", "control or format character"),

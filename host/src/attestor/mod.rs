@@ -14,8 +14,8 @@ pub use self::replace::Reloaded;
 use self::replace::{Acted, Snapshot};
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Severity};
 use crate::capability::docker::proof::Proven;
+use crate::capability::process::Processes;
 use crate::capability::process::linux::Linux;
-use crate::capability::process::{Process, Processes};
 use crate::capability::{Asked, Import, Told, Workload};
 use crate::config::OnFailure;
 use crate::engine::extension::{Credentials, Extension};
@@ -228,16 +228,15 @@ impl Attestor {
             }
         }
         let Some(container) = workload.only_container().cloned() else { return Ok((selectors, true)) };
-        let process = workload.open_process();
         let mut outcomes = match extensions.as_slice() {
-            [one] => vec![(0, derive(&self.sandbox, one, &container, credentials, process).await)],
+            [one] => vec![(0, derive(&self.sandbox, one, &container, credentials, workload.deferred_claimant()).await)],
             several => {
                 let mut running = JoinSet::new();
                 for (number, extension) in several.iter().enumerate() {
                     let (sandbox, extension) = (Arc::clone(&self.sandbox), Arc::clone(extension));
-                    let (container, process) = (container.clone(), process.clone());
+                    let (container, claimant) = (container.clone(), workload.deferred_claimant());
                     running.spawn(async move {
-                        (number, derive(&sandbox, &extension, &container, credentials, process).await)
+                        (number, derive(&sandbox, &extension, &container, credentials, claimant).await)
                     });
                 }
                 running.join_all().await
@@ -302,11 +301,10 @@ async fn derive(
     extension: &Extension,
     container: &Proven,
     credentials: Option<Credentials>,
-    process: Option<Arc<dyn Process>>,
+    claimant: impl FnOnce() -> Claimant,
 ) -> Timed {
     let started = Instant::now();
     let granted = extension.granted(container.container(), credentials);
-    let claimant = || process.as_deref().map_or(Claimant::Attestor, Claimant::of);
     let outcome = sandbox.derive(extension, container, &granted, claimant).await;
     (outcome, started.elapsed())
 }

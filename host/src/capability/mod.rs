@@ -102,6 +102,16 @@ pub enum Import {
     Credentials,
 }
 
+impl Import {
+    /// Bytes of memory that keeping this takes, near enough.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Import::Container(_, claim) => claim.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// What a policy was told.
 #[derive(Clone, PartialEq)]
 pub enum Told {
@@ -120,7 +130,7 @@ pub enum Told {
 }
 
 impl Hash for Told {
-    /// Of what can stand first; what is equal has the same hash, and little else does.
+    /// Hashes the answers that can come first. Equal answers hash equally.
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Told::Cgroups(Ok(text)) => text.hash(state),
@@ -413,15 +423,16 @@ impl Workload {
         Ok(text)
     }
 
-    /// The process, if it was opened.
-    pub fn open_process(&self) -> Option<Arc<dyn Process>> {
-        self.process.clone().flatten()
+    /// What says in whose lane this process waits, once that is asked.
+    pub fn deferred_claimant(&self) -> impl FnOnce() -> Claimant + use<> {
+        let (process, engine_uid) = (self.process.clone().flatten(), self.machine.docker.engine_uid());
+        move || process.map_or(Claimant::User(u32::MAX), |process| Claimant::of(&*process, engine_uid))
     }
 
     /// In whose lane this process waits.
     pub fn claimant(&mut self) -> Claimant {
         match self.process() {
-            Ok(Some(process)) => Claimant::of(&*process),
+            Ok(Some(process)) => Claimant::of(&*process, self.machine.docker.engine_uid()),
             _ => Claimant::User(u32::MAX),
         }
     }
@@ -499,7 +510,7 @@ impl Workload {
     /// Asks the engine: for the first time, or again for a container that a claim could not be proven against.
     async fn look_up(&mut self, id: &ContainerId) -> Result<(Lookup, &'static str), Fault> {
         let (machine, claimant) = (Arc::clone(&self.machine), self.claimant());
-        match self.doubtful.take() {
+        match self.doubtful.take().filter(|doubtful| doubtful.id() == id) {
             None => Ok((machine.docker.fetch(id, claimant).await?, "the engine was asked")),
             Some(doubtful) => Ok(match machine.docker.reask(&doubtful, claimant).await {
                 Ok(lookup) => (lookup, "the engine was asked again"),

@@ -71,7 +71,7 @@ impl Answers {
         if asked.iter().any(|asked| asked.told.err().is_some()) || in_selectors > limits::ANSWER_KEPT {
             return;
         }
-        let bytes = in_selectors + asked.iter().map(|asked| asked.told.bytes()).sum::<usize>();
+        let bytes = in_selectors + asked.iter().map(|asked| asked.import.bytes() + asked.told.bytes()).sum::<usize>();
         if self.first.get_or_init(|| first.import.clone()) != &first.import {
             return;
         }

@@ -6,7 +6,7 @@ use super::redaction::Values;
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::log::Level;
 use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
-use crate::bindings::docker_attestor::policy::sigstore::Verdict;
+use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
 use crate::capability::docker::Container;
@@ -43,6 +43,8 @@ pub(super) struct Call {
 const CALL: u64 = 500;
 /// What handing over one text takes: copied here, and into the sandbox.
 const TEXT: u64 = 400;
+/// What comparing two questions takes.
+const COMPARISON: u64 = 50;
 /// What writing one line of the log takes.
 const LINE: u64 = 20_000;
 
@@ -71,14 +73,20 @@ impl Call {
         call
     }
 
-    fn count(&mut self) -> Result<()> {
+    /// Counts a call of an import, and lets other tasks run when it is time.
+    async fn begin(&mut self) -> Result<()> {
         self.calls += 1;
         wasmtime::ensure!(
             self.calls <= limits::GUEST_CALLS,
             "it called the host more than {} times",
             limits::GUEST_CALLS
         );
-        self.charge(CALL)
+        self.charge(CALL)?;
+        if self.in_a_row >= limits::FUEL_YIELD {
+            self.in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
     /// Counts the host's work for this call: what a component causes is its own cost.
@@ -92,23 +100,17 @@ impl Call {
         Ok(())
     }
 
-    /// Charges for texts that are handed over, and lets other tasks run when it is time.
-    async fn hand_over(&mut self, texts: usize, bytes: usize) -> Result<()> {
-        self.charge((texts as u64).saturating_mul(TEXT).saturating_add(bytes as u64))?;
-        self.yield_in_time().await;
-        Ok(())
-    }
-
-    async fn yield_in_time(&mut self) {
-        if self.in_a_row >= limits::FUEL_YIELD {
-            self.in_a_row = 0;
-            tokio::task::yield_now().await;
-        }
+    /// Charges for texts that are handed over.
+    fn hand_over(&mut self, texts: usize, bytes: usize) -> Result<()> {
+        self.charge((texts as u64).saturating_mul(TEXT).saturating_add(bytes as u64))
     }
 
     /// What the policy is told, or the trap that gets out of the sandbox to fetch it.
-    fn ask(&mut self, import: Import) -> Result<Option<Told>> {
-        self.count()?;
+    async fn ask(&mut self, import: Import) -> Result<Option<Told>> {
+        self.begin().await?;
+        // The question is compared with each that was asked before.
+        let asked = self.workload.as_ref().map_or(0, |workload| workload.asked().len());
+        self.charge(COMPARISON * asked as u64)?;
         let Some(workload) = &mut self.workload else { return Ok(None) };
         match workload.ask(&import) {
             Some(told) => Ok(Some(told.clone())),
@@ -126,12 +128,12 @@ fn no_workload<T>() -> Result<Result<T, Fault>> {
 
 impl process::Host for Call {
     async fn cgroups(&mut self) -> Result<Result<Vec<Cgroup>, Fault>> {
-        match self.ask(Import::Cgroups)? {
+        match self.ask(Import::Cgroups).await? {
             Some(Told::Cgroups(told)) => {
                 let cgroups = told.and_then(|text| cgroups(&text));
                 let lines = cgroups.as_deref().unwrap_or_default();
                 let bytes = lines.iter().map(|line| line.hierarchy.len() + line.controllers.len() + line.path.len());
-                self.hand_over(3 * lines.len(), bytes.sum()).await?;
+                self.hand_over(3 * lines.len(), bytes.sum())?;
                 Ok(cgroups)
             }
             _ => no_workload(),
@@ -139,11 +141,11 @@ impl process::Host for Call {
     }
 
     async fn cgroup_mounts(&mut self) -> Result<Result<Vec<CgroupMount>, Fault>> {
-        match self.ask(Import::CgroupMounts)? {
+        match self.ask(Import::CgroupMounts).await? {
             Some(Told::CgroupMounts(told)) => {
                 let mounts = told.as_deref().unwrap_or_default();
                 let bytes = mounts.iter().map(|mount| mount.root.len() + mount.fs_type.len());
-                self.hand_over(2 * mounts.len(), bytes.sum()).await?;
+                self.hand_over(2 * mounts.len(), bytes.sum())?;
                 Ok(told)
             }
             _ => no_workload(),
@@ -153,10 +155,10 @@ impl process::Host for Call {
 
 impl job_objects::Host for Call {
     async fn names(&mut self) -> Result<Result<Vec<String>, Fault>> {
-        match self.ask(Import::JobObjectNames)? {
+        match self.ask(Import::JobObjectNames).await? {
             Some(Told::JobObjectNames(told)) => {
                 let names = told.as_deref().unwrap_or_default();
-                self.hand_over(names.len(), names.iter().map(String::len).sum()).await?;
+                self.hand_over(names.len(), names.iter().map(String::len).sum())?;
                 Ok(told)
             }
             _ => no_workload(),
@@ -167,12 +169,18 @@ impl job_objects::Host for Call {
 impl docker::Host for Call {
     async fn container(&mut self, engine: Engine, id: String) -> Result<Result<Option<Container>, Fault>> {
         self.charge(id.len() as u64)?;
-        match self.ask(Import::Container(engine, id))? {
+        wasmtime::ensure!(
+            id.len() <= limits::CLAIM,
+            "it claims a container id of {} bytes: a cgroup's name has {} at most",
+            id.len(),
+            limits::CLAIM
+        );
+        match self.ask(Import::Container(engine, id)).await? {
             Some(Told::Container(Ok(Some(proven)))) => {
                 let Container { labels, env, .. } = proven.container();
                 let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
                     + env.iter().map(String::len).sum::<usize>();
-                self.hand_over(2 * labels.len() + env.len(), bytes).await?;
+                self.hand_over(2 * labels.len() + env.len(), bytes)?;
                 let container = proven.container().clone();
                 self.told.get_or_insert((proven, true, true));
                 Ok(Ok(Some(container)))
@@ -186,15 +194,15 @@ impl docker::Host for Call {
 
 impl sigstore::Host for Call {
     async fn verify(&mut self) -> Result<Result<Verdict, Fault>> {
-        match self.ask(Import::Verify)? {
+        match self.ask(Import::Verify).await? {
             Some(Told::Verify(told)) => {
                 let verdict = told.map(|judged| judged.verdict());
                 let signatures = match &verdict {
-                    Ok(Verdict::Verified(verified)) => verified.signatures.len(),
-                    _ => 0,
+                    Ok(Verdict::Verified(verified)) => &verified.signatures[..],
+                    _ => &[],
                 };
-                // Six texts of each signature, of some hundred bytes.
-                self.hand_over(6 * signatures, 0).await?;
+                let bytes = signatures.iter().flat_map(texts_of).flatten().map(String::len).sum();
+                self.hand_over(5 * signatures.len(), bytes)?;
                 Ok(verdict)
             }
             _ => no_workload(),
@@ -206,7 +214,7 @@ impl types::Host for Call {}
 
 impl log::Host for Call {
     async fn write(&mut self, level: Level, message: String) -> Result<()> {
-        self.count()?;
+        self.begin().await?;
         self.charge(message.len() as u64)?;
         self.lines += 1;
         if self.lines > limits::GUEST_LOG_LINES {
@@ -226,9 +234,14 @@ impl log::Host for Call {
                 self.panic = Some(text);
             }
         }
-        self.yield_in_time().await;
         Ok(())
     }
+}
+
+/// The texts of a signature.
+fn texts_of(signature: &Signature) -> [&Option<String>; 5] {
+    let Signature { subject, issuer, value, log_id, signed_entry_timestamp, .. } = signature;
+    [subject, issuer, value, log_id, signed_entry_timestamp]
 }
 
 impl Call {

@@ -189,7 +189,7 @@ impl Sandbox {
     async fn slot(&self, claimant: impl FnOnce() -> Claimant) -> Result<Turn<'_>, Error> {
         match self.slots.try_turn() {
             Some(turn) => Ok(turn),
-            None => Ok(self.slots.enter(claimant())?.turn(false).await),
+            None => Ok(self.slots.enter(claimant())?.turn(|| false).await),
         }
     }
 

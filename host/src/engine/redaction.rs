@@ -68,6 +68,7 @@ impl Values {
             comparisons += u64::from(usize::BITS - self.0.len().leading_zeros());
             let found = after.checked_sub(1).and_then(|index| self.0.get(index));
             let common = found.map_or(0, |value| common(&value.text, rest));
+            comparisons += common as u64 / 8;
             let mut longest = found;
             while let Some(value) = longest.filter(|value| value.text.len() > common) {
                 comparisons += 1;

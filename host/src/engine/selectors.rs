@@ -72,6 +72,7 @@ pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -
     });
     let mut total = 0;
     let mut facts = container.map(Facts::new);
+    let mut signed = None;
     let mut seen = HashSet::with_capacity(selectors.len());
     for (index, selector) in selectors.iter().enumerate() {
         let index = index + 1;
@@ -86,7 +87,8 @@ pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -
         let stated = match kind {
             kind if KINDS.contains(&kind) => facts.as_mut().is_some_and(|facts| facts.state(kind, value)),
             kind if SIGNATURE_KINDS.iter().any(|begin| kind.starts_with(begin)) => {
-                verified.is_some_and(|verified| signature_states(verified, kind, value))
+                let facts = || verified.map(signature_facts).unwrap_or_default();
+                signed.get_or_insert_with(facts).contains(selector)
             }
             kind => {
                 own_kind(kind, selector, extensions).map_err(|why| Refused::Kind { index, kind: quoted(kind), why })?;
@@ -148,28 +150,37 @@ fn comes_next<T>(next: &mut usize, items: &[T], matches: impl Fn(&T) -> bool) ->
     found.is_some()
 }
 
-fn signature_states(verified: &Verified, kind: &str, value: &str) -> bool {
-    let any = |field: fn(&Signature) -> Option<String>| {
-        verified.signatures.iter().any(|signature| field(signature).as_deref() == Some(value))
-    };
-    match kind {
-        "image-signature" => value == "verified",
-        "image-attestations" => value == "verified" && verified.attestations,
-        "image-signature-subject" => any(|signature| signature.subject.clone()),
-        "image-signature-issuer" => any(|signature| signature.issuer.clone()),
-        "image-signature-value" => any(|signature| signature.value.clone()),
-        "image-signature-log-id" => any(|signature| signature.log_id.clone()),
-        "image-signature-log-index" => any(|signature| signature.log_index.map(|index| index.to_string())),
-        "image-signature-integrated-time" => any(|signature| signature.integrated_time.map(|time| time.to_string())),
-        "image-signature-signed-entry-timestamp" => any(|signature| signature.signed_entry_timestamp.clone()),
-        _ => false,
+/// Every selector that verified signatures state.
+fn signature_facts(verified: &Verified) -> HashSet<String> {
+    let mut facts = HashSet::from(["image-signature:verified".to_owned()]);
+    if verified.attestations {
+        facts.insert("image-attestations:verified".to_owned());
     }
+    for signature in &verified.signatures {
+        let Signature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp } =
+            signature;
+        let number = |number: &Option<u64>| number.map(|number| number.to_string());
+        let fields = [
+            ("subject", subject.clone()),
+            ("issuer", issuer.clone()),
+            ("value", value.clone()),
+            ("log-id", log_id.clone()),
+            ("log-index", number(log_index)),
+            ("integrated-time", number(integrated_time)),
+            ("signed-entry-timestamp", signed_entry_timestamp.clone()),
+        ];
+        facts.extend(fields.into_iter().filter_map(|(field, text)| Some(format!("image-signature-{field}:{}", text?))));
+    }
+    facts
 }
 
 /// A kind of the policy's own: lowercase, and not one that a reader could take for a built-in one.
 fn own_kind(kind: &str, selector: &str, extensions: &[String]) -> Result<(), &'static str> {
     if kind.len() == selector.len() || kind.is_empty() {
         return Err("is not of the form KIND:VALUE");
+    }
+    if kind.len() > limits::OWN_KIND {
+        return Err("has more than 64 bytes");
     }
     if kind.len() + 1 == selector.len() {
         return Err("has an empty value");

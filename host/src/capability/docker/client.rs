@@ -373,7 +373,7 @@ impl Connect {
         let stream = UnixStream::connect(path).await?;
         let credentials = stream.peer_cred()?;
         let process = match credentials.pid() {
-            Some(pid) if pid > 0 => Linux::new()?.open_peer(&stream, pid).unwrap_or_default(),
+            Some(pid) if pid > 0 => Linux::new()?.open_peer(&stream, pid)?,
             _ => None,
         };
         let ours = process.as_ref().is_some_and(|process| process.namespace_pids().is_ok_and(|pids| pids.len() == 1));

@@ -10,12 +10,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OnceCell};
 
-use self::proof::{ContainerId, Init, NotProven, ProofContext, Proven};
+use self::proof::{ContainerId, Init, InitError, NotProven, ProofContext, Proven};
 use super::process::{Process, Processes};
 pub use crate::bindings::docker_attestor::policy::docker::ProvenContainer as Container;
 use crate::bindings::docker_attestor::policy::types::Fault;
@@ -169,6 +170,8 @@ pub struct Containers {
     reasks: Lanes,
     /// Told when an answer is used that is due to be asked for again.
     due: Notify,
+    /// The user of the engine's process, as it was seen last.
+    engine_uid: AtomicU32,
 }
 
 /// One fetch, and its outcome for all who wait for it.
@@ -186,6 +189,8 @@ struct Cache {
     throttled: HashMap<Claimant, Instant>,
     /// The repo digests of images, and since when. An empty list is never kept.
     images: HashMap<String, (Arc<[String]>, Instant)>,
+    /// When expired entries were last dropped.
+    swept: Option<Instant>,
 }
 
 struct CachedContainer {
@@ -197,8 +202,13 @@ struct CachedContainer {
 }
 
 impl Cache {
-    /// Drops what is over: containers whose init process is gone hold descriptors.
+    fn is_sweep_due(&self, now: Instant) -> bool {
+        self.swept.is_none_or(|swept| now.duration_since(swept) >= limits::CONTAINER_SWEEP)
+    }
+
+    /// Drops expired entries, and containers whose init process has ended: they hold descriptors.
     fn sweep(&mut self, now: Instant) {
+        self.swept = Some(now);
         self.running.retain(|_, cached| cached.container.init.alive());
         self.bytes = self.running.values().map(|cached| cached.container.bytes()).sum();
         self.unknown.retain(|_, since| now.duration_since(*since) < limits::UNKNOWN_TTL);
@@ -206,10 +216,14 @@ impl Cache {
         self.images.retain(|_, (_, since)| now.duration_since(*since) < limits::REPO_DIGESTS_TTL);
     }
 
-    /// Keeps what the engine said of an id, and drops what it said before. An answer that lives is never evicted for another
-    /// id's: where the cache is full, the new one is asked for each time.
-    fn keep(&mut self, id: &ContainerId, lookup: &Lookup, claimant: Claimant) {
+    /// Keeps what the engine said of an id, and drops what it said before; `fetched` is when it was asked. An answer that lives is
+    /// never evicted for another id's: where the cache is full, the new one is asked for each time.
+    fn keep(&mut self, id: &ContainerId, lookup: &Lookup, fetched: Instant, claimant: Claimant) {
         let now = Instant::now();
+        if self.running.get(id).is_some_and(|cached| cached.container.fetched > fetched) {
+            // A reply that was long on its way says less than what came after it.
+            return;
+        }
         match lookup {
             Lookup::Running(container) => {
                 self.remove(id);
@@ -217,7 +231,7 @@ impl Cache {
                     cache.running.len() < limits::CONTAINERS_CACHED
                         && cache.bytes + container.bytes() <= limits::CONTAINERS_CACHED_BYTES
                 };
-                if !fits(self) {
+                if !fits(self) && self.is_sweep_due(now) {
                     self.sweep(now);
                 }
                 if fits(self) {
@@ -267,7 +281,13 @@ impl Containers {
             calls: Lanes::new(limits::ENGINE_CALLS, limits::ENGINE_WAITERS),
             reasks: Lanes::new(limits::REASKS, limits::REASK_WAITERS),
             due: Notify::new(),
+            engine_uid: AtomicU32::new(0),
         }
+    }
+
+    /// The user of the engine's process, as it was seen last; root before.
+    pub fn engine_uid(&self) -> u32 {
+        self.engine_uid.load(Ordering::Relaxed)
     }
 
     /// What is known without asking the engine: a container whose init process still lives, or that the engine did not know the
@@ -293,7 +313,7 @@ impl Containers {
     pub async fn fetch(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Fault> {
         let place = self.calls.enter(claimant).map_err(waiting)?;
         once(&self.in_flight, &(id.clone(), claimant), || async {
-            let throttled = {
+            let throttled = || {
                 let cache = self.cache();
                 cache.throttled.get(&claimant).is_some_and(|since| since.elapsed() < limits::THROTTLED_TTL)
             };
@@ -314,7 +334,7 @@ impl Containers {
     /// The engine's, or too many ask already. What is in the cache stays.
     pub async fn reask(&self, doubtful: &RunningContainer, claimant: Claimant) -> Result<Lookup, Fault> {
         let place = self.reasks.enter(claimant).map_err(waiting)?;
-        let _turn = place.turn(false).await;
+        let _turn = place.turn(|| false).await;
         // Another caller may have asked since.
         let cached = self.cache().running.get(&doubtful.id).map(|cached| Arc::clone(&cached.container));
         match cached.filter(|cached| cached.fetched > doubtful.fetched && cached.init.alive()) {
@@ -343,7 +363,7 @@ impl Containers {
         let digests: Arc<[String]> = {
             // In no claimant's lane: others wait for the same answer.
             let place = self.calls.enter(Claimant::Attestor).map_err(waiting)?;
-            let _turn = place.turn(false).await;
+            let _turn = place.turn(|| false).await;
             Arc::from(self.engine.repo_digests(image).await?)
         };
         let mut cache = self.cache();
@@ -360,27 +380,38 @@ impl Containers {
     /// minute, for those that are used. (Whether an init process lives is asked of the kernel at every use. What this asks is
     /// whether the engine still says the same: a wrong answer that is never doubted would stay.)
     pub async fn maintain(containers: Weak<Containers>) {
-        let mut swept = Instant::now();
         loop {
             let Some(this) = containers.upgrade() else { return };
             let _ = tokio::time::timeout(limits::CONTAINER_SWEEP, this.due.notified()).await;
-            if swept.elapsed() >= limits::CONTAINER_SWEEP {
-                swept = Instant::now();
-                this.cache().sweep(swept);
-            }
-            let mut due: Vec<Arc<RunningContainer>> = Vec::new();
-            for cached in this.cache().running.values_mut() {
-                if cached.used && cached.asked.elapsed() >= limits::CONTAINER_REASK {
-                    (cached.used, cached.asked) = (false, Instant::now());
-                    due.push(Arc::clone(&cached.container));
+            let now = Instant::now();
+            let due: Vec<Arc<RunningContainer>> = {
+                let mut cache = this.cache();
+                if cache.is_sweep_due(now) {
+                    cache.sweep(now);
                 }
-            }
+                let is_due = |cached: &&CachedContainer| {
+                    cached.used && now.duration_since(cached.asked) >= limits::CONTAINER_REASK
+                };
+                cache.running.values().filter(is_due).map(|cached| Arc::clone(&cached.container)).collect()
+            };
+            let mut failed = 0;
             for container in due {
+                if let Some(cached) = this.cache().running.get_mut(&container.id) {
+                    (cached.used, cached.asked) = (false, Instant::now());
+                }
                 match this.reask(&container, Claimant::Attestor).await {
-                    Ok(Lookup::NotProven(reason)) => tracing::warn!("{reason}: this was proven before"),
-                    Ok(_) => {}
-                    // The engine is unreachable: the others are asked for in a minute too.
-                    Err(_) => break,
+                    Ok(lookup) => {
+                        failed = 0;
+                        if let Lookup::NotProven(reason) = lookup {
+                            tracing::warn!("{reason}: this was proven before");
+                        }
+                    }
+                    Err(_) => failed += 1,
+                }
+                // The engine is unreachable. (One container's failure is no reason to leave the others.)
+                if failed == 3 {
+                    tokio::time::sleep(limits::CONTAINER_SWEEP).await;
+                    break;
                 }
             }
         }
@@ -392,15 +423,16 @@ impl Containers {
 
     /// Asks, and keeps what the engine says.
     async fn ask(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Fault> {
-        let lookup = self.inspect_and_find_init(id).await?;
-        let mut cache = self.cache();
-        cache.keep(id, &lookup, claimant);
+        let fetched = Instant::now();
+        let lookup = self.inspect_and_find_init(id, fetched).await?;
+        self.cache().keep(id, &lookup, fetched, claimant);
         Ok(lookup)
     }
 
-    async fn inspect_and_find_init(&self, id: &ContainerId) -> Result<Lookup, Fault> {
+    /// `fetched` is when this began.
+    async fn inspect_and_find_init(&self, id: &ContainerId, fetched: Instant) -> Result<Lookup, Fault> {
         for pause in [Some(20), Some(50), None] {
-            let (asked_at, fetched) = (self.processes.now(), Instant::now());
+            let asked_at = self.processes.now().map_err(|error| unreadable(&error))?;
             let Some(inspected) = self.engine.inspect(id).await? else {
                 return Ok(Lookup::Unknown);
             };
@@ -414,8 +446,10 @@ impl Containers {
             if inspected.pid <= 0 {
                 return Ok(Lookup::NotRunning);
             }
+            self.engine_uid.store(inspected.engine.uid, Ordering::Relaxed);
             match Init::find(&*self.processes, id, &inspected, asked_at, self.context) {
-                Err(not_proven) => return Ok(Lookup::NotProven(not_proven)),
+                Err(InitError::NotProven(not_proven)) => return Ok(Lookup::NotProven(not_proven)),
+                Err(error @ InitError::Unreadable(_)) => return Err(unreadable(&error)),
                 Ok(Some(init)) => {
                     let container = self.shared(id, inspected.container);
                     let context = self.context;
@@ -444,6 +478,11 @@ impl Containers {
     }
 }
 
+/// The machine could not say something that the proof needs: nothing is known, and it may pass.
+fn unreadable(error: &dyn std::error::Error) -> Fault {
+    Fault::Unavailable(format!("this machine's processes: {error}"))
+}
+
 fn waiting(full: Full) -> Fault {
     Fault::Exhausted(format!("{full} for the container engine: is it hanging?"))
 }
@@ -455,12 +494,29 @@ where
     T: Clone,
     Work: Future<Output = T>,
 {
-    let lock = || in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-    let flight = Arc::clone(lock().entry(key.clone()).or_default());
-    let outcome = flight.get_or_init(work).await.clone();
-    let mut in_flight = lock();
-    if in_flight.get(key).is_some_and(|other| Arc::ptr_eq(other, &flight)) {
-        in_flight.remove(key);
+    let cell = Arc::clone(lock(in_flight).entry(key.clone()).or_default());
+    let caller = Caller { in_flight, key, cell };
+    caller.cell.get_or_init(work).await.clone()
+}
+
+/// One of those who ask. The last to leave removes the entry, also where all of them gave up.
+struct Caller<'a, K: Eq + Hash, T> {
+    in_flight: &'a Mutex<HashMap<K, Arc<OnceCell<T>>>>,
+    key: &'a K,
+    cell: Arc<OnceCell<T>>,
+}
+
+impl<K: Eq + Hash, T> Drop for Caller<'_, K, T> {
+    fn drop(&mut self) {
+        let mut in_flight = lock(self.in_flight);
+        let own = in_flight.get(self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
+        // Two references are the entry's and this caller's: no other waits. What is done is not for those who come later.
+        if own && (self.cell.initialized() || Arc::strong_count(&self.cell) == 2) {
+            in_flight.remove(self.key);
+        }
     }
-    outcome
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -116,6 +116,17 @@ impl ProofContext {
     }
 }
 
+/// Why no init process was found.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The process that the engine names is not the container's.
+    #[error(transparent)]
+    NotProven(#[from] NotProven),
+    /// The machine could not say, for want of file descriptors or memory: nothing is known, and it may pass.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
 impl Init {
     /// Finds the init process that the engine names and holds it to clause c and to its part of clause d. `asked_at` is
     /// [`Processes::now`] before the engine was asked. `Ok(None)`: there is no such process, or one that started after the engine
@@ -126,12 +137,18 @@ impl Init {
         inspected: &Inspected,
         asked_at: u64,
         context: ProofContext,
-    ) -> Result<Option<Init>, NotProven> {
+    ) -> Result<Option<Init>, InitError> {
         let pid = inspected.pid;
-        let unreadable = |error: io::Error| NotProven {
-            clause: 'c',
-            seen: format!("the init process {pid} of container {id} cannot be read: {error}"),
-            remedy: "run the agent as root, in the host's pid namespace, with /proc mounted without hidepid",
+        let unreadable = |error: io::Error| {
+            let seen = format!("the init process {pid} of container {id} cannot be read: {error}");
+            match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData => InitError::NotProven(NotProven {
+                    clause: 'c',
+                    seen,
+                    remedy: "run the agent as root, in the host's pid namespace, with /proc mounted without hidepid",
+                }),
+                _ => InitError::Unreadable(seen),
+            }
         };
         let Some(process) = processes.open_to_keep(pid).map_err(unreadable)? else { return Ok(None) };
         let cgroup = match process.cgroup() {
@@ -153,13 +170,13 @@ impl Init {
             Err(_) if !context.reads_namespaces => None,
             Err(error) => return Err(unreadable(error)),
         };
-        let hierarchies = Hierarchy::of_init(id, &cgroup, || Above::of(processes, inspected))?;
+        let hierarchies = Hierarchy::of_init(id, &cgroup, context, || Above::of(processes, inspected))?;
         let init = Init { process, pid, hierarchies, namespace };
         if inspected.pid_mode.is_empty() || inspected.pid_mode == "private" {
             match init.first_of_trusted_namespace(id, inspected.engine.uid, context) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(unreadable(error)),
-                Ok(verdict) => verdict?,
+                Ok(verdict) => verdict.map_err(InitError::NotProven)?,
             }
         }
         Ok(init.alive().then_some(init))
@@ -199,7 +216,7 @@ impl Init {
         }
         if pids.len() > 2 && !context.declared {
             let seen = format!(
-                "the pid namespace of process {} was made inside another one, {} below the engine's, so it is not container {id}'s",
+                "the pid namespace of process {} lies {} levels below the engine's: container {id}'s lies directly below it",
                 self.pid,
                 pids.len() - 1
             );
@@ -277,25 +294,35 @@ fn within_namespace(
 
 impl Hierarchy {
     /// Clause d, init's side: where init's path contains the id, and the container's cgroup there. At least one: `/` proves
-    /// nothing. And none may lie in another container's cgroup: whoever can make cgroups there can name one like this container.
+    /// nothing. And none may lie in a cgroup of another container or user, who could make one that is named like this container.
     /// `above` is only asked for where one does.
-    fn of_init(id: &ContainerId, cgroup: &[u8], above: impl FnOnce() -> Above) -> Result<Vec<Hierarchy>, NotProven> {
+    fn of_init(
+        id: &ContainerId,
+        cgroup: &[u8],
+        context: ProofContext,
+        above: impl FnOnce() -> io::Result<Above>,
+    ) -> Result<Vec<Hierarchy>, InitError> {
         let lines = parse_cgroup(cgroup).map_err(|_| malformed())?;
         let named: Vec<(&CgroupLine<'_>, &[u8])> =
             lines.iter().filter_map(|line| Some((line, container_cgroup(id, line.path)?))).collect();
         if named.is_empty() {
-            return Err(outside(format!("no cgroup of the init process of container {id} names the container")));
+            return Err(outside(format!("no cgroup of the init process of container {id} names the container")).into());
         }
-        let in_others: Vec<_> = named.iter().filter(|(_, container)| lies_in_another(id, container)).collect();
-        if !in_others.is_empty() {
-            let above = above();
-            if let Some((_, container)) =
-                in_others.into_iter().find(|(line, container)| !above.may_hold(id, line, container))
-            {
+        let is_anothers = |name: &&[u8]| holds_other_id(name, id) || (!context.declared && is_user_manager(name));
+        let in_anothers: Vec<_> = named
+            .iter()
+            .filter(|(_, container)| components(container).iter().rev().skip(1).any(|name| is_anothers(name)))
+            .collect();
+        if !in_anothers.is_empty() {
+            let above = above().map_err(|error| InitError::Unreadable(format!("cgroups cannot be read: {error}")))?;
+            let foreign =
+                in_anothers.into_iter().find(|(line, container)| !above.explains(line, container, is_anothers));
+            if let Some((_, container)) = foreign {
                 return Err(outside(format!(
-                    "the cgroup of the init process of container {id} lies in another container's: \"{}\"",
+                    "the cgroup of the init process of container {id} lies in another container's or user's: \"{}\"",
                     container.escape_ascii()
-                )));
+                ))
+                .into());
             }
         }
         let hierarchy = |(line, container): (&CgroupLine<'_>, &[u8])| Hierarchy {
@@ -307,13 +334,14 @@ impl Hierarchy {
     }
 }
 
-/// Whether a component before the container's own holds another id.
-fn lies_in_another(id: &ContainerId, container: &[u8]) -> bool {
-    components(container).iter().rev().skip(1).any(|name| holds_other_id(name, id))
+/// Whether a component is the cgroup of a user's service manager (systemd's user@.service), in which that user makes cgroups.
+fn is_user_manager(name: &[u8]) -> bool {
+    let uid = name.strip_prefix(b"user@").and_then(|rest| rest.strip_suffix(b".service"));
+    uid.is_some_and(|uid| uid.iter().all(u8::is_ascii_digit))
 }
 
-/// What a container's cgroup may lie in although its name holds another container's id (clause d): the cgroups that we or the
-/// engine's process are in (Docker inside Docker), and below such a one, or the root, what `HostConfig.CgroupParent` names.
+/// What explains that a container's cgroup lies in another container's or in a user's (clause d): that we or the engine's process
+/// are in that one too (Docker inside Docker, rootless Docker), or `HostConfig.CgroupParent`.
 struct Above {
     /// The texts of /proc/PID/cgroup of ourselves and of the engine's process.
     inside: Vec<Vec<u8>>,
@@ -322,22 +350,27 @@ struct Above {
 }
 
 impl Above {
-    fn of(processes: &dyn Processes, inspected: &Inspected) -> Above {
-        // Read after the connection was made: a pidfd that says alive means that this was read of the engine's own process.
-        let engine = inspected.engine.process.as_ref().and_then(|process| {
-            let cgroup = process.cgroup().ok()?;
-            process.alive().then_some(cgroup)
-        });
+    fn of(processes: &dyn Processes, inspected: &Inspected) -> io::Result<Above> {
+        let mut inside = vec![processes.own_cgroup()?];
+        if let Some(engine) = &inspected.engine.process {
+            match engine.cgroup() {
+                // The pidfd says after the reading that the process lives: what was read is the engine's.
+                Ok(cgroup) if engine.alive() => inside.push(cgroup),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
         let parent = inspected.cgroup_parent.as_bytes();
         let parents = match parent {
             b"" => Vec::new(),
-            parent => [Some(owned(components(parent))), slice_path(parent)].into_iter().flatten().collect(),
+            parent => [Some(path_of_parent(parent)), slice_path(parent)].into_iter().flatten().collect(),
         };
-        Above { inside: processes.own_cgroup().ok().into_iter().chain(engine).collect(), parents }
+        Ok(Above { inside, parents })
     }
 
-    /// Whether each component of init's path before the container's own that holds another id is one of those.
-    fn may_hold(&self, id: &ContainerId, line: &CgroupLine<'_>, container: &[u8]) -> bool {
+    /// Whether every component before the container's own that is another's is explained.
+    fn explains(&self, line: &CgroupLine<'_>, container: &[u8], is_anothers: impl Fn(&&[u8]) -> bool) -> bool {
         let path = components(container);
         let Some((_, before)) = path.split_last() else { return true };
         // How far the path is that of a cgroup which we or the engine are in.
@@ -347,14 +380,15 @@ impl Above {
             own.map_or(0, |own| before.iter().zip(&own).take_while(|(one, other)| one == other).count())
         });
         let shared = shared.max().unwrap_or(0);
+        // A cgroup parent counts from the root on, which a cgroup namespace shows as some `..`, or from such a cgroup on.
+        let root = before.iter().take_while(|name| **name == b"..").count();
         let named = |base: usize, until: usize| {
             let below = before.get(base..=until).unwrap_or_default();
-            self.parents
-                .iter()
-                .any(|parent| parent.len() >= below.len() && parent.iter().zip(below).all(|(one, other)| one == other))
+            let begins = |parent: &&Vec<Vec<u8>>| parent.iter().zip(below).all(|(one, other)| one == other);
+            self.parents.iter().filter(|parent| parent.len() >= below.len()).any(|parent| begins(&parent))
         };
-        let mut others = before.iter().enumerate().filter(|(_, name)| holds_other_id(name, id));
-        others.all(|(index, _)| index < shared || (0..=shared).any(|base| named(base, index)))
+        let mut anothers = before.iter().enumerate().filter(|(_, name)| is_anothers(name));
+        anothers.all(|(index, _)| index < shared || (0..=shared.max(root)).any(|base| named(base, index)))
     }
 }
 
@@ -366,8 +400,9 @@ fn components(path: &[u8]) -> Vec<&[u8]> {
     }
 }
 
-fn owned(components: Vec<&[u8]>) -> Vec<Vec<u8>> {
-    components.into_iter().map(<[u8]>::to_vec).collect()
+/// The components of a `CgroupParent`, which is a user's text: `//` is one slash.
+fn path_of_parent(parent: &[u8]) -> Vec<Vec<u8>> {
+    parent.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
 /// The path of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)). `None` for what is no slice's name.
@@ -463,11 +498,11 @@ mod tests {
         }
     }
 
-    fn running(init: &[String], above: Above) -> Result<RunningContainer, NotProven> {
+    fn running(init: &[String], above: Above) -> Result<RunningContainer, InitError> {
         let process = process(init, &[2, 1]);
         let id = ContainerId::new(ID).unwrap();
         let init = Init {
-            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap(), || above)?,
+            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap(), ProofContext::ALL, || Ok(above))?,
             namespace: process.pid_namespace().ok(),
             process: Arc::new(process),
             pid: 100,
@@ -487,7 +522,7 @@ mod tests {
     /// We are in `own`, the engine's process in `engine`, and the container was started with this cgroup parent.
     fn above(own: &str, engine: &str, parent: &str) -> Above {
         let parent = parent.as_bytes();
-        let parents = [Some(owned(components(parent))), slice_path(parent)].into_iter().flatten();
+        let parents = [Some(path_of_parent(parent)), slice_path(parent)].into_iter().flatten();
         let parents = if parent.is_empty() { Vec::new() } else { parents.collect() };
         let inside = [own, engine].map(|path| format!("0::{path}").into_bytes());
         Above { inside: inside.into_iter().filter(|text| text != b"0::").collect(), parents }
@@ -496,8 +531,11 @@ mod tests {
     fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<char> {
         let claimant = process(cgroup, namespaces);
         let text = claimant.cgroup().unwrap();
-        let proof = running(init, above("/agent", "", "")).and_then(|running| running.prove(&claimant, &text));
-        proof.err().map(|not_proven| not_proven.clause)
+        match running(init, above("/agent", "", "")) {
+            Ok(running) => running.prove(&claimant, &text).err().map(|not_proven| not_proven.clause),
+            Err(InitError::NotProven(not_proven)) => Some(not_proven.clause),
+            Err(InitError::Unreadable(text)) => panic!("{text}"),
+        }
     }
 
     fn one(path: &str) -> Vec<String> {
@@ -577,7 +615,8 @@ mod tests {
         // What was asked for with --cgroup-parent, as a path or as a slice, below the root or below where the engine is.
         let parent = |parent: &str| above("/system.slice/agent.service", "/system.slice/docker.service", parent);
         assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("/pods/{OTHER}"))));
-        assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("pods/{OTHER}"))));
+        assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("pods//{OTHER}/"))));
+        assert!(accepted(&format!("/../../pods/{OTHER}/{ID}"), above("/", "", &format!("/pods/{OTHER}"))));
         assert!(!accepted(&format!("/pods/{OTHER}/{ID}"), parent("/pods")));
         assert!(!accepted(&format!("{dind}/pods/{OTHER}/{ID}"), parent(&format!("/pods/{OTHER}"))));
         let slice = format!("machine-pod_{OTHER}.slice");
@@ -589,6 +628,21 @@ mod tests {
         assert!(!accepted(&format!("/other.slice/{slice}/libpod-{ID}.scope"), parent(&slice)));
         let inside = above("/", &format!("{dind}/init"), &format!("/pods/{OTHER}"));
         assert!(accepted(&format!("{dind}/pods/{OTHER}/{ID}"), inside));
+    }
+
+    #[test]
+    fn a_users_own_cgroups_hold_only_the_containers_of_an_engine_that_is_there_too() {
+        let manager = "/user.slice/user-1000.slice/user@1000.service";
+        let container = format!("{manager}/user.slice/docker-{ID}.scope");
+        let accepted = |above: Above| running(&one(&container), above).is_ok();
+        assert!(!accepted(above("/system.slice/agent.service", "/system.slice/docker.service", "")));
+        assert!(accepted(above("/system.slice/agent.service", &format!("{manager}/app.slice/docker.service"), "")));
+        let declared = ProofContext { declared: true, ..ProofContext::ALL };
+        let id = ContainerId::new(ID).unwrap();
+        let text = format!("0::{container}");
+        assert!(
+            Hierarchy::of_init(&id, text.as_bytes(), declared, || panic!("the engine's place is not known")).is_ok()
+        );
     }
 
     #[test]

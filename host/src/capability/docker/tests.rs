@@ -142,21 +142,23 @@ async fn a_claim_that_fails_against_a_cached_container_asks_the_engine_again() {
 #[tokio::test]
 async fn what_the_engine_says_again_replaces_the_cached_container_and_an_error_does_not() {
     let away = Fault::Unavailable("away".to_owned());
-    let lying = Inspected { pid_mode: "host".to_owned(), ..inspected(0, 10_000, 1) };
-    for (answer, stays) in [
-        (Ok(None), false),
-        (Ok(Some(inspected(0, 0, 1))), false),
-        (Ok(Some(inspected(0, 9, 1))), false),
-        (Ok(Some(lying)), true),
-        (Err(away), true),
+    let another = Inspected { pid_mode: "host".to_owned(), ..inspected(0, 10_000, 1) };
+    for (answer, cached) in [
+        (Ok(None), None),
+        (Ok(Some(inspected(0, 0, 1))), None),
+        (Ok(Some(inspected(0, 9, 1))), None),
+        // Not pid 1 of its namespace: clause c.
+        (Ok(Some(inspected(0, 10_000, 1))), None),
+        (Ok(Some(another)), Some(10_000)),
+        (Err(away), Some(100)),
     ] {
         let world = World::new(1, 1);
         assert!(world.obtains(10_000).await);
         world.says(0, answer);
         // Not in its pid namespace: clause f fails, and the engine is asked.
         assert!(!world.obtains(99).await);
-        assert_eq!(world.calls() > 1, true);
-        assert_eq!(world.init_pid(0).is_some(), stays);
+        assert!(world.calls() > 1, "the engine was not asked again");
+        assert_eq!(world.init_pid(0), cached);
     }
 }
 
@@ -185,6 +187,57 @@ async fn a_container_that_is_used_is_asked_for_again_once_a_minute_and_nobody_wa
     // What nobody used was not asked for. (Two for the first lookups, one for the use, one for the failed claim.)
     assert_eq!(world.calls(), 4);
     maintained.abort();
+}
+
+#[tokio::test]
+async fn one_container_that_the_engine_cannot_describe_keeps_no_other_from_being_asked_for_again() {
+    let world = World::new(20, 1);
+    for number in 0..20 {
+        world.containers().fetch(&id(number), CLAIMANT).await.unwrap();
+    }
+    let minute_ago = Instant::now().checked_sub(limits::CONTAINER_REASK).unwrap();
+    for cached in world.containers().cache().running.values_mut() {
+        (cached.asked, cached.used) = (minute_ago, true);
+    }
+    world.says(7, Err(Fault::Unavailable("its lock hangs".to_owned())));
+    let maintained = tokio::spawn(Containers::maintain(Arc::downgrade(&world.machine.docker)));
+    world.containers().due.notify_one();
+    for _ in 0..1_000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if world.calls() == 40 {
+            break;
+        }
+    }
+    maintained.abort();
+    assert_eq!(world.calls(), 40);
+    assert!(world.containers().cache().running.values().all(|cached| cached.asked > minute_ago));
+}
+
+#[tokio::test]
+async fn a_reply_that_was_long_on_its_way_replaces_nothing_newer() {
+    let world = World::new(1, 1);
+    let before = Instant::now();
+    let newer = world.containers().fetch(&id(0), CLAIMANT).await.unwrap();
+    for older in [Lookup::Unknown, Lookup::NotRunning] {
+        world.containers().cache().keep(&id(0), &older, before, CLAIMANT);
+        assert_eq!(world.init_pid(0), Some(100));
+    }
+    world.containers().cache().keep(&id(0), &newer, Instant::now(), CLAIMANT);
+    assert_eq!(world.init_pid(0), Some(100));
+}
+
+#[tokio::test]
+async fn who_gives_up_leaves_nothing_behind() {
+    let in_flight: Mutex<HashMap<u8, Arc<OnceCell<u8>>>> = Mutex::default();
+    for _ in 0..3 {
+        let hanging = once(&in_flight, &1, std::future::pending);
+        let other = once(&in_flight, &1, std::future::pending);
+        let both = async { tokio::join!(hanging, other) };
+        assert!(tokio::time::timeout(Duration::from_millis(1), both).await.is_err());
+        assert!(in_flight.lock().unwrap().is_empty());
+    }
+    assert_eq!(once(&in_flight, &1, || async { 2 }).await, 2);
+    assert!(in_flight.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ use rustix::fs::{CWD, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{Credentials, PidNamespace, Process, Processes, Stat, parse_credentials, parse_stat};
+use super::{
+    Credentials, Origin, PidNamespace, Process, Processes, Stat, parse_credentials, parse_real_uid, parse_stat,
+};
 use crate::limits;
 
 /// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
@@ -20,15 +22,28 @@ const NAMESPACE_DEPTH: usize = 33;
 #[derive(Debug)]
 pub struct Linux {
     proc: OwnedFd,
-    /// Our own pid namespace; `None` where the kernel does not say.
-    own: Option<PidNamespace>,
+    own: Own,
+}
+
+/// Our own namespaces; `None` where the kernel does not say.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    pid: Option<u64>,
+    user: Option<u64>,
 }
 
 impl Linux {
     /// Opens /proc.
     pub fn new() -> io::Result<Linux> {
         let proc = openat(CWD, "/proc", directory(), Mode::empty())?;
-        let own = namespace_inode(&proc, "self/ns/pid").ok().map(|inode| PidNamespace { inode });
+        // Every pid here is meant as one of our own pid namespace, and so is what /proc says.
+        if matches!(namespace_pids(&read_whole(&proc, "self/status")?), Ok(pids) if pids.len() > 1) {
+            return Err(io::Error::other(
+                "/proc is that of another pid namespace than the plugin's: mount one of its own, or run it with --pid host",
+            ));
+        }
+        let inode = |link| namespace_inode(&proc, link).ok();
+        let own = Own { pid: inode("self/ns/pid"), user: inode("self/ns/user") };
         Ok(Linux { proc, own })
     }
 
@@ -65,6 +80,34 @@ impl Linux {
     }
 }
 
+/// The outermost namespace between one and ours, which is left out; `None` if it is ours. `own` is the inode of ours.
+fn outermost(namespace: OwnedFd, own: Option<u64>) -> io::Result<Option<OwnedFd>> {
+    let (mut outermost, mut current) = (None, namespace);
+    for _ in 0..NAMESPACE_DEPTH {
+        if own.is_none_or(|own| identity(&current).is_ok_and(|current| current.inode == own)) {
+            break;
+        }
+        let parent = namespaces::parent(&current);
+        outermost = Some(current);
+        current = match parent {
+            Ok(parent) => parent,
+            // Above our own namespace nothing is shown (ioctl_ns(2)).
+            Err(Errno::PERM) => break,
+            Err(error) => return Err(error.into()),
+        };
+    }
+    Ok(outermost)
+}
+
+/// The pids in `NSpid:` of /proc/PID/status.
+fn namespace_pids(status: &[u8]) -> io::Result<Vec<i32>> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "status has no NSpid (Linux 4.1 or newer has)");
+    let line =
+        status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:")).ok_or_else(malformed)?;
+    let pids = std::str::from_utf8(line).map_err(|_| malformed())?.split_ascii_whitespace();
+    pids.map(|pid| pid.parse().map_err(|_| malformed())).collect()
+}
+
 /// The inode in the text of a namespace's link, `pid:[4026531836]` (namespaces(7)): half the cost of following it.
 fn namespace_inode(dir: &OwnedFd, link: &str) -> io::Result<u64> {
     let text = readlinkat(dir, link, Vec::new()).map_err(gone)?;
@@ -90,13 +133,12 @@ impl Processes for Linux {
         }
     }
 
-    fn now(&self) -> u64 {
+    fn now(&self) -> io::Result<u64> {
         // Hundredths of a second since boot: the unit of start times (USER_HZ is 100 on every architecture that Docker runs on).
-        let uptime = read(&self.proc, "uptime").unwrap_or_default();
+        let uptime = read(&self.proc, "uptime")?;
         let text = String::from_utf8_lossy(&uptime);
         let digits: String = text.split(' ').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
-        // 0 where it cannot be read: no process started before that, so nothing is proven.
-        digits.parse().unwrap_or(0)
+        digits.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "/proc/uptime has no time"))
     }
 
     fn own_cgroup(&self) -> io::Result<Vec<u8>> {
@@ -109,7 +151,7 @@ struct LinuxProcess {
     dir: OwnedFd,
     /// Of processes that are kept.
     pidfd: Option<OwnedFd>,
-    own: Option<PidNamespace>,
+    own: Own,
 }
 
 impl Process for LinuxProcess {
@@ -142,7 +184,7 @@ impl Process for LinuxProcess {
     }
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
-        let mut current = self.open_pid_namespace()?;
+        let mut current = self.open_namespace("ns/pid")?;
         for _ in 0..NAMESPACE_DEPTH {
             if identity(&current)? == *namespace {
                 return Ok(true);
@@ -158,19 +200,11 @@ impl Process for LinuxProcess {
     }
 
     fn namespace_pids(&self) -> io::Result<Vec<i32>> {
-        let status = read_whole(&self.dir, "status")?;
-        let malformed = || io::Error::new(io::ErrorKind::InvalidData, "status has no NSpid (Linux 4.1 or newer has)");
-        let line =
-            status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:")).ok_or_else(malformed)?;
-        std::str::from_utf8(line)
-            .map_err(|_| malformed())?
-            .split_ascii_whitespace()
-            .map(|pid| pid.parse().map_err(|_| malformed()))
-            .collect()
+        namespace_pids(&read_whole(&self.dir, "status")?)
     }
 
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>> {
-        let owner = namespaces::owner(&self.open_pid_namespace()?)?;
+        let owner = namespaces::owner(&self.open_namespace("ns/pid")?)?;
         let ours = openat(CWD, "/proc/self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         match identity(&owner)? == identity(&ours)? {
             true => Ok(None),
@@ -178,25 +212,26 @@ impl Process for LinuxProcess {
         }
     }
 
-    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>> {
-        let (Some(own), inner) = (self.own, self.pid_namespace()?) else { return Ok(None) };
-        if inner == own {
-            return Ok(None);
-        }
-        let (mut outermost, mut current) = (inner, self.open_pid_namespace()?);
-        for _ in 0..NAMESPACE_DEPTH {
-            current = match namespaces::parent(&current) {
-                Ok(parent) => parent,
-                Err(Errno::PERM) => break,
-                Err(error) => return Err(error.into()),
+    fn origin(&self) -> io::Result<Origin> {
+        let Own { pid, user } = self.own;
+        let real = parse_real_uid(&read_whole(&self.dir, "status")?)?;
+        // Without the right to read another user's namespaces the real uid is all that is known.
+        let namespaces = || -> io::Result<Origin> {
+            let outermost_user = outermost(self.open_namespace("ns/user")?, user)?;
+            let user_of = |namespace: Option<OwnedFd>| namespace.as_ref().map(namespaces::creator).transpose();
+            let namespace = match outermost(self.open_namespace("ns/pid")?, pid)? {
+                None => None,
+                Some(namespace) => {
+                    let owner = outermost(namespaces::owner(&namespace)?, user)?;
+                    Some((identity(&namespace)?, user_of(owner)?))
+                }
             };
-            let parent = identity(&current)?;
-            if parent == own {
-                break;
-            }
-            outermost = parent;
+            Ok(Origin { namespace, user: user_of(outermost_user)?.unwrap_or(real) })
+        };
+        match namespaces() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Origin { namespace: None, user: real }),
+            origin => origin,
         }
-        Ok(Some(outermost))
     }
 
     fn credentials(&self) -> io::Result<Credentials> {
@@ -216,8 +251,8 @@ impl Process for LinuxProcess {
 }
 
 impl LinuxProcess {
-    fn open_pid_namespace(&self) -> io::Result<OwnedFd> {
-        openat(&self.dir, "ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)
+    fn open_namespace(&self, link: &str) -> io::Result<OwnedFd> {
+        openat(&self.dir, link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)
     }
 
     fn live_thread_cgroup(&self) -> io::Result<Option<Vec<u8>>> {
@@ -413,7 +448,7 @@ mod tests {
         let linux = Linux::new().unwrap();
         let own = linux.open_to_keep(std::process::id() as i32).unwrap().unwrap();
         assert!(own.alive());
-        assert!(own.stat().unwrap().start_time <= linux.now());
+        assert!(own.stat().unwrap().start_time <= linux.now().unwrap());
         assert!(own.is_within(&own.pid_namespace().unwrap()).unwrap());
         assert_eq!(own.pid_namespace_creator().unwrap(), None);
         assert_eq!(own.namespace_pids().unwrap().last(), Some(&(std::process::id() as i32)));
@@ -459,14 +494,44 @@ mod tests {
         assert_eq!(peer.cgroup().unwrap(), linux.own_cgroup().unwrap());
         drop(listener);
         // A socket that was never connected has none.
-        let (unconnected, _) = tokio::net::UnixDatagram::pair().unwrap();
-        assert!(linux.open_peer(&unconnected, own).is_ok());
+        let unconnected = tokio::net::UnixDatagram::unbound().unwrap();
+        assert!(linux.open_peer(&unconnected, own).unwrap().is_none());
     }
 
     #[test]
     fn this_process_is_in_no_namespace_below_ours() {
         let own = Linux::new().unwrap().open(std::process::id() as i32).unwrap().unwrap();
-        assert_eq!(own.outermost_pid_namespace().unwrap(), None);
+        let user = rustix::process::getuid().as_raw();
+        assert_eq!(own.origin().unwrap(), Origin { namespace: None, user });
+    }
+
+    /// As any user may: a process in a pid namespace of its own that a user namespace of its own owns.
+    #[test]
+    fn a_namespace_that_a_user_made_says_so() {
+        let mut unshare = std::process::Command::new("unshare");
+        let Ok(mut child) =
+            unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "sleep", "60"]).spawn()
+        else {
+            println!("skipped: no unshare here");
+            return;
+        };
+        let linux = Linux::new().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let inner = (0..2_000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            let pid: i32 = std::fs::read_to_string(&children).ok()?.split_ascii_whitespace().next()?.parse().ok()?;
+            let process = linux.open(pid).ok()??;
+            (process.namespace_pids().ok()?.len() == 2).then_some(process)
+        });
+        let origin = inner.map(|process| (process.origin().unwrap(), process.pid_namespace().unwrap()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let Some((origin, namespace)) = origin else {
+            println!("skipped: users may make no namespaces here");
+            return;
+        };
+        let user = rustix::process::getuid().as_raw();
+        assert_eq!(origin, Origin { namespace: Some((namespace, Some(user))), user });
     }
 
     #[test]

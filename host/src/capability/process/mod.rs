@@ -25,7 +25,7 @@ pub trait Processes: Send + Sync {
     }
 
     /// The time since boot in the unit and clock of [`Stat::start_time`].
-    fn now(&self) -> u64;
+    fn now(&self) -> io::Result<u64>;
 
     /// The text of /proc/self/cgroup: the cgroups that the attestor itself is in.
     fn own_cgroup(&self) -> io::Result<Vec<u8>>;
@@ -47,8 +47,8 @@ pub trait Process: Send + Sync {
     fn namespace_pids(&self) -> io::Result<Vec<i32>>;
     /// The uid that owns the user namespace which owns the process's pid namespace; `None` when that is our own user namespace.
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>>;
-    /// The outermost pid namespace below ours that the process is in; `None` for a process in ours.
-    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>>;
+    /// Where the process comes from.
+    fn origin(&self) -> io::Result<Origin>;
     /// Its effective uid and gid (`Uid` and `Gid` of /proc/PID/status).
     fn credentials(&self) -> io::Result<Credentials>;
     /// Whether the process still lives. Costs one system call.
@@ -71,6 +71,16 @@ pub struct PidNamespace {
     pub inode: u64,
 }
 
+/// What a process cannot choose of where it comes from, as far as we may read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The outermost pid namespace below ours that the process is in, with the user who made it: see [`Origin::user`]. `None` for
+    /// that user where the namespace belongs to our own user namespace, so that only root can have made it.
+    pub namespace: Option<(PidNamespace, Option<u32>)>,
+    /// The user: for a process in a user namespace below ours, the uid that created the outermost of those; else the real uid.
+    pub user: u32,
+}
+
 /// The effective ids of a process, in our user namespace (proc_pid_status(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credentials {
@@ -80,18 +90,23 @@ pub struct Credentials {
     pub gid: u32,
 }
 
-/// Parses the lines `Uid:` and `Gid:` of /proc/PID/status: real, effective, saved set and filesystem ids.
+/// Parses the effective ids of /proc/PID/status.
 pub fn parse_credentials(status: &[u8]) -> io::Result<Credentials> {
-    let effective = |name: &[u8]| {
-        let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-        std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
-    };
-    match (effective(b"Uid:"), effective(b"Gid:")) {
-        (Some(uid), Some(gid)) => Ok(Credentials { uid, gid }),
-        _ => {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "status has no Uid and Gid as proc_pid_status(5) has them"))
-        }
-    }
+    Ok(Credentials { uid: id(status, b"Uid:", 1)?, gid: id(status, b"Gid:", 1)? })
+}
+
+/// Parses the real uid of /proc/PID/status.
+pub fn parse_real_uid(status: &[u8]) -> io::Result<u32> {
+    id(status, b"Uid:", 0)
+}
+
+/// One of the real, effective, saved set and filesystem ids, which `Uid:` and `Gid:` list in this order.
+fn id(status: &[u8], name: &[u8], place: usize) -> io::Result<u32> {
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name));
+    let field = line.and_then(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(place)?.parse().ok());
+    field.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "status has no Uid and Gid as proc_pid_status(5) has them")
+    })
 }
 
 /// Parses /proc/PID/stat. The command's name, field 2, is the process's own choice and may hold anything, `)` too: fields

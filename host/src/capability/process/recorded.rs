@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Credentials, PidNamespace, Process, Processes, Stat};
+use super::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
 
 /// The processes of a recorded machine.
 #[derive(Debug, Clone, Default)]
@@ -65,8 +65,8 @@ impl Processes for Recorded {
         Ok(self.processes.get(&pid).map(|process| Arc::new(process.clone()) as Arc<dyn Process>))
     }
 
-    fn now(&self) -> u64 {
-        self.now
+    fn now(&self) -> io::Result<u64> {
+        Ok(self.now)
     }
 
     fn own_cgroup(&self) -> io::Result<Vec<u8>> {
@@ -118,11 +118,12 @@ impl Process for RecordedProcess {
         Ok(self.pid_namespace_creator)
     }
 
-    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>> {
+    fn origin(&self) -> io::Result<Origin> {
         self.read("pid_namespace")?;
         // The last is the machine's own.
         let outermost = self.pid_namespaces.iter().nth_back(1);
-        Ok(outermost.map(|&inode| PidNamespace { inode }))
+        let namespace = outermost.map(|&inode| (PidNamespace { inode }, self.pid_namespace_creator));
+        Ok(Origin { namespace, user: self.uid })
     }
 
     fn credentials(&self) -> io::Result<Credentials> {

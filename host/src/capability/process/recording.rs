@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::recorded::RecordedProcess;
-use super::{Credentials, PidNamespace, Process, Processes, Stat};
+use super::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
 
 /// The processes of another machine, and what was read of each so far.
 pub struct Recording {
@@ -46,7 +46,7 @@ impl Processes for Recording {
         Ok(self.record(pid, self.of.open_to_keep(pid)?))
     }
 
-    fn now(&self) -> u64 {
+    fn now(&self) -> io::Result<u64> {
         self.of.now()
     }
 
@@ -131,9 +131,9 @@ impl Process for RecordingProcess {
         })
     }
 
-    fn outermost_pid_namespace(&self) -> io::Result<Option<PidNamespace>> {
-        // Only chooses where a call waits: a scenario has one call.
-        self.of.outermost_pid_namespace()
+    fn origin(&self) -> io::Result<Origin> {
+        // It only chooses where a call waits, and a scenario has one call.
+        self.of.origin()
     }
 
     fn credentials(&self) -> io::Result<Credentials> {
