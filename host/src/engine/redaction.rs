@@ -99,6 +99,8 @@ fn common(one: &str, other: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::string_slice, reason = "values begin and end at characters")]
+
     use proptest::prelude::*;
 
     use super::*;

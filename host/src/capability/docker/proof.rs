@@ -311,7 +311,7 @@ impl Hierarchy {
         let is_anothers = |name: &&[u8]| holds_other_id(name, id) || (!context.declared && is_user_manager(name));
         let in_anothers: Vec<_> = named
             .iter()
-            .filter(|(_, container)| components(container).iter().rev().skip(1).any(|name| is_anothers(name)))
+            .filter(|(_, container)| components(container).iter().rev().skip(1).any(&is_anothers))
             .collect();
         if !in_anothers.is_empty() {
             let above = above().map_err(|error| InitError::Unreadable(format!("cgroups cannot be read: {error}")))?;
