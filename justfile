@@ -22,12 +22,12 @@ default:
     @just --justfile {{ quote(justfile()) }} --list --unsorted
 
 # Build target/release/docker-attestor, with the built-in policy compiled into it
-build: guest
+build: target
     @[ -x {{ quote(program) }} ] || echo "The first build takes about 9 minutes on two cores: wasmtime with its compiler. Later ones take seconds."
     cargo build --release --package docker-attestor
     @echo {{ quote("built " + program) }}
 
-# Build the built-in policy, and bring what that needs
+# Build the built-in policy with Debian's compiler, where rustup cannot bring the target (otherwise Cargo's build does it)
 guest: (sandboxed "--package" "docker-attestor-policy")
 
 # Make an extension of your own from guest/template, in guest/extensions/NAME or another folder
@@ -162,7 +162,7 @@ demo: build
     fi
 
 # Run all tests that need no engine
-test: guest
+test: target
     cargo test --release --workspace
 
 # Run the end-to-end tests: a real engine, a real registry and the real go-plugin client
@@ -186,11 +186,11 @@ swap-under-load *arguments: build (extension justfile_directory() / "guest/examp
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/swap.sh --extension {{ quote(extensions / "compose.wasm") }} {{ arguments }}
 
 # Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, an extension, the sandbox beside its native twin
-bench-parts: guest (extension justfile_directory() / "guest/examples/compose")
+bench-parts: target (extension justfile_directory() / "guest/examples/compose")
     BENCH_EXTENSION={{ quote(extensions / "compose.wasm") }} cargo bench --package docker-attestor --bench attest -- --noplot
 
 # Check format, clippy, and the dependencies' bans, licences and sources
-lint: guest deny-tool
+lint: target deny-tool
     cargo fmt --all --check
     rustfmt --check --edition 2024 guest/template/src/lib.rs
     cargo clippy --release --workspace --all-targets -- -D warnings
@@ -207,27 +207,27 @@ advisories: deny-tool
     cargo deny check advisories
 
 # Hold matchers and locator to what the Go attestor answers (ATTESTOR_VECTORS names the folder)
-vectors: guest
+vectors: target
     cargo test --release --package docker-attestor-policy --test vectors -- --nocapture
     cargo test --release --package docker-attestor --test locator -- --nocapture
 
 # Hold what our tests sign to sigstore's own JavaScript verifier, and us to what its client signs (needs Node and npm; installs into fixtures/peers)
-sigstore-peers: guest
+sigstore-peers: target
     npm ci --prefix fixtures/peers
     cargo test --release --package sigstore-world --test peers -- --nocapture
     cargo test --release --package docker-attestor --test sigstore_peers -- --nocapture
 
 # Hold the rules for signatures to the sigstore project's conformance cases (ATTESTOR_SIGSTORE names the folder)
-sigstore-conformance: guest
+sigstore-conformance: target
     cargo test --release --package docker-attestor --test sigstore_conformance -- --nocapture
 
 # Hold the configuration's parser to what the Go HCL decoder answers (ATTESTOR_HCL1_ORACLE names the folder)
-hcl1-oracle: guest
+hcl1-oracle: target
     cargo test --release --package docker-attestor --test hcl1_oracle -- --nocapture
 
 # Fuzz each target of host/fuzz for some seconds
 [working-directory("host")]
-fuzz seconds="60": guest
+fuzz seconds="60":
     #!/usr/bin/env bash
     set -euo pipefail
     cargo fuzz --version >/dev/null 2>&1 || {
@@ -240,6 +240,11 @@ fuzz seconds="60": guest
         echo "== $name"
         cargo fuzz run --target-dir "$CARGO_TARGET_DIR" "$name" -- -max_total_time={{ seconds }} -timeout=10
     done
+
+# The target of the policy, which Cargo's build needs; where rustup cannot bring it, the policy built with another compiler
+[private]
+target:
+    @[ -d "$(rustc --print target-libdir --target {{ wasm }})" ] || rustup target add {{ wasm }} || {{ just_executable() }} guest
 
 # What signs the end-to-end tests' images: target/release/sigstore-world
 [private]
