@@ -209,17 +209,17 @@ advisories: deny-tool
 # Hold matchers and locator to what the Go attestor answers (ATTESTOR_VECTORS names the folder)
 vectors: target
     cargo test --release --package docker-attestor-policy --test vectors -- --nocapture
-    cargo test --release --package docker-attestor --test locator -- --nocapture
+    cargo test --release --package docker-attestor --test all locator -- --nocapture
 
 # Hold what our tests sign to sigstore's own JavaScript verifier, and us to what its client signs (needs Node and npm; installs into fixtures/peers)
 sigstore-peers: target
     npm ci --prefix fixtures/peers
     cargo test --release --package sigstore-world --test peers -- --nocapture
-    cargo test --release --package docker-attestor --test sigstore_peers -- --nocapture
+    cargo test --release --package docker-attestor --test all sigstore_peers -- --nocapture
 
 # Hold the rules for signatures to the sigstore project's conformance cases (ATTESTOR_SIGSTORE names the folder)
 sigstore-conformance: target
-    cargo test --release --package docker-attestor --test sigstore_conformance -- --nocapture
+    cargo test --release --package docker-attestor --test all sigstore_conformance -- --nocapture
 
 # Hold the configuration's parser to what the Go HCL decoder answers (ATTESTOR_HCL1_ORACLE names the folder)
 hcl1-oracle: target

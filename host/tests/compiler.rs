@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
+#[path = "all/component/mod.rs"]
 mod component;
+#[path = "all/machine/mod.rs"]
 mod machine;
 
 use std::sync::Arc;

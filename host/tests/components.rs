@@ -8,7 +8,9 @@
     reason = "in a test a panic is the verdict"
 )]
 
+#[path = "all/component/mod.rs"]
 mod component;
+#[path = "all/machine/mod.rs"]
 mod machine;
 
 use std::borrow::Cow;

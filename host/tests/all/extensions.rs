@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
-mod component;
-mod machine;
-
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +11,8 @@ use docker_attestor::engine::component::digest;
 use docker_attestor::error::Error;
 use tonic::Code;
 
-use self::component::{asking, data_at, emitting, extension, policy, returning};
-use self::machine::{OURS, PID, PID_BELOW, PID_OF_HOST, PID_OF_USER, PID_WITHIN, WITHIN, attestor};
+use crate::component::{asking, data_at, emitting, extension, policy, returning};
+use crate::machine::{OURS, PID, PID_BELOW, PID_OF_HOST, PID_OF_USER, PID_WITHIN, WITHIN, attestor};
 
 /// A machine whose policy is in a file, with extensions.
 struct Setup {
@@ -314,7 +311,7 @@ async fn an_extension_runs_for_a_process_in_one_proven_container_only() {
     }
     // With the built-in policy the same.
     let plugin_data = setup.plugin_data.split_once('\n').unwrap().1;
-    let attestor = machine::attestor(plugin_data).await;
+    let attestor = crate::machine::attestor(plugin_data).await;
     assert_eq!(attestor.attest(PID_OF_HOST).await.unwrap(), [""; 0]);
     let selectors = attestor.attest(PID).await.unwrap();
     assert!(selectors.contains(&"label:name:ours".to_owned()) && selectors.ends_with(&["x:a".to_owned()]));

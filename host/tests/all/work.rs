@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
-mod component;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +18,7 @@ use docker_attestor::engine::component::Description;
 use docker_attestor::error::Error;
 use docker_attestor::lanes::Claimant;
 
-use self::component::{asking, data_at, encode, extension_text, policy_text};
+use crate::component::{asking, data_at, encode, extension_text, policy_text};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PID: i32 = 101;

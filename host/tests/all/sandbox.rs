@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::string_slice, reason = "in a test a panic is the verdict")]
 
-mod component;
-mod machine;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,8 +10,8 @@ use docker_attestor::capability::{Machine, Warnings, Workload};
 use docker_attestor::engine::{Policy, Sandbox};
 use docker_attestor::error::Error;
 
-use self::component::{asking, data_at, encode, policy, returning};
-use self::machine::{OTHERS, OURS, PID, attestor, configure, containers, processes};
+use crate::component::{asking, data_at, encode, policy, returning};
+use crate::machine::{OTHERS, OURS, PID, attestor, configure, containers, processes};
 
 fn workload() -> Workload {
     let machine = Machine {

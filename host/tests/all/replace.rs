@@ -8,9 +8,6 @@
     reason = "in a test a panic is the verdict"
 )]
 
-mod component;
-mod machine;
-
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -27,8 +24,8 @@ use docker_attestor::status::Component;
 use docker_attestor::telemetry::metrics::Metrics;
 use sigstore_world::{Content, Identity, Options, San, Version, World};
 
-use self::component::{data_at, emitting, extension, policy, policy_that_validates, returning, with_section};
-use self::machine::{OURS, PID, PID_BELOW, attestor, configure, processes};
+use crate::component::{data_at, emitting, extension, policy, policy_that_validates, returning, with_section};
+use crate::machine::{OURS, PID, PID_BELOW, attestor, configure, processes};
 
 const NOTHING: Reloaded = Reloaded { replaced: 0, failed: 0 };
 const REPLACED: Reloaded = Reloaded { replaced: 1, failed: 0 };

@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test: a panic is the verdict")]
 
-mod stage;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +17,7 @@ use sigstore_world::registry::{Fault, Options, Registry};
 use sigstore_world::{Content, CosignSignature, Forgery, Identity, Log, LogEntry, Options as Signing, San, Version};
 use tonic::Code;
 
-use self::stage::{IMAGE, PID, SIGNER, Stage, attestor, plain_selectors, wrong};
+use crate::stage::{IMAGE, PID, SIGNER, Stage, attestor, plain_selectors, wrong};
 
 const SIGNATURES: &str = "ignore_attestations = true";
 /// Verdicts that end soon, but not between two steps of a test on a busy machine.

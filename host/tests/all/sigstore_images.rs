@@ -11,8 +11,6 @@
     reason = "a test: a panic is the verdict"
 )]
 
-mod stage;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +24,7 @@ use sigstore_world::CosignSignature;
 use sigstore_world::oci;
 use sigstore_world::registry::{Options, Registry};
 
-use self::stage::{PID, Stage, attestor, plain_selectors, shared_folder, wrong};
+use crate::stage::{PID, Stage, attestor, plain_selectors, shared_folder, wrong};
 
 /// The folder of one image; where it is absent, the test says so.
 fn image(name: &str) -> Option<PathBuf> {

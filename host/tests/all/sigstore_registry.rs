@@ -9,8 +9,6 @@
     reason = "a test: a panic is the verdict"
 )]
 
-mod stage;
-
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -30,7 +28,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use self::stage::{IMAGE, Stage, texts};
+use crate::stage::{IMAGE, Stage, texts};
 
 /// Only signatures: attestations would be asked for in the same way.
 const SIGNATURES: &str = "ignore_attestations = true";
@@ -698,7 +696,7 @@ async fn the_log_is_asked_only_for_what_could_count_and_so_often() {
     registry.attach_signatures("app", &digest, &[signature]);
     let reference = format!("{}/app@{digest}", registry.host());
 
-    let picky = stage.verifier(&format!("{rekor}\n{}", stage::SIGNER));
+    let picky = stage.verifier(&format!("{rekor}\n{}", crate::stage::SIGNER));
     assert!(examine(&picky, &reference).await.outcome.is_ok());
     assert_eq!(registry.count("/api/"), 1, "the log was asked for strangers");
     // Where anybody may sign, there is an end to it too; what was not looked at is no verdict.

@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints a table")]
 
-mod stage;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use docker_attestor::capability::sigstore::Report;
 
-use self::stage::{judge_case, verdict_text};
+use crate::stage::{judge_case, verdict_text};
 
 #[test]
 fn what_sigstores_javascript_client_signs_is_accepted() {

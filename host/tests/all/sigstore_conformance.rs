@@ -5,14 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints a table")]
 
-mod stage;
-
 use std::fs;
 use std::path::PathBuf;
 
 use docker_attestor::capability::sigstore::Report;
 
-use self::stage::{judge_case, shared_folder, verdict_text};
+use crate::stage::{judge_case, shared_folder, verdict_text};
 
 #[test]
 fn every_case_is_accepted_or_rejected_as_its_name_says() {

@@ -9,8 +9,6 @@
     reason = "a test that prints a table"
 )]
 
-mod stage;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,7 +21,7 @@ use sigstore_world::{Content, Curve, EntryKind, Field, Forgery, Format, Hash, La
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use self::stage::{IMAGE, SIGNER, Stage, wrong};
+use crate::stage::{IMAGE, SIGNER, Stage, wrong};
 
 /// A kind of evidence, and the configuration that asks for it.
 #[derive(Clone)]

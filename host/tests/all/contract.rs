@@ -3,9 +3,6 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the verdict")]
 
-mod component;
-mod machine;
-
 use std::path::{Path, PathBuf};
 
 use docker_attestor::attestor::Attestor;
@@ -18,8 +15,8 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 use wit_parser::Resolve;
 
-use self::component::{encode, encode_in, extension_text, policy_text};
-use self::machine::{PID, attestor, configure, processes};
+use crate::component::{encode, encode_in, extension_text, policy_text};
+use crate::machine::{PID, attestor, configure, processes};
 
 /// The bytes of these components are frozen: they import every function of their world.
 const POLICY: &str = "sha256:e4c63895a1b31170fb754e19fe0d484fa3ccde502c3b53391c641b657db5c4bd";

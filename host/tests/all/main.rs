@@ -1,0 +1,23 @@
+//! The tests of the program in one test program, so that wasmtime is linked once. Those that measure the memory of their process
+//! stand alone: `compiler` and `components`.
+
+mod component;
+mod machine;
+mod stage;
+
+mod contract;
+mod extensions;
+mod locator;
+mod parent;
+mod replace;
+mod reuse;
+mod sandbox;
+mod scenarios;
+mod sigstore_cache;
+mod sigstore_conformance;
+mod sigstore_forgeries;
+mod sigstore_images;
+mod sigstore_peers;
+mod sigstore_registry;
+mod storm;
+mod work;
