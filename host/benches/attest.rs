@@ -8,9 +8,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bounded::warnings::Warnings;
 use criterion::{Criterion, criterion_group, criterion_main};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use docker_attestor::capability::claimant::Claimant;
 use docker_attestor::capability::docker::proof::{ContainerId, Init, ProofContext, Proven};
 use docker_attestor::capability::docker::{
     Container, Containers, Engine, Finding, Inspected, Inspecting, Lookup, Peer, RunningContainer,
@@ -18,11 +20,10 @@ use docker_attestor::capability::docker::{
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
 use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
-use docker_attestor::capability::{Import, Machine, Warnings, Workload};
+use docker_attestor::capability::{Import, Machine, Workload};
 use docker_attestor::config;
 use docker_attestor::engine::Sandbox;
 use docker_attestor::engine::component::Description;
-use docker_attestor::lanes::Claimant;
 use docker_attestor::telemetry::metrics::Metrics;
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;

@@ -1,12 +1,10 @@
 //! Why an attestation has no answer, and which gRPC status says so.
 
-use icu_properties::CodePointMapData;
-use icu_properties::props::GeneralCategory;
 use tonic::Code;
 
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::engine::load::LoadError;
-use crate::lanes::Full;
+use bounded::lanes::Full;
 
 /// Why an attestation, or a configuration, failed. `Display` is the text of the gRPC status: it reaches the agent's
 /// log, so it holds no secret.
@@ -142,51 +140,4 @@ pub(crate) fn fault_text(fault: &Fault) -> &str {
 /// The same, to change it.
 pub(crate) fn fault_text_mut(fault: &mut Fault) -> &mut String {
     text!(fault)
-}
-
-/// As many whole characters of a text as `bytes` hold.
-pub(crate) fn cut(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
-}
-
-/// Whether a character cannot be seen, or changes how the text around it is shown. Those are Unicode's general categories Cc
-/// (control characters), Cf (format characters, such as zero-width and bidirectional ones), Zl and Zp (line and paragraph separators).
-pub(crate) fn is_invisible(char: char) -> bool {
-    matches!(
-        CodePointMapData::<GeneralCategory>::new().get(char),
-        GeneralCategory::Control
-            | GeneralCategory::Format
-            | GeneralCategory::LineSeparator
-            | GeneralCategory::ParagraphSeparator
-    )
-}
-
-/// Escapes the invisible characters of a text from outside, ESC and CR among them. The result is safe on a terminal and in a log.
-pub fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        match is_invisible(char) {
-            true => printable.extend(char.escape_default()),
-            false => printable.push(char),
-        }
-    }
-    printable
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_seen_is_escaped() {
-        for (text, shown) in [
-            ("a\u{1b}[31m\r", "a\\u{1b}[31m\\r"),
-            // A right-to-left override, a zero-width space, a soft hyphen, a tag character.
-            ("a\u{202e}b\u{200b}c\u{ad}d\u{e0061}", "a\\u{202e}b\\u{200b}c\\u{ad}d\\u{e0061}"),
-            ("a\u{2028}b\u{2029}", "a\\u{2028}b\\u{2029}"),
-            ("Grüße, \u{5d0}\u{5d1} \u{1f600}", "Grüße, \u{5d0}\u{5d1} \u{1f600}"),
-        ] {
-            assert_eq!(printable(text), shown);
-        }
-    }
 }

@@ -7,8 +7,6 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;
-pub mod file;
-pub mod lanes;
 pub mod limits;
 pub mod plugin;
 pub mod scenario;

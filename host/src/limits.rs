@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lanes::Bounds;
+use bounded::lanes::Bounds;
 
 /// A whole attestation. The agent sets no deadline of its own and waits for all attestors.
 pub const ATTESTATION: Duration = Duration::from_secs(10);

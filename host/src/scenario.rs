@@ -13,10 +13,11 @@ use crate::capability::docker::proof::{ContainerId, ProofContext};
 use crate::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
 use crate::capability::process::Process;
 use crate::capability::process::recorded::{Recorded, RecordedProcess};
-use crate::capability::{Machine, Warnings, Workload};
+use crate::capability::{Machine, Workload};
 use crate::config::Configuration;
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
+use bounded::warnings::Warnings;
 
 /// One scenario.
 #[derive(Debug, Clone, Deserialize, Serialize)]

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::Attestor;
 use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use crate::capability::Machine;
 use crate::capability::docker::Containers;
 use crate::capability::docker::client::Client;
 use crate::capability::docker::proof::ProofContext;
 use crate::capability::process::linux;
 use crate::capability::sigstore::Sigstore;
-use crate::capability::{Machine, Warnings};
 use crate::config::{self, Component, Configuration, Pin};
 use crate::engine::Policy;
 use crate::engine::answers::Answers;
@@ -22,10 +22,11 @@ use crate::engine::extension::Extension;
 use crate::engine::load::{LoadError, Loaded, Step};
 use crate::engine::trial::Recorded;
 use crate::error::Error;
-use crate::file::Stamp;
 use crate::limits;
 use crate::scenario::Scenario;
 use crate::status::{POLICY, Use};
+use bounded::file::Stamp;
+use bounded::warnings::Warnings;
 
 /// What one attestation runs on.
 pub(super) struct Snapshot {

@@ -5,16 +5,20 @@
 //! the call is abandoned, the answer fetched outside the sandbox, and the policy run again from the start with everything it
 //! was told before. A hung engine thus holds no sandbox. What was told is also what an answer depends on.
 
+pub mod claimant;
 pub mod docker;
 pub mod process;
 pub mod sigstore;
 
 use std::hash::{Hash, Hasher};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bounded::warnings::Warnings;
+
+use self::claimant::Claimant;
 use self::docker::proof::{ContainerId, NotProven, Proven};
 use self::docker::{Container, Containers, Lookup, RunningContainer};
 use self::process::{Credentials, Process, Processes};
@@ -22,7 +26,6 @@ use self::sigstore::{Image, Judged, Sigstore};
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::process::CgroupMount;
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::lanes::Claimant;
 use crate::limits;
 
 /// The capabilities of one configuration.
@@ -57,31 +60,6 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A bound on the warnings that workloads can cause: ten in ten seconds.
-#[derive(Debug, Default)]
-pub struct Warnings(Mutex<Option<(Instant, u32)>>);
-
-impl Warnings {
-    const WINDOW: Duration = Duration::from_secs(10);
-    const ADMITTED: u32 = 10;
-
-    /// How many were dropped before, if one more may be written now.
-    pub fn admit(&self) -> Option<u32> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *window {
-            Some((since, count)) if since.elapsed() < Self::WINDOW => {
-                *count += 1;
-                (*count <= Self::ADMITTED).then_some(0)
-            }
-            other => {
-                let dropped = other.map_or(0, |(_, count)| count.saturating_sub(Self::ADMITTED));
-                *other = Some((Instant::now(), 1));
-                Some(dropped)
-            }
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::style::Style;
 use super::{Failure, Output, PLACEHOLDER, Target};
-use crate::error::{is_invisible, printable};
+use bounded::text::{is_invisible, printable};
 
 /// Selectors in the suggested entry.
 const SUGGESTED: usize = 3;

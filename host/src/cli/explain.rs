@@ -8,7 +8,8 @@ use super::style::Style;
 use super::{Failure, Target, advice, provenance};
 use crate::capability::sigstore::Judged;
 use crate::capability::{Asked, Import, Told, engine_name};
-use crate::error::{code_name, fault_text, printable};
+use crate::error::{code_name, fault_text};
+use bounded::text::printable;
 
 /// Lines of one kind that are shown of a step.
 const LINES: usize = 24;

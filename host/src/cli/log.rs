@@ -8,8 +8,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-use crate::error::printable;
 use crate::telemetry::hclog::is_ours;
+use bounded::text::printable;
 
 /// Writes warnings to stderr, with `verbose` everything.
 pub(super) fn install(verbose: bool) {

@@ -23,11 +23,12 @@ use crate::attestor::{Attestor, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, Configuration, Invalid};
 use crate::engine::compiler;
-use crate::error::{Error, printable};
+use crate::error::Error;
 use crate::plugin::{self, Environment};
 use crate::scenario::Scenario;
 use crate::telemetry::hclog;
 use crate::telemetry::metrics::Metrics;
+use bounded::text::printable;
 
 /// The contract that this program speaks.
 const CONTRACT: &str = "docker-attestor:policy@1.0.0";

@@ -8,8 +8,9 @@ use super::style::Style;
 use super::{Failure, read_config};
 use crate::attestor::Attestor;
 use crate::config::{Form, Invalid};
-use crate::error::{Error, printable};
+use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
+use bounded::text::printable;
 
 pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     match judge(path).await {

@@ -9,7 +9,8 @@ use super::style::Style;
 use super::{Failure, PLACEHOLDER, read_config, waiting};
 use crate::capability::sigstore::{Examination, Finding, Purpose, RULES, Report, Sigstore};
 use crate::config::{self, Invalid};
-use crate::error::{Error, printable};
+use crate::error::Error;
+use bounded::text::printable;
 
 pub(super) async fn run(
     image: &str,

@@ -8,8 +8,8 @@ use super::component::{self, Component, Extension};
 use super::hcl1::{Findings, Repeated};
 use super::raw::Raw;
 use super::sigstore::{self, Sigstore};
-use crate::error::{cut, printable};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
+use bounded::text::{cut, printable};
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";

@@ -10,12 +10,13 @@ use super::imports::Call;
 use super::{Sandbox, broken, run};
 use crate::bindings::extension::ExtensionPre;
 pub use crate::bindings::extension::exports::docker_attestor::policy::deriver::{Credentials, Image, Workload};
+use crate::capability::claimant::Claimant;
 use crate::capability::docker::Container;
 use crate::capability::docker::proof::Proven;
 use crate::config::{Grants, OnFailure};
-use crate::error::{Error, is_invisible};
-use crate::lanes::Claimant;
+use crate::error::Error;
 use crate::limits;
+use bounded::text::is_invisible;
 
 /// An extension that is compiled, linked and configured.
 pub struct Extension {

@@ -13,8 +13,8 @@ use crate::capability::docker::Container;
 use crate::capability::docker::proof::Proven;
 use crate::capability::process::cgroups;
 use crate::capability::{Import, Told, Workload};
-use crate::error::{cut, printable};
 use crate::limits;
+use bounded::text::{cut, printable};
 
 /// The state of one call.
 pub(super) struct Call {

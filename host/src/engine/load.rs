@@ -12,9 +12,9 @@ use super::Sandbox;
 use super::component::{Description, World, digest};
 use crate::capability::sigstore::Sigstore;
 use crate::config::{Component, Pin};
-use crate::error::{cut, printable};
-use crate::file;
 use crate::limits;
+use bounded::file;
+use bounded::text::{cut, printable};
 
 /// A step from a file to what runs, for errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

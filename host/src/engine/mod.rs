@@ -25,10 +25,11 @@ use self::settings::Allocation;
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
 use crate::bindings::extension::Extension as ExtensionBindings;
 use crate::bindings::{Policy as Bindings, PolicyPre};
+use crate::capability::claimant::Claimant;
 use crate::capability::{Import, Workload};
 use crate::error::{Error, fault_text, fault_text_mut};
-use crate::lanes::{Claimant, Lanes, Turn};
 use crate::limits;
+use bounded::lanes::{Lanes, Turn};
 
 // `settings` is a part of the build script too, which has no `limits`.
 const _: () = assert!(
@@ -48,7 +49,7 @@ pub struct Sandbox {
     engine: Engine,
     policies: Linker<Call>,
     extensions: Linker<Call>,
-    slots: Lanes,
+    slots: Lanes<Claimant>,
     compiler: Compiler,
 }
 

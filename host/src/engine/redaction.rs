@@ -30,7 +30,7 @@ impl Values {
         let env = env.map(|env| env.split_once('=').map_or(env.as_str(), |(_, value)| value));
         let labels = container.labels.iter().filter(|_| labels).map(|(_, value)| value.as_str());
         // The end of a longer one never stands in a text that may be said.
-        let cut = |value: &str| crate::error::cut(value, limits::GUEST_TEXT).to_owned();
+        let cut = |value: &str| bounded::text::cut(value, limits::GUEST_TEXT).to_owned();
         let mut texts: Vec<String> = env.chain(labels).filter(|value| value.len() >= SHORTEST).map(cut).collect();
         texts.sort_unstable();
         texts.dedup();

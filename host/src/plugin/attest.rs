@@ -12,8 +12,8 @@ use super::services::{
     attestor_server,
 };
 use crate::attestor::Attestor;
-use crate::error::printable;
 use crate::telemetry::metrics::Metrics;
+use bounded::text::printable;
 
 /// The reference that names a process by its pid.
 const PID_REFERENCE: &str = "type.googleapis.com/spiffe.broker.WorkloadPIDReference";

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bounded::warnings::Warnings;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::{Machine, Warnings, Workload};
+use docker_attestor::capability::{Machine, Workload};
 use docker_attestor::engine::{Policy, Sandbox};
 use docker_attestor::error::Error;
 

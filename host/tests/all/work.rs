@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bounded::warnings::Warnings;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use docker_attestor::capability::claimant::Claimant;
 use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
 use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
-use docker_attestor::capability::{Import, Machine, Told, Warnings, Workload};
+use docker_attestor::capability::{Import, Machine, Told, Workload};
 use docker_attestor::config;
 use docker_attestor::engine::Sandbox;
 use docker_attestor::engine::component::Description;
 use docker_attestor::error::Error;
-use docker_attestor::lanes::Claimant;
 
 use crate::component::{asking, data_at, encode, extension_text, policy_text};
 

@@ -14,13 +14,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OnceCell};
+use bounded::lanes::{Full, Lanes};
+use bounded::single_flight::SingleFlight;
+use tokio::sync::Notify;
 
 use self::proof::{ContainerId, Init, InitError, NotProven, ProofContext, Proven};
 use super::process::{Process, Processes};
 pub use crate::bindings::docker_attestor::policy::docker::ProvenContainer as Container;
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::lanes::{Claimant, Full, Lanes};
+use crate::capability::claimant::Claimant;
 use crate::limits;
 
 /// A container engine. It is asked about one container or one image, by its whole id.
@@ -162,21 +164,17 @@ pub struct Containers {
     cache: Mutex<Cache>,
     /// Fetches in flight: the engine is asked once for all processes of a claimant that claim the same container. (Not for all
     /// claimants: one must never wait in the lane of another.)
-    in_flight: Mutex<HashMap<(ContainerId, Claimant), Arc<InFlight>>>,
+    lookups: SingleFlight<(ContainerId, Claimant), Result<Lookup, Fault>>,
     /// The same for the repo digests of images.
-    images_in_flight: Mutex<HashMap<String, Arc<ImageInFlight>>>,
-    calls: Lanes,
+    images: SingleFlight<String, Result<Arc<[String]>, Fault>>,
+    calls: Lanes<Claimant>,
     /// Calls that ask again for what is in the cache.
-    reasks: Lanes,
+    reasks: Lanes<Claimant>,
     /// Told when an answer is used that is due to be asked for again.
     due: Notify,
     /// The user of the engine's process, as it was seen last.
     engine_uid: AtomicU32,
 }
-
-/// One fetch, and its outcome for all who wait for it.
-type InFlight = OnceCell<Result<Lookup, Fault>>;
-type ImageInFlight = OnceCell<Result<Arc<[String]>, Fault>>;
 
 #[derive(Default)]
 struct Cache {
@@ -276,8 +274,8 @@ impl Containers {
             processes,
             context,
             cache: Mutex::default(),
-            in_flight: Mutex::default(),
-            images_in_flight: Mutex::default(),
+            lookups: SingleFlight::default(),
+            images: SingleFlight::default(),
             calls: Lanes::new(limits::ENGINE_CALLS, limits::ENGINE_WAITERS),
             reasks: Lanes::new(limits::REASKS, limits::REASK_WAITERS),
             due: Notify::new(),
@@ -312,19 +310,20 @@ impl Containers {
     /// Asks the engine, once for all processes of the claimant that ask at the same time.
     pub async fn fetch(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Fault> {
         let place = self.calls.enter(claimant).map_err(waiting)?;
-        once(&self.in_flight, &(id.clone(), claimant), || async {
-            let throttled = || {
-                let cache = self.cache();
-                cache.throttled.get(&claimant).is_some_and(|since| since.elapsed() < limits::THROTTLED_TTL)
-            };
-            let _turn = place.turn(throttled).await;
-            // Another claimant's fetch may have ended meanwhile.
-            match self.cached(id) {
-                Some(known) => Ok(known),
-                None => self.ask(id, claimant).await,
-            }
-        })
-        .await
+        self.lookups
+            .run(&(id.clone(), claimant), || async {
+                let throttled = || {
+                    let cache = self.cache();
+                    cache.throttled.get(&claimant).is_some_and(|since| since.elapsed() < limits::THROTTLED_TTL)
+                };
+                let _turn = place.turn(throttled).await;
+                // Another claimant's fetch may have ended meanwhile.
+                match self.cached(id) {
+                    Some(known) => Ok(known),
+                    None => self.ask(id, claimant).await,
+                }
+            })
+            .await
     }
 
     /// Asks the engine again for a container that is in the cache, past the cache: a claimant could not be proven to be in it, or a
@@ -353,7 +352,7 @@ impl Containers {
     /// The repo digests of an image, asked for once for all who ask at the same time.
     pub async fn repo_digests(&self, image: &str, claimant: Claimant) -> Result<Arc<[String]>, Fault> {
         let _waiting = self.calls.enter(claimant).map_err(waiting)?;
-        once(&self.images_in_flight, &image.to_owned(), || self.ask_repo_digests(image)).await
+        self.images.run(&image.to_owned(), || self.ask_repo_digests(image)).await
     }
 
     async fn ask_repo_digests(&self, image: &str) -> Result<Arc<[String]>, Fault> {
@@ -485,38 +484,4 @@ fn unreadable(error: &dyn std::error::Error) -> Fault {
 
 fn waiting(full: Full) -> Fault {
     Fault::Exhausted(format!("{full} for the container engine: is it hanging?"))
-}
-
-/// Does a piece of work once for all who ask for it at the same time. If the caller that does it is cancelled, the next does it.
-async fn once<K, T, Work>(in_flight: &Mutex<HashMap<K, Arc<OnceCell<T>>>>, key: &K, work: impl FnOnce() -> Work) -> T
-where
-    K: Clone + Eq + Hash,
-    T: Clone,
-    Work: Future<Output = T>,
-{
-    let cell = Arc::clone(lock(in_flight).entry(key.clone()).or_default());
-    let caller = Caller { in_flight, key, cell };
-    caller.cell.get_or_init(work).await.clone()
-}
-
-/// One of those who ask. The last to leave removes the entry, also where all of them gave up.
-struct Caller<'a, K: Eq + Hash, T> {
-    in_flight: &'a Mutex<HashMap<K, Arc<OnceCell<T>>>>,
-    key: &'a K,
-    cell: Arc<OnceCell<T>>,
-}
-
-impl<K: Eq + Hash, T> Drop for Caller<'_, K, T> {
-    fn drop(&mut self) {
-        let mut in_flight = lock(self.in_flight);
-        let own = in_flight.get(self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
-        // Two references are the entry's and this caller's: no other waits. What is done is not for those who come later.
-        if own && (self.cell.initialized() || Arc::strong_count(&self.cell) == 2) {
-            in_flight.remove(self.key);
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::bindings::docker_attestor::policy::docker::Engine as WitEngine;
 use crate::capability::process::recorded::{Recorded, RecordedProcess};
-use crate::capability::{Import, Machine, Told, Warnings, Workload};
+use crate::capability::{Import, Machine, Told, Workload};
+use bounded::warnings::Warnings;
 
 /// What the engine says next, by id.
 type Answers = Arc<Mutex<BTreeMap<String, Result<Option<Inspected>, Fault>>>>;
@@ -224,20 +225,6 @@ async fn a_reply_that_was_long_on_its_way_replaces_nothing_newer() {
     }
     world.containers().cache().keep(&id(0), &newer, Instant::now(), CLAIMANT);
     assert_eq!(world.init_pid(0), Some(100));
-}
-
-#[tokio::test]
-async fn who_gives_up_leaves_nothing_behind() {
-    let in_flight: Mutex<HashMap<u8, Arc<OnceCell<u8>>>> = Mutex::default();
-    for _ in 0..3 {
-        let hanging = once(&in_flight, &1, std::future::pending);
-        let other = once(&in_flight, &1, std::future::pending);
-        let both = async { tokio::join!(hanging, other) };
-        assert!(tokio::time::timeout(Duration::from_millis(1), both).await.is_err());
-        assert!(in_flight.lock().unwrap().is_empty());
-    }
-    assert_eq!(once(&in_flight, &1, || async { 2 }).await, 2);
-    assert!(in_flight.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ async fn read(path: &Path) -> Result<Option<File>, String> {
         return Ok(None);
     }
     let path = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || crate::file::read(&path, limits::LOGIN_FILE));
+    let reading = tokio::task::spawn_blocking(move || bounded::file::read(&path, limits::LOGIN_FILE));
     let text = reading.await.map_err(|_| "not read".to_owned())??;
     if text.trim_ascii().is_empty() {
         return Ok(None);

@@ -33,11 +33,12 @@ pub use self::material::Purpose;
 use self::registry::{Digest, Registries, RegistryError, Repository};
 use self::rules::{Demands, Good, Subject, Trust};
 pub use self::rules::{Finding, RULES, Report};
-use super::{Waiting, Warnings};
+use super::Waiting;
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, OnFailure};
 use crate::limits;
+use bounded::warnings::Warnings;
 
 /// What became of verifying an image.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::super::Failure;
 use super::super::style::Style;
 use super::describe;
-use crate::error::printable;
+use bounded::text::printable;
 
 pub(super) fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     let description = describe(path)?;

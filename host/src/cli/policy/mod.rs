@@ -14,8 +14,8 @@ use clap::Subcommand;
 use super::Failure;
 use super::style::Style;
 use crate::engine::component::Description;
-use crate::file;
 use crate::limits;
+use bounded::file;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -14,9 +14,10 @@ use crate::attestor::{Attestor, Explanation};
 use crate::capability::process::recorded::Recorded;
 use crate::config::{Component, Configuration, Pin};
 use crate::engine::component::World;
-use crate::error::{Error, code_name, printable};
+use crate::error::{Error, code_name};
 use crate::scenario::{Expect, Scenario};
 use crate::telemetry::metrics::Metrics;
+use bounded::text::printable;
 
 /// What `diff` calls the policy inside this program.
 const BUILT_IN: &str = "built-in";

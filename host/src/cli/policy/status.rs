@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::super::style::Style;
 use super::super::{Failure, Output};
-use crate::error::printable;
 use crate::plugin::status::{Found, ask, find};
 use crate::status::Status;
+use bounded::text::printable;
 
 /// Sockets without an answer that are named.
 const NAMED: usize = 10;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{is_host, registry_name};
-use crate::error::printable;
+use bounded::text::printable;
 
 /// Docker Hub's name in references.
 pub(in super::super) const HUB: &str = "docker.io";

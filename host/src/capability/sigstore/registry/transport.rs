@@ -14,8 +14,8 @@ use rustls_pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Digest, RegistryError};
-use crate::error::printable;
 use crate::limits;
+use bounded::text::printable;
 
 /// What is never reached through a proxy: this machine.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";

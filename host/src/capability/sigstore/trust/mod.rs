@@ -21,7 +21,8 @@ use serde_json::{Map, Value, json};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::Verifier;
 
-use crate::{file, limits};
+use crate::limits;
+use bounded::file;
 
 pub(super) use self::tuf::Refresh;
 use self::tuf::Shared;

@@ -24,7 +24,7 @@ use sigstore_tuf::transport::FetchFuture;
 use sigstore_tuf::{Error, MemoryStore, MetadataStore, Repository, Updater, UpdaterConfig};
 
 use super::{Arrays, FILE, assemble, chain, parse, read, variable};
-use crate::file;
+use bounded::file;
 
 /// A whole refresh: some six small files of one host.
 const REFRESH: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! A bounded queue for something that few may use at a time: callers wait in lanes, which are served in turn.
 //!
-//! A lane belongs to what a caller cannot choose (see [`Claimant`]). So whoever asks a thousand times at once waits behind
-//! itself, and everybody else waits for one turn of each other lane at most.
+//! A lane belongs to one claimant, which a caller must not be able to choose. So a claimant that asks a thousand times at once waits
+//! behind itself, and every other waits for one turn of each lane at most.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,35 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-
-use crate::capability::process::{Origin, PidNamespace, Process};
-
-/// Who asks: the key of a lane. A process can choose none of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Claimant {
-    /// A process in a container: the outermost pid namespace below the attestor's that it is in. Every process of a container has
-    /// the container's, whatever namespaces it makes.
-    Namespace(PidNamespace),
-    /// Any other process, by its user (see [`Origin::user`]): also one in a pid namespace that neither root nor the engine's user
-    /// made, since a user can make thousands of those.
-    User(u32),
-    /// The attestor itself.
-    Attestor,
-}
-
-impl Claimant {
-    /// The claimant that a process is part of. `engine_uid` is the user of the engine's process, which makes its containers.
-    pub fn of(process: &dyn Process, engine_uid: u32) -> Claimant {
-        match process.origin() {
-            Ok(Origin { namespace: Some((namespace, maker)), .. }) => match maker {
-                Some(uid) if uid != 0 && uid != engine_uid => Claimant::User(uid),
-                _ => Claimant::Namespace(namespace),
-            },
-            Ok(Origin { user, .. }) => Claimant::User(user),
-            Err(_) => Claimant::User(u32::MAX),
-        }
-    }
-}
 
 /// How many may wait.
 #[derive(Debug, Clone, Copy)]
@@ -61,10 +32,10 @@ pub enum Full {
 
 /// Permits, and the lanes of those who wait for one.
 #[derive(Debug)]
-pub struct Lanes {
+pub struct Lanes<K> {
     permits: Semaphore,
     bounds: Bounds,
-    lanes: Mutex<HashMap<Claimant, Arc<Lane>>>,
+    lanes: Mutex<HashMap<K, Arc<Lane>>>,
     /// Callers in all lanes.
     waiting: AtomicUsize,
 }
@@ -78,9 +49,9 @@ struct Lane {
 
 /// A place in a lane, given back when it is dropped: also by a caller that gave up.
 #[derive(Debug)]
-pub struct Place<'a> {
-    lanes: &'a Lanes,
-    claimant: Claimant,
+pub struct Place<'a, K: Eq + Hash> {
+    lanes: &'a Lanes<K>,
+    claimant: K,
     lane: Arc<Lane>,
 }
 
@@ -92,9 +63,9 @@ pub struct Turn<'a> {
     _head: Option<OwnedSemaphorePermit>,
 }
 
-impl Lanes {
+impl<K: Clone + Eq + Hash> Lanes<K> {
     /// Lanes for `permits` that may be used at the same time.
-    pub fn new(permits: usize, bounds: Bounds) -> Lanes {
+    pub fn new(permits: usize, bounds: Bounds) -> Lanes<K> {
         Lanes { permits: Semaphore::new(permits), bounds, lanes: Mutex::default(), waiting: AtomicUsize::new(0) }
     }
 
@@ -107,7 +78,7 @@ impl Lanes {
     ///
     /// # Errors
     /// The lane is full; or all lanes together are, and this one has its share of them.
-    pub fn enter(&self, claimant: Claimant) -> Result<Place<'_>, Full> {
+    pub fn enter(&self, claimant: K) -> Result<Place<'_, K>, Full> {
         let mut lanes = self.lanes();
         let in_lane = lanes.get(&claimant).map_or(0, |lane| lane.waiting.load(Ordering::Relaxed));
         if in_lane >= self.bounds.lane {
@@ -123,19 +94,21 @@ impl Lanes {
             return Err(Full::Total(in_all));
         }
         let lane = lanes
-            .entry(claimant)
+            .entry(claimant.clone())
             .or_insert_with(|| Arc::new(Lane { head: Arc::new(Semaphore::new(1)), waiting: AtomicUsize::new(0) }));
         lane.waiting.fetch_add(1, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Ok(Place { lanes: self, claimant, lane: Arc::clone(lane) })
     }
+}
 
-    fn lanes(&self) -> MutexGuard<'_, HashMap<Claimant, Arc<Lane>>> {
+impl<K> Lanes<K> {
+    fn lanes(&self) -> MutexGuard<'_, HashMap<K, Arc<Lane>>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a, K: Eq + Hash> Place<'a, K> {
     /// Waits for a permit. Where `throttled` says so once it is this caller's turn, the next caller of this lane waits until this
     /// one gives its permit back.
     pub async fn turn(&self, throttled: impl FnOnce() -> bool) -> Turn<'a> {
@@ -146,7 +119,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl<K: Eq + Hash> Drop for Place<'_, K> {
     fn drop(&mut self) {
         let mut lanes = self.lanes.lanes();
         self.lanes.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -164,46 +137,20 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { lane: 100, total: 150 };
 
-    fn user(uid: u32) -> Claimant {
-        Claimant::User(uid)
-    }
-
     /// A caller that enters a lane and uses its turn for a moment; it notes whose turn it was.
-    fn call(lanes: &Arc<Lanes>, order: &Arc<Mutex<Vec<u32>>>, uid: u32) -> tokio::task::JoinHandle<()> {
+    fn call(lanes: &Arc<Lanes<u32>>, order: &Arc<Mutex<Vec<u32>>>, uid: u32) -> tokio::task::JoinHandle<()> {
         let (lanes, order) = (Arc::clone(lanes), Arc::clone(order));
         tokio::spawn(async move {
-            let place = lanes.enter(user(uid)).unwrap();
+            let place = lanes.enter(uid).unwrap();
             let _turn = place.turn(|| false).await;
             order.lock().unwrap().push(uid);
             tokio::time::sleep(Duration::from_millis(1)).await;
         })
     }
 
-    #[test]
-    fn only_root_and_the_engine_make_namespaces_with_lanes_of_their_own() {
-        use crate::capability::process::recorded::RecordedProcess;
-        let claimant = |maker: Option<u32>, engine_uid: u32| {
-            let process = RecordedProcess {
-                pid_namespaces: vec![9, 7, 1],
-                pid_namespace_creator: maker,
-                uid: 5,
-                ..RecordedProcess::default()
-            };
-            Claimant::of(&process, engine_uid)
-        };
-        let container = Claimant::Namespace(PidNamespace { inode: 7 });
-        for (maker, engine_uid) in [(None, 0), (Some(0), 0), (Some(1_000), 1_000)] {
-            assert_eq!(claimant(maker, engine_uid), container);
-        }
-        // However many namespaces a user makes, there is one lane.
-        assert_eq!(claimant(Some(1_000), 0), user(1_000));
-        let of_host = RecordedProcess { pid_namespaces: vec![1], uid: 5, ..RecordedProcess::default() };
-        assert_eq!(Claimant::of(&of_host, 0), user(5));
-    }
-
     #[tokio::test]
     async fn lanes_are_served_in_turn() {
-        let (lanes, order) = (Arc::new(Lanes::new(1, BOUNDS)), Arc::default());
+        let (lanes, order) = (Arc::new(Lanes::<u32>::new(1, BOUNDS)), Arc::default());
         let mut calls: Vec<_> = (0..100).map(|_| call(&lanes, &order, 1)).collect();
         tokio::task::yield_now().await;
         calls.extend([call(&lanes, &order, 2), call(&lanes, &order, 3), call(&lanes, &order, 2)]);
@@ -219,35 +166,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_lane_is_nobody_elses_and_a_full_queue_admits_the_share_of_each_lane() {
-        let lanes = Lanes::new(1, BOUNDS);
-        let mut places: Vec<_> = (0..100).map(|_| lanes.enter(user(1)).unwrap()).collect();
-        assert_eq!(lanes.enter(user(1)).unwrap_err(), Full::Lane(100));
-        places.extend((0..75).map(|_| lanes.enter(user(2)).unwrap()));
-        assert_eq!(lanes.enter(user(2)).unwrap_err(), Full::Total(175));
-        places.extend((0..50).map(|_| lanes.enter(user(3)).unwrap()));
-        assert_eq!(lanes.enter(user(3)).unwrap_err(), Full::Total(225));
-        places.push(lanes.enter(user(4)).unwrap());
-        assert_eq!(lanes.enter(user(2)).unwrap_err(), Full::Total(226));
+        let lanes = Lanes::<u32>::new(1, BOUNDS);
+        let mut places: Vec<_> = (0..100).map(|_| lanes.enter(1).unwrap()).collect();
+        assert_eq!(lanes.enter(1).unwrap_err(), Full::Lane(100));
+        places.extend((0..75).map(|_| lanes.enter(2).unwrap()));
+        assert_eq!(lanes.enter(2).unwrap_err(), Full::Total(175));
+        places.extend((0..50).map(|_| lanes.enter(3).unwrap()));
+        assert_eq!(lanes.enter(3).unwrap_err(), Full::Total(225));
+        places.push(lanes.enter(4).unwrap());
+        assert_eq!(lanes.enter(2).unwrap_err(), Full::Total(226));
         places.clear();
-        assert!(lanes.enter(user(1)).is_ok());
+        assert!(lanes.enter(1).is_ok());
     }
 
     #[tokio::test]
     async fn who_gives_up_gives_back_its_place_and_its_turn() {
-        let lanes = Lanes::new(1, BOUNDS);
+        let lanes = Lanes::<u32>::new(1, BOUNDS);
         let held = lanes.try_turn().unwrap();
-        let place = lanes.enter(user(1)).unwrap();
+        let place = lanes.enter(1).unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(5), place.turn(|| false)).await.is_err());
         drop((place, held));
-        let place = lanes.enter(user(1)).unwrap();
+        let place = lanes.enter(1).unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(5), place.turn(|| false)).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_throttled_lane_has_one_turn_at_a_time() {
-        let lanes = Lanes::new(4, BOUNDS);
-        let (one, two, other) =
-            (lanes.enter(user(1)).unwrap(), lanes.enter(user(1)).unwrap(), lanes.enter(user(2)).unwrap());
+        let lanes = Lanes::<u32>::new(4, BOUNDS);
+        let (one, two, other) = (lanes.enter(1).unwrap(), lanes.enter(1).unwrap(), lanes.enter(2).unwrap());
         let first = one.turn(|| true).await;
         assert!(tokio::time::timeout(Duration::from_millis(5), two.turn(|| true)).await.is_err());
         assert!(tokio::time::timeout(Duration::from_millis(5), other.turn(|| false)).await.is_ok());
