@@ -1,4 +1,4 @@
-//! Files that the configuration names: regular ones, read whole and bounded.
+//! Files that a configuration names: regular ones, read whole and bounded in bytes.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read as _};
@@ -7,36 +7,59 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
 
-/// Reads a regular file of at most `limit` bytes. Symbolic links are followed: Kubernetes mounts are made of them.
-///
-/// # Errors
-/// What is wrong with the file, without its path.
-pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
-    let cannot = |error: io::Error| match error.kind() {
-        ErrorKind::NotFound => "no such file".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    // Opening a FIFO would wait for its writer, and what is not regular may never end.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = open(path, flags, Mode::empty()).map(File::from).map_err(|error| cannot(error.into()))?;
-    if !file.metadata().map_err(cannot)?.is_file() {
-        return Err("not a regular file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(cannot)?;
-    match u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
-        true => Ok(bytes),
-        false => Err(format!("larger than {limit} bytes")),
+/// Why a file was not read; the text does not name it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// Nothing has this name.
+    #[error("no such file")]
+    Missing,
+    /// A directory, a FIFO, a device or a socket.
+    #[error("not a regular file")]
+    NotRegular,
+    /// It has more bytes than it may have.
+    #[error("larger than {0} bytes")]
+    TooLarge(u64),
+    /// The system refuses it.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> FileError {
+        match error.kind() {
+            ErrorKind::NotFound => FileError::Missing,
+            _ => FileError::Unreadable(error),
+        }
     }
 }
 
-/// What changes when a file is written, replaced by a rename, or reached through another symbolic link; none when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp(Option<[i64; 7]>);
+/// Reads a regular file of at most `limit` bytes. Symbolic links are followed: Kubernetes mounts are made of them.
+///
+/// # Errors
+/// See [`FileError`].
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    // Opening a FIFO would wait for its writer, and what is not regular may never end.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = open(path, flags, Mode::empty()).map(File::from).map_err(io::Error::from)?;
+    if !file.metadata()?.is_file() {
+        return Err(FileError::NotRegular);
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    match u64::try_from(bytes.len()).is_ok_and(|length| length <= limit) {
+        true => Ok(bytes),
+        false => Err(FileError::TooLarge(limit)),
+    }
+}
 
-impl Stamp {
-    /// The file's now.
-    pub fn of(path: &Path) -> Stamp {
+/// The fingerprint of a file: it changes when the file is written, replaced by a rename, or reached through another symbolic link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(Option<[i64; 7]>);
+
+impl Fingerprint {
+    /// The file's fingerprint now; one of its own where there is no file.
+    pub fn of(path: &Path) -> Fingerprint {
         let fields = |metadata: Metadata| {
             [
                 metadata.dev().cast_signed(),
@@ -48,7 +71,7 @@ impl Stamp {
                 metadata.ctime_nsec(),
             ]
         };
-        Stamp(std::fs::metadata(path).ok().map(fields))
+        Fingerprint(std::fs::metadata(path).ok().map(fields))
     }
 }
 
@@ -65,23 +88,23 @@ mod tests {
         std::fs::write(&file, b"four").unwrap();
         symlink(&file, folder.path().join("link")).unwrap();
         assert_eq!(read(&folder.path().join("link"), 4).unwrap(), b"four");
-        assert_eq!(read(&file, 3).unwrap_err(), "larger than 3 bytes");
-        assert_eq!(read(&folder.path().join("none"), 4).unwrap_err(), "no such file");
-        assert_eq!(read(folder.path(), 4).unwrap_err(), "not a regular file");
+        assert_eq!(read(&file, 3).unwrap_err().to_string(), "larger than 3 bytes");
+        assert_eq!(read(&folder.path().join("none"), 4).unwrap_err().to_string(), "no such file");
+        assert_eq!(read(folder.path(), 4).unwrap_err().to_string(), "not a regular file");
         let fifo = folder.path().join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-        assert_eq!(read(&fifo, 4).unwrap_err(), "not a regular file");
+        assert!(matches!(read(&fifo, 4), Err(FileError::NotRegular)));
     }
 
     #[test]
-    fn a_stamp_changes_with_every_way_of_replacing_a_file() {
+    fn a_fingerprint_changes_with_every_way_of_replacing_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy.wasm");
-        let mut last = Stamp::of(&path);
+        let mut last = Fingerprint::of(&path);
         let mut changed = |what: &str| {
-            let now = Stamp::of(&path);
+            let now = Fingerprint::of(&path);
             assert_ne!(now, last, "{what}");
-            assert_eq!(now, Stamp::of(&path), "{what}");
+            assert_eq!(now, Fingerprint::of(&path), "{what}");
             last = now;
         };
         std::fs::write(&path, b"1").unwrap();

@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::scenario::Scenario;
 use crate::status::{POLICY, Use};
-use bounded::file::Stamp;
+use bounded::file::Fingerprint;
 use bounded::warnings::Warnings;
 
 /// What one attestation runs on.
@@ -43,12 +43,12 @@ pub(super) struct Snapshot {
 }
 
 /// The files of policy and extensions as they were before they were read.
-type Stamps = Vec<(PathBuf, Stamp)>;
+type Fingerprints = Vec<(PathBuf, Fingerprint)>;
 
 /// What was last acted on.
 #[derive(Default)]
 pub(super) struct Acted {
-    files: Stamps,
+    files: Fingerprints,
     /// When the same files are acted on again: a component was not replaced for a reason that may pass.
     again: Option<Instant>,
 }
@@ -134,10 +134,10 @@ impl Attestor {
         configuration: Configuration,
         docker: Arc<Containers>,
         verifier: Option<Arc<Sigstore>>,
-    ) -> Result<(Stamps, Snapshot, Vec<String>), Error> {
+    ) -> Result<(Fingerprints, Snapshot, Vec<String>), Error> {
         let current = self.current.load_full();
         let recorded = self.recorded(current.as_deref(), &configuration).await;
-        let files = self.stamps_in_time(&configuration).await.unwrap_or_default();
+        let files = self.fingerprints_in_time(&configuration).await.unwrap_or_default();
         match self.prepare(configuration, docker, verifier, recorded).await {
             Ok((snapshot, notes)) => Ok((files, snapshot, notes)),
             Err(Error::Component { name, error }) if current.is_some() => {
@@ -171,7 +171,7 @@ impl Attestor {
             again |= error.passes;
             reloaded.failed += 1;
         };
-        let Some(files) = self.stamps_in_time(&current.configuration).await else {
+        let Some(files) = self.fingerprints_in_time(&current.configuration).await else {
             for (name, component) in components(&current.configuration) {
                 not_replaced(&name, &LoadError::slow(&component.path));
             }
@@ -223,7 +223,7 @@ impl Attestor {
     /// Reloads when the files of policy and extensions change, for as long as somebody has the attestor. A look is one stat(2)
     /// for each file, which sees every way of replacing it, on every filesystem; a change counts when two looks agree on it.
     pub async fn watch(attestor: Weak<Attestor>) {
-        let mut last = Stamps::new();
+        let mut last = Fingerprints::new();
         loop {
             tokio::time::sleep(limits::FILE_WATCH).await;
             let Some(attestor) = attestor.upgrade() else { return };
@@ -233,7 +233,7 @@ impl Attestor {
                 continue;
             }
             // Nobody else waits where a filesystem hangs.
-            let now = attestor.stamps(files).await;
+            let now = attestor.fingerprints(files).await;
             let due = {
                 let acted = attestor.acted();
                 now != acted.files || acted.again.is_some_and(|at| at <= Instant::now())
@@ -250,7 +250,7 @@ impl Attestor {
         self.acted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn act_on(&self, files: Stamps) {
+    fn act_on(&self, files: Fingerprints) {
         *self.acted() = Acted { files, again: None };
     }
 
@@ -259,22 +259,22 @@ impl Attestor {
     }
 
     /// The files as they are now. A filesystem that hangs holds whoever waits for this, and no more than one thread.
-    async fn stamps(&self, files: Vec<PathBuf>) -> Stamps {
+    async fn fingerprints(&self, files: Vec<PathBuf>) -> Fingerprints {
         let one = Arc::clone(&self.looking).acquire_owned().await;
         let looking = tokio::task::spawn_blocking(move || {
             let _one = one;
-            let stamped = files.into_iter().map(|file| {
-                let stamp = Stamp::of(&file);
-                (file, stamp)
+            let fingerprints = files.into_iter().map(|file| {
+                let fingerprint = Fingerprint::of(&file);
+                (file, fingerprint)
             });
-            stamped.collect()
+            fingerprints.collect()
         });
         looking.await.unwrap_or_default()
     }
 
     /// The same, or none where a filesystem hangs.
-    async fn stamps_in_time(&self, configuration: &Configuration) -> Option<Stamps> {
-        tokio::time::timeout(limits::FILE_READ, self.stamps(files(configuration))).await.ok()
+    async fn fingerprints_in_time(&self, configuration: &Configuration) -> Option<Fingerprints> {
+        tokio::time::timeout(limits::FILE_READ, self.fingerprints(files(configuration))).await.ok()
     }
 
     /// Everything that a configuration asks for, made and tried; also what is worth knowing.

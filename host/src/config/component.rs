@@ -8,6 +8,7 @@ use super::{OnFailure, raw};
 use crate::capability::sigstore::Identities;
 use crate::engine::selectors::reserved;
 use crate::limits;
+use bounded::text::is_sha256_hex;
 
 /// Digests in one pin.
 const DIGESTS: usize = 64;
@@ -221,7 +222,7 @@ fn digests(key: &str, values: &[String], wrong: &mut Vec<String>) -> Vec<String>
     let mut digests = Vec::new();
     for value in values {
         let hex = value.strip_prefix("sha256:").unwrap_or(value);
-        match hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        match is_sha256_hex(hex) {
             true => digests.push(format!("sha256:{hex}")),
             false => wrong.push(format!(
                 "{key}.sha256: {value:?} is no digest: write 64 lowercase hex digits, as sha256sum prints"

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bounded::text::is_sha256_hex;
 use url::Url;
 
 use super::raw;
@@ -269,9 +270,7 @@ fn without_user(text: &str) -> String {
 /// Whether a text can be equal to a repo digest or a manifest digest.
 fn is_digest(text: &str) -> bool {
     let digest = text.split_once('@').map_or(text, |(_, digest)| digest);
-    digest
-        .strip_prefix("sha256:")
-        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+    digest.strip_prefix("sha256:").is_some_and(is_sha256_hex)
 }
 
 /// Whole hours, minutes and seconds, as Go writes them: `1h30m`.

@@ -140,7 +140,8 @@ impl Loader {
         let (path, pin) = (component.path.clone(), component.pin.clone());
         // Files may be on a network's filesystem, and a signature takes milliseconds.
         let read = tokio::task::spawn_blocking(move || {
-            let bytes = file::read(&path, limits::COMPONENT_FILE as u64).map_err(|why| (Step::Read, why))?;
+            let bytes =
+                file::read(&path, limits::COMPONENT_FILE as u64).map_err(|why| (Step::Read, why.to_string()))?;
             check(&bytes, &pin, verifier.as_deref())?;
             let description = Description::of(&bytes).map_err(|why| (Step::Inspect, why.to_string()))?;
             description.check(world).map_err(|why| (Step::Inspect, why.to_string()))?;
@@ -201,7 +202,7 @@ fn check(bytes: &[u8], pin: &Pin, verifier: Option<&Sigstore>) -> Result<(), (St
         Pin::Signed { bundle, signers, .. } => {
             let wrong = |why: String| (Step::Signature, format!("{}: {why}", bundle.display()));
             let verifier = verifier.ok_or_else(|| wrong("nothing can verify it".to_owned()))?;
-            let text = file::read(bundle, limits::BUNDLE_FILE).map_err(wrong)?;
+            let text = file::read(bundle, limits::BUNDLE_FILE).map_err(|why| wrong(why.to_string()))?;
             verifier.verify_file(&text, bytes, signers).map_err(wrong)
         }
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use bollard::errors::Error as BollardError;
 use bollard::models::ContainerInspectResponse;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
+use bounded::text::is_sha256_hex;
 use http::Uri;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -225,7 +226,7 @@ impl Engine for Client {
         Box::pin(async move {
             // It becomes a part of a URL: only a digest, never a name.
             let hex = image.strip_prefix("sha256:").unwrap_or_default();
-            if hex.len() != 64 || !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            if !is_sha256_hex(hex) {
                 let text = format!("container engine {}: the container's image id is no sha256 digest", self.endpoint);
                 return Err(Fault::Malformed(text));
             }

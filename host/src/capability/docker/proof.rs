@@ -22,6 +22,7 @@ use std::sync::Arc;
 use super::{Container, Inspected, RunningContainer, TooLarge};
 use crate::capability::process::linux::may_read_namespaces;
 use crate::capability::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
+use bounded::text::is_sha256_hex;
 
 /// A claim in the only form that may reach an engine: 64 lowercase hex digits (clause a). Ids are spliced into URLs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,8 +31,7 @@ pub struct ContainerId(String);
 impl ContainerId {
     /// `None` for anything but 64 lowercase hex digits.
     pub fn new(claim: &str) -> Option<ContainerId> {
-        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        (claim.len() == 64 && claim.bytes().all(hex)).then(|| ContainerId(claim.to_owned()))
+        is_sha256_hex(claim).then(|| ContainerId(claim.to_owned()))
     }
 
     /// The 64 digits.

@@ -144,7 +144,7 @@ async fn read(path: &Path) -> Result<Option<File>, String> {
     }
     let path = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || bounded::file::read(&path, limits::LOGIN_FILE));
-    let text = reading.await.map_err(|_| "not read".to_owned())??;
+    let text = reading.await.map_err(|_| "not read".to_owned())?.map_err(|why| why.to_string())?;
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bounded::text::is_sha256_hex;
 use bytes::Bytes;
 use serde::Deserialize;
 use sigstore_verify::types::bundle::{
@@ -410,8 +411,7 @@ fn hex_to_base64(text: &str) -> Result<String, String> {
 
 /// The 32 bytes of 64 lowercase hex digits.
 fn hex(text: &str) -> Option<Vec<u8>> {
-    let fits = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    fits.then(|| DigestBytes::from_hex(text).ok()).flatten().map(DigestBytes::into_bytes)
+    is_sha256_hex(text).then(|| DigestBytes::from_hex(text).ok()).flatten().map(DigestBytes::into_bytes)
 }
 
 /// Standard base64 in its one canonical form.

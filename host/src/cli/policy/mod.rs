@@ -85,6 +85,6 @@ impl Command {
 /// What a component's file says of itself.
 fn describe(path: &Path) -> Result<Description, Failure> {
     let about = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
-    let bytes = file::read(path, limits::COMPONENT_FILE as u64).map_err(about)?;
+    let bytes = file::read(path, limits::COMPONENT_FILE as u64).map_err(|why| about(why.to_string()))?;
     Description::of(&bytes).map_err(|why| about(why.to_string()))
 }

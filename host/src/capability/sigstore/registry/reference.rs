@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{is_host, registry_name};
-use bounded::text::printable;
+use bounded::text::{is_sha256_hex, printable};
 
 /// Docker Hub's name in references.
 pub(in super::super) const HUB: &str = "docker.io";
@@ -43,9 +43,7 @@ pub(in super::super) struct Digest(String);
 impl Digest {
     /// Nothing else is a digest here.
     pub(in super::super) fn new(text: &str) -> Result<Digest, String> {
-        let hex = text
-            .strip_prefix("sha256:")
-            .filter(|hex| hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
+        let hex = text.strip_prefix("sha256:").filter(|hex| is_sha256_hex(hex));
         hex.map(|hex| Digest(hex.to_owned()))
             .ok_or_else(|| format!("{:?} is no digest: sha256: and 64 lowercase hex digits", printable(text)))
     }

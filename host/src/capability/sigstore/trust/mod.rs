@@ -206,7 +206,7 @@ fn assemble(own: &Arrays, shared: &Arrays) -> Result<TrustedRoot, String> {
 
 /// A regular file's text.
 pub(super) fn read(path: &Path, limit: u64) -> Result<String, String> {
-    String::from_utf8(file::read(path, limit)?).map_err(|_| "not UTF-8".to_owned())
+    String::from_utf8(file::read(path, limit).map_err(|why| why.to_string())?).map_err(|_| "not UTF-8".to_owned())
 }
 
 /// An error with its causes: these libraries leave the cause out of `Display`.
