@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attestor::{Attestor, Error, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::capability::docker::proof::{ContainerId, ProofContext};
+use crate::capability::docker::proof::{Clause, ContainerId, ProofContext};
 use crate::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
 use crate::capability::process::Process;
 use crate::capability::process::recorded::{Recorded, RecordedProcess};
@@ -139,8 +139,8 @@ impl Recording {
 pub enum Expect {
     /// These selectors, in this order; none when the process is not ours.
     Selectors(Vec<String>),
-    /// No selectors, because the claim is not proven; with the clause's letter.
-    NotProven(char),
+    /// No selectors, because this clause does not hold.
+    NotProven(Clause),
     /// An error.
     Error {
         /// The gRPC status code's name, such as `FailedPrecondition`.
@@ -234,12 +234,11 @@ impl Expect {
         match (self, outcome) {
             (Expect::Selectors(expected), Ok(got)) if expected == got => Ok(()),
             (Expect::NotProven(clause), Ok(got)) if got.is_empty() => {
-                let expected = format!("not proven (clause {clause})");
-                match asked.iter().any(|asked| asked.note.contains(&expected)) {
+                match asked.iter().any(|asked| asked.not_proven == Some(*clause)) {
                     true => Ok(()),
                     false => {
                         let notes: Vec<&str> = asked.iter().map(|asked| asked.note.as_str()).collect();
-                        Err(format!("expected \"{expected}\", got {notes:?}"))
+                        Err(format!("expected that clause {clause} does not hold, got {notes:?}"))
                     }
                 }
             }

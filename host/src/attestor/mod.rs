@@ -59,6 +59,14 @@ pub struct Explanation {
     pub elapsed: Duration,
 }
 
+impl Explanation {
+    /// Whether the container engine could not be asked.
+    pub fn is_engine_unreachable(&self) -> bool {
+        let unreachable = |asked: &Asked| matches!(asked.told, Told::Container(Err(Fault::Unavailable(_))));
+        self.asked.iter().any(unreachable)
+    }
+}
+
 /// What became of one extension.
 pub struct Derived {
     /// Its name.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use bounded::warnings::Warnings;
 
 use self::claimant::Claimant;
-use self::docker::proof::{ContainerId, NotProven, Proven};
+use self::docker::proof::{Clause, ContainerId, NotProven, Proven};
 use self::docker::{Container, Containers, Lookup, RunningContainer};
 use self::process::{Credentials, Process, Processes};
 use self::sigstore::{Image, Judged, Sigstore};
@@ -155,8 +155,23 @@ pub struct Asked {
     pub told: Told,
     /// What the host found: what was read, asked and proven.
     pub note: String,
+    /// The clause that does not hold, where a claim is not proven.
+    pub not_proven: Option<Clause>,
     /// How long it took.
     pub elapsed: Duration,
+}
+
+/// An answer, with what `explain` says of it.
+struct Answered {
+    told: Told,
+    note: String,
+    not_proven: Option<Clause>,
+}
+
+impl From<(Told, String)> for Answered {
+    fn from((told, note): (Told, String)) -> Answered {
+        Answered { told, note, not_proven: None }
+    }
 }
 
 /// The image that the proven container runs, and who verifies it.
@@ -253,6 +268,7 @@ impl Workload {
             import: import.clone(),
             told: told.clone(),
             note: "recorded".to_owned(),
+            not_proven: None,
             elapsed: Duration::ZERO,
         });
         Workload { asked: asked.collect(), process: Some(None), ..Workload::new(machine, pid) }
@@ -264,7 +280,7 @@ impl Workload {
             Import::Verify => Told::Verify(Err(Fault::NotConfigured("not recorded".to_owned()))),
             _ => Told::Container(Ok(None)),
         };
-        self.record(import, told, "not recorded".to_owned(), Instant::now());
+        self.record(import, (told, "not recorded".to_owned()).into(), Instant::now());
     }
 
     /// Answers a question without waiting; `None` when it takes [`Workload::fetch`] first.
@@ -273,42 +289,42 @@ impl Workload {
             return self.asked.get(known).map(|asked| &asked.told);
         }
         let started = Instant::now();
-        let (told, note) = match import {
-            Import::Cgroups => self.cgroups(),
-            Import::CgroupMounts => self.cgroup_mounts(),
+        let answered = match import {
+            Import::Cgroups => self.cgroups().into(),
+            Import::CgroupMounts => self.cgroup_mounts().into(),
             Import::JobObjectNames => {
                 let reason = "job objects are Windows': this is a Linux host";
-                (Told::JobObjectNames(Err(Fault::NotConfigured(reason.to_owned()))), reason.to_owned())
+                (Told::JobObjectNames(Err(Fault::NotConfigured(reason.to_owned()))), reason.to_owned()).into()
             }
             Import::Container(Engine::Docker, claim) => match self.claim(claim) {
                 Ok(id) => {
                     let cached = self.machine.docker.cached(&id)?;
                     self.decide(cached, "the engine's answer was kept", true)?
                 }
-                Err(told) => told,
+                Err(refused) => refused,
             },
             Import::Container(engine, _) => {
                 let reason = format!("{} is not configured", engine_name(engine));
-                (Told::Container(Err(Fault::NotConfigured(reason.clone()))), reason)
+                (Told::Container(Err(Fault::NotConfigured(reason.clone()))), reason).into()
             }
             Import::Verify => match self.image() {
                 Ok(image) => {
                     let repo_digests = self.machine.docker.cached_repo_digests(&image.id)?;
                     let (told, note) = image.sigstore.known(image.places(&repo_digests))?;
-                    (Told::Verify(told), note)
+                    (Told::Verify(told), note).into()
                 }
-                Err(told) => told,
+                Err(refused) => refused.into(),
             },
-            Import::Credentials => self.credentials(),
+            Import::Credentials => self.credentials().into(),
         };
-        self.record(import.clone(), told, note, started);
+        self.record(import.clone(), answered, started);
         self.asked.last().map(|asked| &asked.told)
     }
 
     /// Fetches the answer to a question that [`Workload::ask`] left open, outside the sandbox.
     pub async fn fetch(&mut self, import: Import) {
         let started = Instant::now();
-        let (told, note) = match &import {
+        let answered = match &import {
             Import::Container(Engine::Docker, claim) => match self.claim(claim) {
                 Ok(id) => match self.look_up(&id).await {
                     Ok((lookup, source)) => match self.decide(lookup, source, false) {
@@ -317,28 +333,28 @@ impl Workload {
                     },
                     Err(fault) => {
                         let note = crate::error::fault_text(&fault).to_owned();
-                        (Told::Container(Err(fault)), note)
+                        (Told::Container(Err(fault)), note).into()
                     }
                 },
-                Err(told) => told,
+                Err(refused) => refused,
             },
             Import::Verify => match self.image() {
                 Ok(image) => match Arc::clone(&self.machine).docker.repo_digests(&image.id, self.claimant()).await {
                     Ok(repo_digests) => {
                         let until = self.started + limits::VERIFY_WAIT;
                         let (told, note) = image.sigstore.verify(image.places(&repo_digests), until).await;
-                        (Told::Verify(told), note)
+                        (Told::Verify(told), note).into()
                     }
                     Err(fault) => {
                         let note = crate::error::fault_text(&fault).to_owned();
-                        (Told::Verify(Err(fault)), note)
+                        (Told::Verify(Err(fault)), note).into()
                     }
                 },
-                Err(told) => told,
+                Err(refused) => refused.into(),
             },
             _ => return,
         };
-        self.record(import, told, note, started);
+        self.record(import, answered, started);
     }
 
     /// What there is to verify.
@@ -364,8 +380,9 @@ impl Workload {
         }
     }
 
-    fn record(&mut self, import: Import, told: Told, note: String, started: Instant) {
-        self.asked.push(Asked { import, told, note, elapsed: started.elapsed() });
+    fn record(&mut self, import: Import, answered: Answered, started: Instant) {
+        let Answered { told, note, not_proven } = answered;
+        self.asked.push(Asked { import, told, note, not_proven, elapsed: started.elapsed() });
     }
 
     fn process(&mut self) -> Result<Option<Arc<dyn Process>>, Fault> {
@@ -468,20 +485,20 @@ impl Workload {
     }
 
     /// Clause a: only a whole id may reach the engine, and only so many.
-    fn claim(&self, claim: &str) -> Result<ContainerId, (Told, String)> {
+    fn claim(&self, claim: &str) -> Result<ContainerId, Answered> {
         let asked = self.asked.iter().filter(|asked| matches!(asked.import, Import::Container(..))).count();
         if asked >= limits::CONTAINERS_ASKED {
             let reason = format!("a policy may ask for {} containers", limits::CONTAINERS_ASKED);
-            return Err((Told::Container(Err(Fault::Policy(reason.clone()))), reason));
+            return Err((Told::Container(Err(Fault::Policy(reason.clone()))), reason).into());
         }
         ContainerId::new(claim).ok_or_else(|| {
             let start: String = claim.chars().take(80).collect();
-            let note = format!(
-                "not proven (clause a): \"{}\" is not a container id of 64 lowercase hex digits",
-                start.escape_debug()
-            );
-            self.warn(&note);
-            (Told::Container(Ok(None)), note)
+            let reason = NotProven {
+                clause: Clause::Id,
+                seen: format!("\"{}\" is not a container id of 64 lowercase hex digits", start.escape_debug()),
+                remedy: "a matcher's <id> must stand for the whole id",
+            };
+            self.not_proven(&reason, "nothing was asked")
         })
     }
 
@@ -500,8 +517,8 @@ impl Workload {
     /// What the policy is told of a claim, and the note for `explain`. `None` for a cached container that may be out of date: it is
     /// older than this attestation, and what failed is how the process relates to the container's init process. The engine is then
     /// asked again before that is the answer.
-    fn decide(&mut self, lookup: Lookup, source: &str, cached: bool) -> Option<(Told, String)> {
-        let nothing = |note: &str| Some((Told::Container(Ok(None)), format!("{source}: {note}")));
+    fn decide(&mut self, lookup: Lookup, source: &str, cached: bool) -> Option<Answered> {
+        let nothing = |note: &str| Some((Told::Container(Ok(None)), format!("{source}: {note}")).into());
         let container = match lookup {
             Lookup::Running(container) => container,
             Lookup::Unknown => return nothing("it knows no such container"),
@@ -510,22 +527,24 @@ impl Workload {
         };
         let proof = match (self.process(), self.cgroup()) {
             (Ok(Some(process)), Ok(cgroup)) if !cgroup.is_empty() => container.prove(&*process, &cgroup),
-            (Ok(_), Ok(_)) => return Some((Told::Container(Ok(None)), format!("process {} is gone", self.pid))),
+            (Ok(_), Ok(_)) => return Some((Told::Container(Ok(None)), format!("process {} is gone", self.pid)).into()),
             (Err(fault), _) | (_, Err(fault)) => {
                 let note = crate::error::fault_text(&fault).to_owned();
-                return Some((Told::Container(Err(fault)), note));
+                return Some((Told::Container(Err(fault)), note).into());
             }
         };
         match proof {
             Ok(Ok(proven)) => {
                 let note = format!("{source}; proven against init process {}", container.init_pid());
-                Some((Told::Container(Ok(Some(proven))), note))
+                Some((Told::Container(Ok(Some(proven))), note).into())
             }
             Ok(Err(too_large)) => {
                 let text = format!("container {}: {too_large}", container.id());
-                Some((Told::Container(Err(Fault::Malformed(text.clone()))), text))
+                Some((Told::Container(Err(Fault::Malformed(text.clone()))), text).into())
             }
-            Err(NotProven { clause: 'd' | 'f', .. }) if cached && container.fetched() < self.started.into_std() => {
+            Err(NotProven { clause: Clause::Cgroup | Clause::PidNamespace, .. })
+                if cached && container.fetched() < self.started.into_std() =>
+            {
                 self.doubtful = Some(container);
                 None
             }
@@ -533,10 +552,11 @@ impl Workload {
         }
     }
 
-    fn not_proven(&self, reason: &NotProven, source: &str) -> (Told, String) {
-        let note = reason.to_string();
-        self.warn(&note);
-        (Told::Container(Ok(None)), format!("{source}: {note}"))
+    fn not_proven(&self, reason: &NotProven, source: &str) -> Answered {
+        let text = reason.to_string();
+        self.warn(&text);
+        let note = format!("{source}: {text}");
+        Answered { told: Told::Container(Ok(None)), note, not_proven: Some(reason.clause) }
     }
 
     fn warn(&self, reason: &str) {

@@ -19,7 +19,11 @@ pub(super) async fn run(
     style: Style,
 ) -> Result<ExitCode, Failure> {
     let attested = target.attest().await?;
-    let selectors = attested.explanation.outcome?;
+    let unreachable = attested.explanation.is_engine_unreachable();
+    let selectors = attested.explanation.outcome.map_err(|error| match unreachable {
+        true => Failure::Unreachable(error),
+        false => Failure::Attestation(error),
+    })?;
     if output == Output::Json {
         let mut answer = json!({"pid": attested.pid, "selectors": selectors, "policy": attested.explanation.policy});
         if let (Some(path), Some(answer)) = (attested.recorded, answer.as_object_mut()) {

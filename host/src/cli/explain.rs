@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::style::Style;
-use super::{Failure, Target, advice, provenance};
+use super::{ADVICE, Failure, Target, provenance};
 use crate::capability::sigstore::Judged;
 use crate::capability::{Asked, Import, Told, engine_name};
 use crate::error::{code_name, fault_text};
@@ -37,6 +37,7 @@ pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> 
         let name = style.bold(&format!("extension {}", derived.name));
         writeln!(out, "{name} ({}): {what}  {}", derived.digest, style.dim(&time(derived.elapsed)))?;
     }
+    let unreachable = explanation.is_engine_unreachable();
     match explanation.outcome {
         Ok(selectors) if selectors.is_empty() => {
             writeln!(out, "{} no selectors: the process is not ours  {elapsed}", style.bold("answer"))?;
@@ -56,8 +57,8 @@ pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> 
                 style.bad(code_name(error.code())),
                 style.bad(&text)
             )?;
-            if let Some(advice) = advice(&error) {
-                writeln!(out, "{advice}")?;
+            if unreachable {
+                writeln!(out, "{ADVICE}")?;
             }
             Ok(ExitCode::FAILURE)
         }

@@ -20,7 +20,6 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::style::Style;
 use crate::attestor::{Attestor, Explanation};
-use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, Configuration, Invalid};
 use crate::engine::compiler;
 use crate::error::Error;
@@ -152,10 +151,8 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             let _ = writeln!(io::stderr(), "docker-attestor: {}", printable(&failure.to_string()));
-            if let Failure::Attestation(error) = &failure
-                && let Some(advice) = advice(error)
-            {
-                let _ = writeln!(io::stderr(), "{advice}");
+            if let Failure::Unreachable(_) = &failure {
+                let _ = writeln!(io::stderr(), "{ADVICE}");
             }
             failure.exit_code()
         }
@@ -222,6 +219,9 @@ enum Failure {
     Configuration { path: PathBuf, invalid: Invalid },
     #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
     Attestation(#[from] Error),
+    /// The container engine could not be asked.
+    #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
+    Unreachable(Error),
     #[error("stdout: {0}")]
     Output(#[from] io::Error),
 }
@@ -229,21 +229,14 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Attestation(_) | Failure::Configuration { .. } => 1,
+            Failure::Attestation(_) | Failure::Unreachable(_) | Failure::Configuration { .. } => 1,
             Failure::Usage(_) | Failure::Output(_) => 2,
         })
     }
 }
 
-/// What a person may do about an error, beside what its text says.
-fn advice(error: &Error) -> Option<&'static str> {
-    match error {
-        Error::Fault(Fault::Unavailable(text)) if text.starts_with("container engine") => {
-            Some("If the engine runs and its socket refuses this user: run this as root.")
-        }
-        _ => None,
-    }
-}
+/// What a person may do where the engine cannot be asked, beside what the error says.
+const ADVICE: &str = "If the engine runs and its socket refuses this user: run this as root.";
 
 impl Command {
     async fn run(&self, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {

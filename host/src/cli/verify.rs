@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::style::Style;
 use super::{Failure, PLACEHOLDER, read_config, waiting};
-use crate::capability::sigstore::{Examination, Finding, Purpose, RULES, Report, Sigstore};
+use crate::capability::sigstore::{Examination, Finding, Purpose, Report, Sigstore};
 use crate::config::{self, Invalid};
 use crate::error::Error;
 use bounded::text::printable;
@@ -82,7 +82,7 @@ fn signature(report: &Report, out: &mut impl Write, style: Style) -> std::io::Re
     let verdict = if report.good() { style.good("good") } else { style.bad("bad") };
     writeln!(out, "\n{what} {}: {verdict}", printable(&report.source))?;
     for Finding { rule, holds, text } in &report.findings {
-        let title = RULES.get(usize::from(*rule).wrapping_sub(1)).copied().unwrap_or_default();
+        let title = rule.title();
         let mark = match holds {
             Some(true) => style.good("ok"),
             Some(false) => style.bad("FAILS"),

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use docker_attestor::capability::sigstore::{Examination, Purpose, RULES, Sigstore};
+use docker_attestor::capability::sigstore::{Examination, Purpose, Rule, Sigstore};
 use serde_json::json;
 use sigstore_verify::types::SignatureBytes;
 use sigstore_world::oci::ArtifactType;
@@ -264,7 +264,7 @@ impl Table {
             let verdict = match rule {
                 None => "accepted".to_owned(),
                 Some(0) => "good for something else".to_owned(),
-                Some(rule) => format!("{rule} {}", RULES[usize::from(*rule) - 1]),
+                Some(rule) => format!("{rule} {}", title(*rule)),
             };
             let formats: Vec<&str> = formats.iter().copied().collect();
             println!("{name:34} {verdict:24} {count:3} times: {}", formats.join(", "));
@@ -494,4 +494,17 @@ async fn a_thousand_signatures_are_looked_at_and_not_one_more() {
             }
         }
     }
+}
+
+fn title(number: u8) -> &'static str {
+    let all = [
+        Rule::Form,
+        Rule::Image,
+        Rule::Signature,
+        Rule::Log,
+        Rule::Certificate,
+        Rule::CertificateTimestamp,
+        Rule::Identity,
+    ];
+    all.into_iter().find(|rule| rule.number() == number).unwrap().title()
 }

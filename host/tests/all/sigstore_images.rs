@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use docker_attestor::capability::sigstore::Purpose;
+use docker_attestor::capability::sigstore::{Purpose, Rule};
 use serde::Deserialize;
 use serde_json::Value;
 use sigstore_trust_root::SigstoreInstance;
@@ -169,7 +169,7 @@ async fn real_attestations_verify_under_either_kind_of_entry_but_sign_nothing() 
             let examination = std::sync::Arc::new(verifier).examine(&reference).await.unwrap();
             let [report] = &examination.reports[..] else { panic!("{version}: {examination:?}") };
             assert_eq!((report.purpose, report.good()), (Some(Purpose::Attestation), good), "{version}: {report:?}");
-            assert!(report.findings.iter().any(|finding| finding.rule == 4 && finding.text.starts_with(entry)));
+            assert!(report.findings.iter().any(|finding| finding.rule == Rule::Log && finding.text.starts_with(entry)));
             if !good {
                 assert!(matches!(wrong(report)[..], [(7, why)] if why.contains("is not in allowed_identities")));
             }

@@ -18,7 +18,7 @@ use bounded::lanes::{Full, Lanes};
 use bounded::single_flight::SingleFlight;
 use tokio::sync::Notify;
 
-use self::proof::{ContainerId, Init, InitError, NotProven, ProofContext, Proven};
+use self::proof::{Clause, ContainerId, Init, InitError, NotProven, ProofContext, Proven};
 use super::process::{Process, Processes};
 pub use crate::bindings::docker_attestor::policy::docker::ProvenContainer as Container;
 use crate::bindings::docker_attestor::policy::types::Fault;
@@ -437,7 +437,7 @@ impl Containers {
             };
             if inspected.container.id != id.as_str() {
                 return Ok(Lookup::NotProven(NotProven {
-                    clause: 'a',
+                    clause: Clause::Id,
                     seen: format!("asked for container {id}, the engine answered with another id"),
                     remedy: "look at what listens on the engine's socket",
                 }));
@@ -463,7 +463,7 @@ impl Containers {
             }
         }
         Ok(Lookup::NotProven(NotProven {
-            clause: 'c',
+            clause: Clause::Init,
             seen: format!("the engine says that container {id} runs, but its init process is not there"),
             remedy: "if it does not pass, restart the container: the engine lost track of it",
         }))

@@ -19,6 +19,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Container, Inspected, RunningContainer, TooLarge};
 use crate::capability::process::linux::may_read_namespaces;
 use crate::capability::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
@@ -64,12 +66,49 @@ impl PartialEq for Proven {
     }
 }
 
+/// A clause of the table above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Clause {
+    /// The claim is a whole container id, and the engine answers with that id.
+    #[serde(rename = "a")]
+    Id,
+    /// The engine's pids are ours.
+    #[serde(rename = "b")]
+    Engine,
+    /// Init is genuine.
+    #[serde(rename = "c")]
+    Init,
+    /// Init and the claimant are in the container's cgroup.
+    #[serde(rename = "d")]
+    Cgroup,
+    /// No other container lies between.
+    #[serde(rename = "e")]
+    NothingBetween,
+    /// The claimant is in init's pid namespace or below it.
+    #[serde(rename = "f")]
+    PidNamespace,
+}
+
+impl fmt::Display for Clause {
+    /// Its letter.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Clause::Id => "a",
+            Clause::Engine => "b",
+            Clause::Init => "c",
+            Clause::Cgroup => "d",
+            Clause::NothingBetween => "e",
+            Clause::PidNamespace => "f",
+        })
+    }
+}
+
 /// Why a claim is not proven: the clause, what was seen, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not proven (clause {clause}): {seen}; {remedy}")]
 pub struct NotProven {
-    /// The letter of the clause in the table above.
-    pub clause: char,
+    /// The clause that does not hold.
+    pub clause: Clause,
     /// What was seen.
     pub seen: String,
     /// What an operator can do about it.
@@ -143,7 +182,7 @@ impl Init {
             let seen = format!("the init process {pid} of container {id} cannot be read: {error}");
             match error.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData => InitError::NotProven(NotProven {
-                    clause: 'c',
+                    clause: Clause::Init,
                     seen,
                     remedy: "run the agent as root, in the host's pid namespace, with /proc mounted without hidepid",
                 }),
@@ -205,7 +244,7 @@ impl Init {
         context: ProofContext,
     ) -> io::Result<Result<(), NotProven>> {
         let untrusted = |seen: String| NotProven {
-            clause: 'c',
+            clause: Clause::Init,
             seen,
             remedy: "the engine's answer does not fit the processes of this machine: is it an engine of another machine or pid namespace?",
         };
@@ -221,7 +260,7 @@ impl Init {
                 pids.len() - 1
             );
             return Ok(Err(NotProven {
-                clause: 'c',
+                clause: Clause::Init,
                 seen,
                 remedy: "the engine lost track of the container: restart the container, or the engine",
             }));
@@ -259,7 +298,7 @@ pub fn prove(
 
 fn malformed() -> NotProven {
     NotProven {
-        clause: 'd',
+        clause: Clause::Cgroup,
         seen: "a line of /proc/PID/cgroup cannot be parsed".to_owned(),
         remedy: "report it with the kernel's version",
     }
@@ -274,7 +313,7 @@ fn within_namespace(
 ) -> Result<bool, NotProven> {
     let Some(namespace) = init.namespace else { return Ok(false) };
     let unproven = |seen: String| NotProven {
-        clause: 'f',
+        clause: Clause::PidNamespace,
         seen,
         remedy: "being in a container's cgroup is not being in the container: look at who moved the process there",
     };
@@ -414,7 +453,11 @@ fn slice_path(name: &[u8]) -> Option<Vec<Vec<u8>>> {
 }
 
 fn outside(seen: String) -> NotProven {
-    NotProven { clause: 'd', seen, remedy: "look at who can write to the container's cgroup, and at --cgroup-parent" }
+    NotProven {
+        clause: Clause::Cgroup,
+        seen,
+        remedy: "look at who can write to the container's cgroup, and at --cgroup-parent",
+    }
 }
 
 /// Clause d, the claimant's side: in each of these hierarchies its path is the container's cgroup or lies below it.
@@ -461,7 +504,7 @@ fn no_container_between(id: &ContainerId, rest: &[u8], nested: bool) -> Result<(
     match rest.split(|&byte| byte == b'/').find(|component| holds_other_id(component, id)) {
         None => Ok(()),
         Some(component) => Err(NotProven {
-            clause: 'e',
+            clause: Clause::NothingBetween,
             seen: format!(
                 "below the cgroup of container {id} the process is in \"{}\", another container's",
                 component.escape_ascii()
@@ -528,7 +571,7 @@ mod tests {
         Above { inside: inside.into_iter().filter(|text| text != b"0::").collect(), parents }
     }
 
-    fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<char> {
+    fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<Clause> {
         let claimant = process(cgroup, namespaces);
         let text = claimant.cgroup().unwrap();
         match running(init, above("/agent", "", "")) {
@@ -554,8 +597,8 @@ mod tests {
 
     #[test]
     fn the_root_proves_nothing() {
-        assert_eq!(clause(&one("/"), &one("/"), &[2, 1]), Some('d'));
-        assert_eq!(clause(&one("/system.slice"), &one("/system.slice"), &[2, 1]), Some('d'));
+        assert_eq!(clause(&one("/"), &one("/"), &[2, 1]), Some(Clause::Cgroup));
+        assert_eq!(clause(&one("/system.slice"), &one("/system.slice"), &[2, 1]), Some(Clause::Cgroup));
     }
 
     #[test]
@@ -571,27 +614,33 @@ mod tests {
         let renumbered = [line(7, "pids", &container), line(9, "name=systemd", &container)];
         assert_eq!(clause(&init, &renumbered, &[2, 1]), None);
         for claimant in [&moved_in_one[..], &swapped[..], &missing[..]] {
-            assert_eq!(clause(&init, claimant, &[2, 1]), Some('d'));
+            assert_eq!(clause(&init, claimant, &[2, 1]), Some(Clause::Cgroup));
         }
         // A v1 hierarchy without controllers cannot stand in for the unified one.
-        assert_eq!(clause(&[line(0, "", &container)], &[line(3, "", &container)], &[2, 1]), Some('d'));
+        assert_eq!(clause(&[line(0, "", &container)], &[line(3, "", &container)], &[2, 1]), Some(Clause::Cgroup));
     }
 
     #[test]
     fn another_container_below_is_only_what_runs_inside() {
         let init = one(&format!("/docker/{ID}"));
         let inner = one(&format!("/docker/{ID}/docker/{OTHER}"));
-        assert_eq!(clause(&init, &inner, &[2, 1]), Some('e'));
+        assert_eq!(clause(&init, &inner, &[2, 1]), Some(Clause::NothingBetween));
         assert_eq!(clause(&init, &inner, &[3, 2, 1]), None);
-        assert_eq!(clause(&init, &one(&format!("/docker/{ID}/docker-{OTHER}.scope/x")), &[2, 1]), Some('e'));
-        assert_eq!(clause(&init, &one(&format!("/docker/{ID}/{}", OTHER.to_uppercase())), &[2, 1]), Some('e'));
+        assert_eq!(
+            clause(&init, &one(&format!("/docker/{ID}/docker-{OTHER}.scope/x")), &[2, 1]),
+            Some(Clause::NothingBetween)
+        );
+        assert_eq!(
+            clause(&init, &one(&format!("/docker/{ID}/{}", OTHER.to_uppercase())), &[2, 1]),
+            Some(Clause::NothingBetween)
+        );
     }
 
     #[test]
     fn a_process_outside_the_pid_namespace_is_not_in_the_container() {
         let init = one(&format!("/docker/{ID}"));
-        assert_eq!(clause(&init, &init, &[1]), Some('f'));
-        assert_eq!(clause(&init, &init, &[3, 1]), Some('f'));
+        assert_eq!(clause(&init, &init, &[1]), Some(Clause::PidNamespace));
+        assert_eq!(clause(&init, &init, &[3, 1]), Some(Clause::PidNamespace));
     }
 
     #[test]
@@ -706,7 +755,7 @@ mod tests {
                 |name: &String| name.split(|char: char| !char.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != ID);
             let in_another = cut.is_some_and(|container| container.iter().rev().skip(1).any(names_other));
             if !inside || in_another {
-                prop_assert_eq!(failed, Some('d'));
+                prop_assert_eq!(failed, Some(Clause::Cgroup));
             }
             if failed.is_none() {
                 prop_assert!(inside);

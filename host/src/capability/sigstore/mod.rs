@@ -32,7 +32,7 @@ use self::material::Candidate;
 pub use self::material::Purpose;
 use self::registry::{Digest, Registries, RegistryError, Repository};
 use self::rules::{Demands, Good, Subject, Trust};
-pub use self::rules::{Finding, RULES, Report};
+pub use self::rules::{Finding, Report, Rule};
 use super::Waiting;
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
 use crate::bindings::docker_attestor::policy::types::Fault;

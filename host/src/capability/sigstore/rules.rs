@@ -65,16 +65,58 @@ pub(super) struct Subject<'a> {
 /// What one rule says of a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The rule, 1 to 7.
-    pub rule: u8,
+    /// The rule.
+    pub rule: Rule,
     /// Whether it holds; none where it does not apply.
     pub holds: Option<bool>,
     /// What was found.
     pub text: String,
 }
 
-/// The titles of the rules.
-pub const RULES: [&str; 7] = ["form", "image", "signature", "log", "certificate", "certificate timestamp", "identity"];
+/// A rule for signatures, in the order in which they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// It is one of the forms that count, within the limits.
+    Form = 1,
+    /// What is signed names the image.
+    Image,
+    /// The signature is the signer's, over exactly what is signed.
+    Signature,
+    /// Every log entry is proven by its log.
+    Log,
+    /// The certificate's chain is valid at every signing time.
+    Certificate,
+    /// Every certificate timestamp verifies.
+    CertificateTimestamp,
+    /// The signer is allowed.
+    Identity,
+}
+
+impl Rule {
+    /// Its number, 1 to 7, under which the operator's page has it.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Its title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Rule::Form => "form",
+            Rule::Image => "image",
+            Rule::Signature => "signature",
+            Rule::Log => "log",
+            Rule::Certificate => "certificate",
+            Rule::CertificateTimestamp => "certificate timestamp",
+            Rule::Identity => "identity",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.number())
+    }
+}
 
 /// What was found of one signature or attestation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +133,7 @@ impl Report {
     /// Something that is no candidate: rule 1.
     pub(super) fn malformed(source: String, purpose: Option<Purpose>, why: String) -> Report {
         let mut findings = Findings(Vec::new());
-        findings.note(1, Err::<((), String), _>(why));
+        findings.note(Rule::Form, Err::<((), String), _>(why));
         Report { source, purpose, findings: findings.0 }
     }
 
@@ -136,7 +178,7 @@ impl Good {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn note<T>(&mut self, rule: u8, outcome: Result<(T, String), String>) -> Option<T> {
+    fn note<T>(&mut self, rule: Rule, outcome: Result<(T, String), String>) -> Option<T> {
         let (value, holds, text) = match outcome {
             Ok((value, text)) => (Some(value), true, text),
             Err(text) => (None, false, text),
@@ -147,7 +189,7 @@ impl Findings {
         value
     }
 
-    fn not_applied(&mut self, rule: u8, text: &str) {
+    fn not_applied(&mut self, rule: Rule, text: &str) {
         self.0.push(Finding { rule, holds: None, text: text.to_owned() });
     }
 }
@@ -170,7 +212,8 @@ pub(super) fn judge(
     demands: &Demands,
     trust: &Trust,
 ) -> (Report, Option<Good>) {
-    let mut findings = Findings(vec![Finding { rule: 1, holds: Some(true), text: form(candidate).to_owned() }]);
+    let mut findings =
+        Findings(vec![Finding { rule: Rule::Form, holds: Some(true), text: form(candidate).to_owned() }]);
     let good = rules(candidate, subject, demands, trust, &mut findings);
     findings.0.sort_by_key(|finding| finding.rule);
     let report = Report { source: source.to_owned(), purpose: Some(candidate.purpose), findings: findings.0 };
@@ -196,15 +239,15 @@ fn rules(
     findings: &mut Findings,
 ) -> Option<Good> {
     let now = Timestamp::now();
-    findings.note(2, image(candidate, subject).map(|text| ((), text)));
-    let signer = findings.note(3, signer(candidate, subject, demands))?;
+    findings.note(Rule::Image, image(candidate, subject).map(|text| ((), text)));
+    let signer = findings.note(Rule::Signature, signer(candidate, subject, demands))?;
 
     let logged = match demands.ignore_tlog {
         true => {
-            findings.not_applied(4, "not looked at: ignore_tlog");
+            findings.not_applied(Rule::Log, "not looked at: ignore_tlog");
             Vec::new()
         }
-        false => findings.note(4, logged(candidate, subject, &signer, trust, now)).unwrap_or_default(),
+        false => findings.note(Rule::Log, logged(candidate, subject, &signer, trust, now)).unwrap_or_default(),
     };
     match &signer {
         Signer::Key(_) => {
@@ -214,30 +257,31 @@ fn rules(
                 Err(Untimed::Wrong(why)) => Some(why),
                 _ => None,
             }) {
-                Some(why) => drop(findings.note(5, Err::<((), String), _>(why))),
-                None => findings.not_applied(5, NO_CERTIFICATE),
+                Some(why) => drop(findings.note(Rule::Certificate, Err::<((), String), _>(why))),
+                None => findings.not_applied(Rule::Certificate, NO_CERTIFICATE),
             }
-            findings.not_applied(6, NO_CERTIFICATE);
-            findings.not_applied(7, NO_CERTIFICATE);
+            findings.not_applied(Rule::CertificateTimestamp, NO_CERTIFICATE);
+            findings.not_applied(Rule::Identity, NO_CERTIFICATE);
         }
         Signer::Certificate(leaf) => {
-            let unlogged = findings.0.iter().any(|finding| finding.rule == 4 && finding.holds == Some(false));
+            let unlogged = findings.0.iter().any(|finding| finding.rule == Rule::Log && finding.holds == Some(false));
             let issuer = match unlogged && candidate.timestamps().is_empty() {
                 true => {
-                    findings.not_applied(5, "not judged: rule 4 gives no signing time");
+                    findings.not_applied(Rule::Certificate, "not judged: rule 4 gives no signing time");
                     None
                 }
-                false => findings.note(5, times(candidate, leaf, &logged, demands, trust, now)),
+                false => findings.note(Rule::Certificate, times(candidate, leaf, &logged, demands, trust, now)),
             };
             match (demands.ignore_sct, issuer) {
-                (true, _) => findings.not_applied(6, "not looked at: ignore_sct"),
-                (false, None) => findings.not_applied(6, "not judged: the issuer of the certificate is not proven"),
+                (true, _) => findings.not_applied(Rule::CertificateTimestamp, "not looked at: ignore_sct"),
+                (false, None) => findings
+                    .not_applied(Rule::CertificateTimestamp, "not judged: the issuer of the certificate is not proven"),
                 (false, Some(issuer)) => {
                     let scts = trust.ct_logs.check(leaf, &issuer);
-                    findings.note(6, scts.map(|count| ((), format!("{count} verified"))));
+                    findings.note(Rule::CertificateTimestamp, scts.map(|count| ((), format!("{count} verified"))));
                 }
             }
-            findings.note(7, identity(leaf, demands).map(|text| ((), text)));
+            findings.note(Rule::Identity, identity(leaf, demands).map(|text| ((), text)));
         }
     }
     let holds = findings.0.iter().all(|finding| finding.holds != Some(false));
@@ -509,7 +553,7 @@ fn verdict(
     signer: &Signer,
     demands: &Demands,
     trust: &Trust,
-) -> Result<(), (u8, String)> {
+) -> Result<(), (Rule, String)> {
     let everything = Judging::Everything { ignore_tlog: demands.ignore_tlog };
     // Without an entry and without a timestamp it has no time to judge at, and rules 3 and 5 are all there is.
     let untimed = demands.ignore_tlog && (candidate.layer.is_some() || candidate.timestamps().is_empty());
@@ -518,13 +562,13 @@ fn verdict(
     }
     library(candidate, subject, signer, trust, everything).map_err(|error| {
         let rule = match &error {
-            Error::SignatureInvalid(_) => 3,
-            Error::Certificate(_) | Error::Timestamp(_) => 5,
-            Error::TransparencyLog(TransparencyLogError::IntegratedTime(_)) => 5,
-            Error::InvalidBundle(_) | Error::UnsupportedBundle(_) | Error::Bundle(_) | Error::Types(_) => 1,
+            Error::SignatureInvalid(_) => Rule::Signature,
+            Error::Certificate(_) | Error::Timestamp(_) => Rule::Certificate,
+            Error::TransparencyLog(TransparencyLogError::IntegratedTime(_)) => Rule::Certificate,
+            Error::InvalidBundle(_) | Error::UnsupportedBundle(_) | Error::Bundle(_) | Error::Types(_) => Rule::Form,
             // Whatever it is about: never said of a log that nobody looked at.
-            _ if demands.ignore_tlog => 3,
-            _ => 4,
+            _ if demands.ignore_tlog => Rule::Signature,
+            _ => Rule::Log,
         };
         (rule, error.to_string())
     })

@@ -77,7 +77,7 @@ pub(crate) static IMAGE: LazyLock<Manifest> = LazyLock::new(|| oci::image("amd64
 /// What a report says is wrong: the rules that do not hold, with their reasons.
 pub(crate) fn wrong(report: &Report) -> Vec<(u8, &str)> {
     let failing = report.findings.iter().filter(|finding| finding.holds == Some(false));
-    failing.map(|finding| (finding.rule, finding.text.as_str())).collect()
+    failing.map(|finding| (finding.rule.number(), finding.text.as_str())).collect()
 }
 
 /// Every text of an examination.
