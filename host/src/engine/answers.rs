@@ -2,28 +2,36 @@
 //! every question that led to it would be answered the same. What was told is recorded where every import passes, so that no
 //! capability can be forgotten; for the next call the same questions are asked again, of the machine as it is now.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use moka::sync::Cache;
 
 use super::trial::{Recorded, proven};
 use crate::capability::{Import, Told, Workload};
 use crate::limits;
 
 /// The answers of one policy under one configuration; they end with it.
-#[derive(Default)]
 pub struct Answers {
     /// What the policy asks first: always the same, it knows nothing yet.
     first: OnceLock<Import>,
-    kept: Mutex<Kept>,
+    /// By a hash of what the policy was told first. Where more workloads come than fit, those that come often stay (TinyLFU).
+    kept: Cache<u64, Arc<Answer>>,
     /// Keyed at random: who chooses cgroup names must not choose collisions.
     hasher: RandomState,
 }
 
-#[derive(Default)]
-struct Kept {
-    answers: HashMap<u64, Arc<Answer>>,
-    bytes: usize,
+impl Default for Answers {
+    fn default() -> Answers {
+        // One weight for both bounds: no answer counts for less than its share of the bytes, so that there are never too many.
+        let share = limits::ANSWERS_TOTAL / limits::ANSWERS;
+        let weight = move |_: &u64, answer: &Arc<Answer>| u32::try_from(answer.bytes.max(share)).unwrap_or(u32::MAX);
+        Answers {
+            first: OnceLock::new(),
+            kept: Cache::builder().max_capacity(limits::ANSWERS_TOTAL as u64).weigher(weight).build(),
+            hasher: RandomState::new(),
+        }
+    }
 }
 
 struct Answer {
@@ -40,20 +48,14 @@ impl Answers {
     /// with the workload: if the policy must run, nothing is asked twice.
     pub fn reuse(&self, workload: &mut Workload) -> Option<Vec<String>> {
         let first = self.hasher.hash_one(workload.ask(self.first.get()?)?);
-        let answer = {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(kept.answers.get(&first)?)
-        };
+        let answer = self.kept.get(&first)?;
         let holds = answer.asked.iter().all(|(import, told)| workload.ask(import) == Some(told));
         holds.then(|| answer.selectors.clone())
     }
 
     /// Some of the workloads that were attested, to try another policy on; those in containers first.
     pub fn recorded(&self) -> Vec<Recorded> {
-        let mut answers: Vec<Arc<Answer>> = {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.answers.values().cloned().collect()
-        };
+        let mut answers: Vec<Arc<Answer>> = self.kept.iter().map(|(_, answer)| answer).collect();
         answers.sort_by_key(|answer| proven(&answer.asked).is_none());
         answers.truncate(limits::TRIALS);
         let recorded = answers.iter().map(|answer| Recorded {
@@ -81,13 +83,6 @@ impl Answers {
             of_policy,
             bytes,
         };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.answers.len() >= limits::ANSWERS || kept.bytes + bytes > limits::ANSWERS_TOTAL {
-            // Rare, and cheap to make good: each is made anew by one run of the policy.
-            *kept = Kept::default();
-        }
-        let replaced = kept.answers.insert(self.hasher.hash_one(&first.told), Arc::new(answer));
-        kept.bytes += bytes;
-        kept.bytes -= replaced.map_or(0, |answer| answer.bytes);
+        self.kept.insert(self.hasher.hash_one(&first.told), Arc::new(answer));
     }
 }

@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
 use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
+use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
 use docker_attestor::config;
+use docker_attestor::limits;
 use docker_attestor::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 
@@ -275,4 +277,31 @@ fn an_answer_that_is_used_again_equals_one_that_is_not() {
         })
         .unwrap();
     assert!(reused.get() > 500, "only {} answers were used again: nothing is tested", reused.get());
+}
+
+/// Twice as many processes as there may be answers, one after the other: what is kept is not thrown away for what comes next.
+#[tokio::test]
+async fn more_workloads_than_answers_still_find_some_of_them() {
+    let count = 2 * limits::ANSWERS as i32;
+    let process = |pid: i32| RecordedProcess {
+        cgroup: vec![format!("0::/user.slice/{pid}")],
+        start_time: 1,
+        pid_namespaces: vec![1],
+        nspid: vec![pid],
+        ..RecordedProcess::default()
+    };
+    let processes = (1..=count).map(|pid| (pid, process(pid))).collect();
+    let processes = Arc::new(Recorded { processes, now: 2, ..Recorded::default() });
+    let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
+    let containers = Containers::new(Box::new(Machine::default()), processes, ProofContext::ALL);
+    attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
+    let mut reused = 0;
+    for round in 0..5 {
+        reused = 0;
+        for pid in 1..=count {
+            reused += i32::from(attestor.explain(pid).await.unwrap().reused);
+        }
+        println!("round {round}: {reused} of {count} answers were used again");
+    }
+    assert!(reused > count / 4, "{reused} of {count}");
 }
