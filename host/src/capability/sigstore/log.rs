@@ -125,15 +125,13 @@ fn prove_inclusion(
     if !signed {
         return Err(format!("the checkpoint is not signed by the log {}", id.to_hex()));
     }
-    // Rekor v2 repeats index, size and root of the proof outside what is signed: there they do not count.
+    if proof.root_hash != *checkpoint.root_hash() {
+        return Err("the proof's root hash is not the checkpoint's".to_owned());
+    }
+    // Rekor v2 has one tree, whose index is the entry's; what the proof repeats of it is not signed.
     let index = match entry.kind_version {
         KindVersion::HashedRekordV002 => entry.log_index.get(),
-        _ => {
-            if proof.root_hash != *checkpoint.root_hash() {
-                return Err("the proof's root hash is not the checkpoint's".to_owned());
-            }
-            proof.log_index.get()
-        }
+        _ => proof.log_index.get(),
     };
     let leaf = sigstore_merkle::hash_leaf(entry.canonicalized_body.as_bytes());
     sigstore_merkle::verify_inclusion_proof(&leaf, index, checkpoint.tree_size(), &proof.hashes, checkpoint.root_hash())

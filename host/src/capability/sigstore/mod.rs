@@ -232,7 +232,6 @@ impl Sigstore {
             fingerprint: fingerprint.finalize().into(),
             verdicts: moka::sync::Cache::builder()
                 .max_capacity(options.max_entries as u64)
-                .eviction_policy(moka::policy::EvictionPolicy::lru())
                 .time_to_live(options.ttl + limits::STALE_VERDICT)
                 .build(),
             flights: Mutex::default(),
