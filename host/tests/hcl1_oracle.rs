@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use docker_attestor::config::hcl1::{Decode, Findings, Rejected, Value, object};
+use hcl1::{Decode, Findings, Rejected, Value, object};
 use serde_json::{Value as Json, json};
 
 /// The struct that the recorded answers were decoded into.

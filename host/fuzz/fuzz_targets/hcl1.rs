@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../src/config/hcl1/mod.rs"]
+#[path = "../../hcl1/src/lib.rs"]
 mod hcl1;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! The configuration: what the agent sends, what was written in it, what it means.
 
 mod component;
-pub mod hcl1;
 mod raw;
 mod sigstore;
 mod validated;
@@ -9,11 +8,11 @@ mod validated;
 use std::fmt;
 
 pub use self::component::{Component, Extension, Grants, Pin};
-use self::hcl1::{Decode, Findings, Item, Rejected, Value};
 use self::raw::Raw;
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub(crate) use self::sigstore::{is_host, registry_name};
 pub use self::validated::{ApiVersion, Configuration, Endpoint};
+use hcl1::{Decode, Findings, Item, Rejected, Value};
 
 /// Why a configuration is refused: everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]

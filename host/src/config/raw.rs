@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::hcl1::{Decode, Findings, Item, Rejected, Value, object};
+use hcl1::{Decode, Findings, Item, Rejected, Value, object};
 
 /// `plugin_data`, as written.
 #[derive(Debug, Default)]

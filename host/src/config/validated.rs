@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use super::Invalid;
 use super::component::{self, Component, Extension};
-use super::hcl1::{Findings, Repeated};
 use super::raw::Raw;
 use super::sigstore::{self, Sigstore};
 use crate::error::{cut, printable};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
+use hcl1::{Findings, Repeated};
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
