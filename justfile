@@ -222,12 +222,12 @@ sigstore-conformance: guest
     cargo test --release --package docker-attestor --test sigstore_conformance -- --nocapture
 
 # Hold the configuration's parser to what the Go HCL decoder answers (ATTESTOR_HCL1_ORACLE names the folder)
-hcl1-oracle: guest
-    cargo test --release --package docker-attestor --test hcl1_oracle -- --nocapture
+hcl1-oracle:
+    cargo test --release --package hcl1 --test all -- oracle --nocapture
 
-# Fuzz each target of host/fuzz for some seconds
-[working-directory("host")]
-fuzz seconds="60": guest
+# Fuzz each target of host/hcl1/fuzz for some seconds
+[working-directory("host/hcl1")]
+fuzz seconds="60":
     #!/usr/bin/env bash
     set -euo pipefail
     cargo fuzz --version >/dev/null 2>&1 || {

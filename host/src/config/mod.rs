@@ -12,7 +12,7 @@ use self::raw::Raw;
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub(crate) use self::sigstore::{is_host, registry_name};
 pub use self::validated::{ApiVersion, Configuration, Endpoint};
-use hcl1::{Decode, Findings, Item, Rejected, Value};
+use hcl1::{Item, Rejected, Value};
 
 /// Why a configuration is refused: everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,12 +127,4 @@ impl File {
             }
         }
     }
-}
-
-/// Decodes a text into `into`, and answers the keys that nothing asked for.
-pub fn decode(text: &str, into: &mut dyn Decode) -> Result<Vec<String>, Rejected> {
-    let items = hcl1::parse(text)?;
-    let mut findings = Findings::default();
-    into.decode("", &Value::of_text(&items), &mut findings)?;
-    Ok(findings.unknown)
 }

@@ -1,8 +1,6 @@
 //! The HCL1 parser and decoder against recorded answers of hashicorp/hcl: every case of the folder that `ATTESTOR_HCL1_ORACLE`
 //! names. `decoded-by-go.txt` has a line a case: its name, OK and the decoded value as JSON, or REJECT and the error.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -101,8 +99,10 @@ impl Recorded {
 
 #[test]
 fn decoding_agrees_with_the_recorded_answers() {
-    let folder = std::env::var_os("ATTESTOR_HCL1_ORACLE")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/hcl1-oracle")), PathBuf::from);
+    let folder = std::env::var_os("ATTESTOR_HCL1_ORACLE").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/hcl1-oracle")),
+        PathBuf::from,
+    );
     let Ok(answers) = std::fs::read_to_string(folder.join("decoded-by-go.txt")) else {
         println!("skipped: no recorded HCL1 answers here (set ATTESTOR_HCL1_ORACLE)");
         return;
@@ -126,7 +126,9 @@ fn decoding_agrees_with_the_recorded_answers() {
 fn judge(text: &[u8], answer: &str) -> Result<(), String> {
     let mut recorded = Recorded::default();
     let outcome = match std::str::from_utf8(text) {
-        Ok(text) => docker_attestor::config::decode(text, &mut recorded).map_err(|rejected| rejected.to_string()),
+        Ok(text) => hcl1::parse(text)
+            .and_then(|items| recorded.decode("", &Value::of_text(&items), &mut Findings::default()))
+            .map_err(|rejected| rejected.to_string()),
         Err(_) => Err("not UTF-8".to_owned()),
     };
     match (outcome, answer.strip_prefix("OK")) {

@@ -2,9 +2,6 @@
 
 #![no_main]
 
-#[path = "../../hcl1/src/lib.rs"]
-mod hcl1;
-
 use std::collections::BTreeMap;
 
 use hcl1::{Decode, Findings, Rejected, Value};
