@@ -3,8 +3,17 @@
 use super::scan::{Chars, is_digit, is_letter, is_space};
 use super::{DEPTH, ITEMS, Item, Key, Literal, Node, Position, Rejected};
 
+/// Go's scanner keeps this code point for itself and refuses it wherever it stands.
+const RESERVED: char = '\u{e123}';
+
 pub(super) fn parse(text: &str) -> Result<Vec<Item>, Rejected> {
     let mut parser = Parser { chars: Chars::new(text), ahead: None, items: 0 };
+    if let Some(offset) = text.find(RESERVED) {
+        while parser.chars.offset() < offset {
+            parser.chars.next();
+        }
+        return parser.chars.reject("the code point U+E123 is reserved");
+    }
     // What ends the items at the top is the end of the text, or an item that has none of its value (`"n" = ` of a JSON null).
     parser.items(0)
 }
@@ -216,13 +225,19 @@ impl Parser<'_> {
             self.chars.skip_while(is_space);
             let rest = self.chars.rest();
             if rest.starts_with('#') || rest.starts_with("//") {
-                self.chars.skip_while(|char| char != '\n');
+                self.chars.skip_while(|char| !matches!(char, '\n' | '\0'));
+                if self.chars.peek() == Some('\0') {
+                    return self.chars.reject("unexpected NUL byte in a comment");
+                }
             } else if rest.starts_with("/*") {
                 let Some(end) = rest.get(2..).and_then(|rest| rest.find("*/")) else {
                     return self.chars.reject("comment not terminated");
                 };
                 let end = self.chars.offset() + 2 + end + 2;
                 while self.chars.offset() < end {
+                    if self.chars.peek() == Some('\0') {
+                        return self.chars.reject("unexpected NUL byte in a comment");
+                    }
                     self.chars.next();
                 }
             } else if rest.starts_with('/') {
@@ -266,7 +281,7 @@ impl Parser<'_> {
         let opening = self.chars.slice(start, self.chars.offset()).len();
         match self.chars.next() {
             Some('\n') => {}
-            None => return Err(Rejected::new(position, "heredoc not terminated")),
+            None | Some('\0') => return Err(Rejected::new(position, "heredoc not terminated")),
             Some(_) => return Err(Rejected::new(position, "invalid characters in the heredoc's mark")),
         }
         if mark.is_empty() {
@@ -276,7 +291,10 @@ impl Parser<'_> {
         let body_start = self.chars.offset();
         loop {
             let line_start = self.chars.offset();
-            self.chars.skip_while(|char| char != '\n');
+            self.chars.skip_while(|char| !matches!(char, '\n' | '\0'));
+            if self.chars.peek() == Some('\0') {
+                return self.chars.reject("heredoc not terminated");
+            }
             let line = self.chars.slice(line_start, self.chars.offset());
             let is_mark = line.len() >= least && line.trim_start_matches(is_blank).trim_end_matches('\r') == mark;
             let ended = self.chars.next().is_none();

@@ -75,7 +75,8 @@ impl<'a> Chars<'a> {
         loop {
             let start = self.offset;
             let Some(char) = self.peek() else { return self.reject("literal not terminated") };
-            if char == '\n' && braces == 0 {
+            // To Go's scanner a NUL byte is the end of the text.
+            if char == '\0' || char == '\n' && braces == 0 {
                 return self.reject("literal not terminated");
             }
             self.next();
@@ -165,7 +166,7 @@ impl<'a> Chars<'a> {
             self.next_if(|char| matches!(char, '+' | '-'));
             if self.skip_while(decimal) == 0 {
                 // The original takes the character after an exponent without digits along.
-                self.next();
+                self.next_if(|char| char != '\0');
             }
         }
         fraction || exponent
