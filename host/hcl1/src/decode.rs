@@ -1,172 +1,168 @@
-//! From the tree to typed values, with the original's rules: keys match whatever their case, a repeated scalar is the last one,
-//! repeated lists, maps and objects are joined.
+//! From the tree to typed values, with the original's rules.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Item, Key, Literal, Node, Position, Rejected};
+use crate::{Document, Error, Item, Key, Literal, Node, Position, Reason, Warnings};
 
-/// Bytes of a path up to which a repeated key is noticed: the path of each key is kept while a text is decoded.
-const PATH: usize = 4 << 10;
-
-/// What is decoded.
-#[derive(Debug, Clone)]
-pub enum Value<'a> {
-    /// A value.
-    Node(&'a Node),
-    /// The items of an object: the keys that are not used up yet, and the values.
-    Items(Vec<(&'a [Key], &'a Node)>),
-}
-
-/// What is odd about the keys of a text.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// The paths of keys that nothing asks for.
-    pub unknown: Vec<String>,
-    /// Every key that was given a scalar or a list, by its path.
-    written: BTreeMap<String, Written>,
-}
-
-/// How often a key was written, and where.
-#[derive(Debug)]
-struct Written {
-    times: usize,
-    first: Position,
-    last: Position,
-    joins: bool,
-}
-
-impl Findings {
-    /// The keys that were written more than once. Repeated blocks are none: their keys are joined.
-    pub fn repeated(&self) -> impl Iterator<Item = Repeated<'_>> {
-        self.written.iter().filter(|(_, written)| written.times > 1).map(|(path, written)| Repeated { path, written })
-    }
-
-    fn write(&mut self, path: &str, value: &Node, joins: bool) {
-        if matches!(value, Node::Object(..)) || path.len() > PATH {
-            return;
-        }
-        let position = value.position();
-        let first = || Written { times: 0, first: position, last: position, joins };
-        let written = self.written.entry(path.to_owned()).or_insert_with(first);
-        written.times += 1;
-        written.last = position;
-    }
-}
-
-/// A key that was written more than once. Displays how often, where, and what counts, without path and values.
-#[derive(Debug)]
-pub struct Repeated<'a> {
-    /// The key's path.
-    pub path: &'a str,
-    written: &'a Written,
-}
-
-impl fmt::Display for Repeated<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Written { times, first, last, joins } = self.written;
-        match times {
-            2 => formatter.write_str("is written twice")?,
-            times => write!(formatter, "is written {times} times")?,
-        }
-        match (times, first.line, last.line) {
-            // JSON has no positions.
-            (_, 0, _) => {}
-            (2, first, last) => write!(formatter, " (line {first} and line {last})")?,
-            (_, first, last) => write!(formatter, " (first in line {first}, last in line {last})")?,
-        }
-        formatter.write_str(if *joins { ": the lists are joined" } else { ": the last one counts" })
-    }
-}
-
-/// A type that values are put into. A repeated key comes by more than once.
+/// A type that a value of a text can be put into.
+///
+/// A struct calls [`decode_object`] with its fields. A type that is written as a string decodes a `String` first, and answers
+/// [`Value::mismatch`] when that does not suit it.
 pub trait Decode {
-    /// Puts `value`, which stands at `path`, into `self`. What is odd about its keys is added to `findings`.
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected>;
+    /// Puts `value` into `self`. A key that is repeated in the text is decoded once for each time, in the order of the text.
+    ///
+    /// `path` is where the value stands, such as `server.listen[2]`, for errors and warnings; it is empty for a whole text.
+    ///
+    /// # Errors
+    /// When the value does not suit the type.
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error>;
 
-    /// Whether a repeated value is added to the ones before. Otherwise the last one counts.
+    /// Whether a repeated scalar or list is added to what was decoded before, as lists are. Otherwise the last one counts.
+    /// [`RepeatedKey`](crate::RepeatedKey) says so.
     fn joins(&self) -> bool {
         false
     }
 }
 
-/// Decodes an object into its fields.
-pub fn object(
-    path: &str,
-    value: &Value<'_>,
-    fields: &mut [(&str, &mut dyn Decode)],
-    findings: &mut Findings,
-) -> Result<(), Rejected> {
-    let items = value.items(path)?;
-    for (name, field) in fields.iter_mut() {
-        let field_path = join(path, name);
-        let (whole, nested): (Vec<_>, Vec<_>) = named(&items, name).into_iter().partition(|(keys, _)| keys.is_empty());
-        if !nested.is_empty() {
-            field.decode(&field_path, &Value::Items(nested), findings)?;
-        }
-        for (_, value) in whole {
-            findings.write(&field_path, value, field.joins());
-            field.decode(&field_path, &Value::Node(value), findings)?;
-        }
+/// A value that is to be decoded: a node of the tree, or the entries of an object that are written apart from one another
+/// (`a "x" { … }` and `a "y" { … }` together are the value of `a`).
+#[derive(Debug, Clone)]
+pub struct Value<'a>(View<'a>);
+
+#[derive(Debug, Clone)]
+enum View<'a> {
+    Node(&'a Node),
+    Entries(Vec<Entry<'a>>),
+}
+
+/// An entry of an object, seen from that object.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The keys of the item, without those that led to the object. More than one where the value is nested deeper; none for a
+    /// value that was written without a key (`a = { … }` beside `a "x" { … }`).
+    pub keys: &'a [Key],
+    /// The value.
+    pub value: &'a Node,
+}
+
+impl<'a> From<&'a Node> for Value<'a> {
+    fn from(node: &'a Node) -> Value<'a> {
+        Value(View::Node(node))
     }
-    let known: Vec<String> = fields.iter().map(|(name, _)| fold(name)).collect();
-    let keys = items.iter().filter_map(|(keys, _)| keys.first());
-    findings.unknown.extend(keys.filter(|key| !known.contains(&fold(&key.name))).map(|key| join(path, &key.name)));
-    Ok(())
+}
+
+impl<'a> From<&'a Document> for Value<'a> {
+    fn from(document: &'a Document) -> Value<'a> {
+        Value(View::Entries(entries(&document.items)))
+    }
 }
 
 impl<'a> Value<'a> {
-    /// The value of a whole text.
-    pub fn of_text(items: &'a [Item]) -> Value<'a> {
-        Value::Items(views(items))
-    }
-
-    fn items(&self, path: &str) -> Result<Vec<(&'a [Key], &'a Node)>, Rejected> {
-        match self {
-            Value::Items(items) => Ok(items.clone()),
-            Value::Node(Node::Object(items, _)) => Ok(views(items)),
-            Value::Node(node) => Err(Rejected::new(node.position(), format!("{path}: expected an object {{ … }}"))),
-        }
-    }
-
-    /// The items of an object, with the keys that are left of each.
-    pub fn into_items(self, path: &str) -> Result<Vec<Item>, Rejected> {
-        let items = self.items(path)?;
-        Ok(items.into_iter().map(|(keys, value)| Item { keys: keys.to_vec(), value: value.clone() }).collect())
-    }
-
-    fn position(&self) -> Position {
-        match self {
-            Value::Node(node) => node.position(),
-            Value::Items(items) => items.first().map(|(_, value)| value.position()).unwrap_or_default(),
-        }
-    }
-
-    fn literal(&self) -> Option<&'a Literal> {
-        match self {
-            Value::Node(Node::Literal(literal, _)) => Some(literal),
+    /// The scalar, if the value is one.
+    pub fn literal(&self) -> Option<&'a Literal> {
+        match self.0 {
+            View::Node(Node::Literal(literal, _)) => Some(literal),
             _ => None,
         }
     }
 
-    fn reject<T>(&self, path: &str, expected: &str) -> Result<T, Rejected> {
-        Err(Rejected::new(self.position(), format!("{path}: expected {expected}")))
+    /// The elements, if the value is a list.
+    pub fn list(&self) -> Option<&'a [Node]> {
+        match self.0 {
+            View::Node(Node::List(nodes, _)) => Some(nodes),
+            _ => None,
+        }
+    }
+
+    /// The entries, if the value is an object.
+    pub fn entries(&self) -> Option<Vec<Entry<'a>>> {
+        match &self.0 {
+            View::Entries(entries) => Some(entries.clone()),
+            View::Node(Node::Object(items, _)) => Some(entries(items)),
+            View::Node(_) => None,
+        }
+    }
+
+    /// A copy of the object as a document of its own, to be decoded later. `None` if the value is no object.
+    pub fn to_document(&self) -> Option<Document> {
+        let item = |entry: Entry<'_>| Item { keys: entry.keys.to_vec(), value: entry.value.clone() };
+        Some(Document { items: self.entries()?.into_iter().map(item).collect() })
+    }
+
+    /// Where the value begins.
+    pub fn position(&self) -> Position {
+        match &self.0 {
+            View::Node(node) => node.position(),
+            View::Entries(entries) => entries.first().map_or(Position::START, |entry| entry.value.position()),
+        }
+    }
+
+    /// The error that the value at `path` does not suit its target, which takes what `expected` says: `a string`.
+    pub fn mismatch(&self, path: &str, expected: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(self.position(), Reason::Mismatch { path: path.to_owned(), expected: expected.into() })
+    }
+
+    fn expect_entries(&self, path: &str) -> Result<Vec<Entry<'a>>, Error> {
+        self.entries().ok_or_else(|| self.mismatch(path, "an object { … }"))
     }
 }
 
-fn views(items: &[Item]) -> Vec<(&[Key], &Node)> {
-    items.iter().map(|item| (item.keys.as_slice(), &item.value)).collect()
+/// Decodes an object into its fields. Keys match a field's name whatever their case. A key that names no field is added to
+/// `warnings`.
+///
+/// # Errors
+/// When the value is no object, or a field's value does not suit the field.
+pub fn decode_object(
+    path: &str,
+    value: &Value<'_>,
+    fields: &mut [(&str, &mut dyn Decode)],
+    warnings: &mut Warnings,
+) -> Result<(), Error> {
+    let entries = value.expect_entries(path)?;
+    let by_key = ByKey::new(&entries);
+    for (name, field) in fields.iter_mut() {
+        let field_path = join(path, name);
+        let (whole, nested): (Vec<_>, Vec<_>) = by_key.get(name).partition(|entry| entry.keys.is_empty());
+        if !nested.is_empty() {
+            field.decode(&field_path, &Value(View::Entries(nested)), warnings)?;
+        }
+        for entry in whole {
+            warnings.note_written(&field_path, entry.value, field.joins());
+            field.decode(&field_path, &entry.value.into(), warnings)?;
+        }
+    }
+    let known: HashSet<String> = fields.iter().map(|(name, _)| fold(name)).collect();
+    for key in entries.iter().filter_map(|entry| entry.keys.first()) {
+        if !known.contains(&fold(&key.name)) {
+            warnings.note_unknown(join(path, &key.name), key.position);
+        }
+    }
+    Ok(())
 }
 
-/// The items whose first key is `name`, without that key.
-fn named<'a>(items: &[(&'a [Key], &'a Node)], name: &str) -> Vec<(&'a [Key], &'a Node)> {
-    let name = fold(name);
-    items
-        .iter()
-        .filter_map(|(keys, value)| {
-            keys.split_first().filter(|(first, _)| fold(&first.name) == name).map(|(_, rest)| (rest, *value))
-        })
-        .collect()
+fn entries(items: &[Item]) -> Vec<Entry<'_>> {
+    items.iter().map(|item| Entry { keys: &item.keys, value: &item.value }).collect()
+}
+
+/// Entries by their first key, whatever its case.
+struct ByKey<'a>(HashMap<String, Vec<Entry<'a>>>);
+
+impl<'a> ByKey<'a> {
+    fn new(entries: &[Entry<'a>]) -> ByKey<'a> {
+        let mut by_key = HashMap::<String, Vec<Entry<'a>>>::new();
+        for Entry { keys, value } in entries {
+            if let Some((first, rest)) = keys.split_first() {
+                by_key.entry(fold(&first.name)).or_default().push(Entry { keys: rest, value });
+            }
+        }
+        ByKey(by_key)
+    }
+
+    /// The entries whose first key is `name`, without that key, in the order of the text.
+    fn get(&self, name: &str) -> impl Iterator<Item = Entry<'a>> {
+        self.0.get(&fold(name)).into_iter().flatten().copied()
+    }
 }
 
 fn fold(name: &str) -> String {
@@ -180,33 +176,36 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
+/// From a string, a heredoc, or a number without a fraction as it is written.
 impl Decode for String {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
         match value.literal() {
             Some(Literal::String(text) | Literal::Number(text)) => {
                 self.clone_from(text);
                 Ok(())
             }
-            _ => value.reject(path, "a string"),
+            _ => Err(value.mismatch(path, "a string")),
         }
     }
 }
 
+/// From `true` or `false`.
 impl Decode for bool {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
         match value.literal() {
             Some(Literal::Bool(bool)) => {
                 *self = *bool;
                 Ok(())
             }
-            _ => value.reject(path, "true or false, without quotes"),
+            _ => Err(value.mismatch(path, "true or false, without quotes")),
         }
     }
 }
 
+/// The value of an optional key: `Some` once the key was written.
 impl<T: Decode + Default> Decode for Option<T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        self.get_or_insert_default().decode(path, value, findings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        self.get_or_insert_default().decode(path, value, warnings)
     }
 
     fn joins(&self) -> bool {
@@ -214,19 +213,31 @@ impl<T: Decode + Default> Decode for Option<T> {
     }
 }
 
+/// For types that hold themselves.
+impl<T: Decode + ?Sized> Decode for Box<T> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        (**self).decode(path, value, warnings)
+    }
+
+    fn joins(&self) -> bool {
+        (**self).joins()
+    }
+}
+
+/// From a list `[ … ]`, or from an empty object. Repeated lists are joined.
 impl<T: Decode + Default> Decode for Vec<T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        let Value::Node(Node::List(nodes, _)) = value else {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        let Some(nodes) = value.list() else {
             // The original takes an empty object for an empty list.
-            return match value.items(path) {
-                Ok(items) if items.is_empty() => Ok(()),
-                _ => value.reject(path, "a list [ … ]"),
+            return match value.entries() {
+                Some(entries) if entries.is_empty() => Ok(()),
+                _ => Err(value.mismatch(path, "a list [ … ]")),
             };
         };
         for node in nodes {
             let mut element = T::default();
-            // A list that is joined to another goes on counting: each element has a path of its own.
-            element.decode(&format!("{path}[{}]", self.len()), &Value::Node(node), findings)?;
+            // The second of two joined lists continues the count, so that each element has a path of its own.
+            element.decode(&format!("{path}[{}]", self.len()), &node.into(), warnings)?;
             self.push(element);
         }
         Ok(())
@@ -237,27 +248,25 @@ impl<T: Decode + Default> Decode for Vec<T> {
     }
 }
 
+/// From an object whose keys are not known beforehand. Repeated objects are joined.
 impl<T: Decode + Default> Decode for BTreeMap<String, T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        let items = value.items(path)?;
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        let entries = value.expect_entries(path)?;
+        let by_key = ByKey::new(&entries);
         let mut done = HashSet::new();
-        for (keys, node) in &items {
-            let Some((key, rest)) = keys.split_first() else { return value.reject(path, "keys") };
+        for Entry { keys, value: node } in &entries {
+            let Some((key, rest)) = keys.split_first() else { return Err(value.mismatch(path, "keys")) };
             if done.contains(&key.name) {
                 continue;
             }
-            let element = match rest {
-                [] => Value::Node(node),
-                _ => {
-                    done.insert(&key.name);
-                    Value::Items(named(&items, &key.name))
-                }
-            };
-            let (path, entry) = (join(path, &key.name), self.entry(key.name.clone()).or_default());
+            let (path, element) = (join(path, &key.name), self.entry(key.name.to_string()).or_default());
             if rest.is_empty() {
-                findings.write(&path, node, entry.joins());
+                warnings.note_written(&path, node, element.joins());
+                element.decode(&path, &Value::from(*node), warnings)?;
+            } else {
+                done.insert(&key.name);
+                element.decode(&path, &Value(View::Entries(by_key.get(&key.name).collect())), warnings)?;
             }
-            entry.decode(&path, &element, findings)?;
         }
         Ok(())
     }

@@ -1,17 +1,17 @@
 //! The JSON form. Objects within objects become keys, lists of objects become repeated items, as in HCL.
 
-use super::scan::{Chars, is_digit, is_letter, is_space};
-use super::{DEPTH, ITEMS, Item, Key, Literal, Node, Position, Rejected};
+use crate::bounds::{DEPTH, ITEMS};
+use crate::scan::{Chars, is_digit, is_letter, is_space};
+use crate::{Error, Expected, Found, Item, Key, Literal, Node, Position, Reason};
 
-pub(super) fn parse(text: &str) -> Result<Vec<Item>, Rejected> {
-    let mut parser = Parser { chars: Chars::new(text), last: Token::End, items: 0 };
-    match parser.next()? {
-        Token::OpenBrace => {}
-        _ => return parser.chars.reject("expected an object"),
-    }
-    let items = parser.object(0)?;
-    let mut flat = 0;
-    flattened(items, &mut flat)
+pub(super) fn parse(text: &str) -> Result<Vec<Item>, Error> {
+    let mut parser = Parser { chars: Chars::new(text), items: 0 };
+    let items = match parser.next()? {
+        (Token::OpenBrace, _) => parser.object(0)?,
+        (other, position) => return Err(other.unexpected(position, Expected::Object)),
+    };
+    let mut count = 0;
+    flattened(items, &mut count)
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -28,91 +28,119 @@ enum Token {
     Period,
 }
 
+impl Token {
+    fn found(&self) -> Found {
+        match self {
+            Token::End => Found::End,
+            Token::Literal(Literal::String(_)) => Found::String,
+            Token::Literal(Literal::Bool(_)) => Found::Bool,
+            Token::Literal(Literal::Number(_) | Literal::Float(_)) => Found::Number,
+            Token::Null => Found::Null,
+            Token::Comma => Found::Sign(','),
+            Token::Colon => Found::Sign(':'),
+            Token::OpenBrace => Found::Sign('{'),
+            Token::CloseBrace => CLOSING_BRACE,
+            Token::OpenBracket => Found::Sign('['),
+            Token::CloseBracket => Found::Sign(']'),
+            Token::Period => Found::Sign('.'),
+        }
+    }
+
+    fn unexpected(&self, position: Position, expected: Expected) -> Error {
+        Error::new(position, Reason::Unexpected { expected, found: self.found() })
+    }
+}
+
+const CLOSING_BRACE: Found = Found::Sign('}');
+
 struct Parser<'a> {
     chars: Chars<'a>,
-    last: Token,
     items: usize,
 }
 
 impl Parser<'_> {
-    fn next(&mut self) -> Result<Token, Rejected> {
-        // What cannot be scanned is no closing brace, whatever came before.
-        self.last = Token::End;
-        self.last = self.scan()?;
-        Ok(self.last.clone())
+    fn next(&mut self) -> Result<(Token, Position), Error> {
+        self.chars.skip_while(is_space);
+        let position = self.chars.position();
+        Ok((self.scan(position)?, position))
     }
 
-    fn count(&mut self) -> Result<(), Rejected> {
+    fn count(&mut self) -> Result<(), Error> {
         self.items += 1;
         match self.items > ITEMS {
-            true => self.chars.reject(format!("more than {ITEMS} items")),
+            true => Err(self.chars.error(Reason::TooManyItems)),
             false => Ok(()),
         }
     }
 
-    /// Items after an opening brace. As in the original, any token that is no comma ends them, and a comma may be the last.
-    fn object(&mut self, depth: usize) -> Result<Vec<Item>, Rejected> {
+    /// Reads items after an opening brace. As in the original, any token but a comma ends them, a comma may be the last token,
+    /// and a closing brace in the place of any other token ends the object without the item that it stands in.
+    fn object(&mut self, depth: usize) -> Result<Vec<Item>, Error> {
         let mut items = Vec::new();
         loop {
             match self.item(depth) {
                 Ok(Some(item)) => items.push(item),
                 Ok(None) => return Ok(items),
-                Err(_) if self.last == Token::CloseBrace => return Ok(items),
-                Err(rejected) => return Err(rejected),
+                Err(Error { reason: Reason::Unexpected { found: CLOSING_BRACE, .. }, .. }) => return Ok(items),
+                Err(error) => return Err(error),
             }
             self.count()?;
-            if self.next()? != Token::Comma {
+            if self.next()?.0 != Token::Comma {
                 return Ok(items);
             }
         }
     }
 
-    fn item(&mut self, depth: usize) -> Result<Option<Item>, Rejected> {
-        let mut keys = Vec::new();
+    /// Reads an item. `None` at the end of the text.
+    fn item(&mut self, depth: usize) -> Result<Option<Item>, Error> {
+        let mut keys: Vec<Key> = Vec::new();
         loop {
             match self.next()? {
-                Token::End => return Ok(None),
-                Token::Literal(Literal::String(name)) => keys.push(Key { name, position: Position::default() }),
-                Token::Colon if !keys.is_empty() => break,
-                _ => return self.chars.reject("expected a key in quotes and `:`"),
+                (Token::End, _) => return Ok(None),
+                (Token::Literal(Literal::String(name)), position) => keys.push(Key { name: name.into(), position }),
+                (Token::Colon, _) if !keys.is_empty() => break,
+                (other, position) => {
+                    let expected = if keys.is_empty() { Expected::QuotedKey } else { Expected::Colon };
+                    return Err(other.unexpected(position, expected));
+                }
             }
         }
-        let token = self.next()?;
-        Ok(self.value(token, depth)?.map(|value| Item { keys, value }))
+        let (token, position) = self.next()?;
+        Ok(self.value(token, position, depth)?.map(|value| Item { keys, value }))
     }
 
-    fn value(&mut self, token: Token, depth: usize) -> Result<Option<Node>, Rejected> {
+    /// Reads a value that begins with `token`. `None` at the end of the text.
+    fn value(&mut self, token: Token, position: Position, depth: usize) -> Result<Option<Node>, Error> {
         if depth >= DEPTH {
-            return self.chars.reject(format!("nested deeper than {DEPTH}"));
+            return Err(Error::new(position, Reason::NestedTooDeep));
         }
-        let position = Position::default();
         Ok(Some(match token {
             Token::Literal(literal) => Node::Literal(literal, position),
             Token::Null => Node::Literal(Literal::String(String::new()), position),
             Token::OpenBrace => Node::Object(self.object(depth + 1)?, position),
             Token::OpenBracket => Node::List(self.list(depth + 1)?, position),
             Token::End => return Ok(None),
-            _ => return self.chars.reject("expected a value"),
+            other => return Err(other.unexpected(position, Expected::Value)),
         }))
     }
 
-    /// Values after an opening bracket. As in the original, bools and inner brackets are passed over.
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Rejected> {
+    /// Reads values after an opening bracket. As in the original, bools and inner brackets are passed over.
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Error> {
         let mut values = Vec::new();
         loop {
             match self.next()? {
-                Token::CloseBracket => return Ok(values),
-                Token::Comma | Token::OpenBracket | Token::Literal(Literal::Bool(_)) => {}
-                token @ (Token::Literal(_) | Token::OpenBrace) => values.extend(self.value(token, depth)?),
-                _ => return self.chars.reject("expected a value or `]` in a list"),
+                (Token::CloseBracket, _) => return Ok(values),
+                (Token::Comma | Token::OpenBracket | Token::Literal(Literal::Bool(_)), _) => {}
+                (token @ (Token::Literal(_) | Token::OpenBrace), position) => {
+                    values.extend(self.value(token, position, depth)?);
+                }
+                (other, position) => return Err(other.unexpected(position, Expected::ElementOrClosingBracket)),
             }
             self.count()?;
         }
     }
 
-    fn scan(&mut self) -> Result<Token, Rejected> {
-        self.chars.skip_while(is_space);
-        let position = self.chars.position();
+    fn scan(&mut self, position: Position) -> Result<Token, Error> {
         let start = self.chars.offset();
         let Some(char) = self.chars.next() else { return Ok(Token::End) };
         Ok(match char {
@@ -126,7 +154,7 @@ impl Parser<'_> {
             '.' if self.chars.peek().is_some_and(|char| char.is_ascii_digit()) => {
                 self.chars.skip_while(|char| char.is_ascii_digit());
                 self.chars.fraction();
-                Token::Literal(Literal::Float)
+                Token::Literal(Literal::Float(self.chars.slice(start, self.chars.offset()).to_owned()))
             }
             '.' => Token::Period,
             '-' if self.chars.peek().is_some_and(|char| char.is_ascii_digit()) => {
@@ -140,27 +168,28 @@ impl Parser<'_> {
                     "true" => Token::Literal(Literal::Bool(true)),
                     "false" => Token::Literal(Literal::Bool(false)),
                     "null" => Token::Null,
-                    _ => return Err(Rejected::new(position, "expected true, false or null")),
+                    _ => return Err(Error::new(position, Reason::UnknownWord)),
                 }
             }
-            other => return Err(Rejected::new(position, format!("illegal char {other:?}"))),
+            other => return Err(Error::new(position, Reason::IllegalCharacter(other))),
         })
     }
 
-    fn number(&mut self, first: char, position: Position, start: usize) -> Result<Token, Rejected> {
+    fn number(&mut self, first: char, position: Position, start: usize) -> Result<Token, Error> {
         let digits = self.chars.skip_while(|char| char.is_ascii_digit());
         if self.chars.fraction() {
-            return Ok(Token::Literal(Literal::Float));
+            return Ok(Token::Literal(Literal::Float(self.chars.slice(start, self.chars.offset()).to_owned())));
         }
         match first == '0' && digits > 0 {
-            true => Err(Rejected::new(position, "numbers cannot start with 0")),
+            true => Err(Error::new(position, Reason::LeadingZero)),
             false => Ok(Token::Literal(Literal::Number(self.chars.slice(start, self.chars.offset()).to_owned()))),
         }
     }
 }
 
-/// `{"a": {"b": {…}}}` is `a "b" {…}`, and `{"a": [{…}, {…}]}` is `a {…}` twice. `count` bounds what comes out.
-fn flattened(items: Vec<Item>, count: &mut usize) -> Result<Vec<Item>, Rejected> {
+/// Takes nested objects apart: `{"a": {"b": {…}}}` is `a "b" {…}`, and `{"a": [{…}, {…}]}` is `a {…}` twice. `count` bounds the
+/// items that come out.
+fn flattened(items: Vec<Item>, count: &mut usize) -> Result<Vec<Item>, Error> {
     let mut flat = Vec::with_capacity(items.len());
     for item in items {
         flatten(item, &mut flat, count)?;
@@ -171,10 +200,10 @@ fn flattened(items: Vec<Item>, count: &mut usize) -> Result<Vec<Item>, Rejected>
     Ok(flat)
 }
 
-fn flatten(item: Item, flat: &mut Vec<Item>, count: &mut usize) -> Result<(), Rejected> {
+fn flatten(item: Item, flat: &mut Vec<Item>, count: &mut usize) -> Result<(), Error> {
     *count += 1;
     if *count > ITEMS {
-        return Err(Rejected::new(Position::default(), format!("more than {ITEMS} items")));
+        return Err(Error::new(item.value.position(), Reason::TooManyItems));
     }
     let Item { keys, value } = item;
     match value {
@@ -196,7 +225,7 @@ fn flatten(item: Item, flat: &mut Vec<Item>, count: &mut usize) -> Result<(), Re
     Ok(())
 }
 
-fn flatten_within(value: &mut Node, count: &mut usize) -> Result<(), Rejected> {
+fn flatten_within(value: &mut Node, count: &mut usize) -> Result<(), Error> {
     match value {
         Node::Object(items, _) => *items = flattened(std::mem::take(items), count)?,
         Node::List(values, _) => {

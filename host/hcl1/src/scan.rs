@@ -1,6 +1,14 @@
 //! Characters with their positions, and what the scanners of HCL and JSON share.
 
-use super::{Position, Rejected};
+use crate::{Error, Position, Reason};
+
+/// The position of the character that the byte at `offset` belongs to.
+pub(super) fn position_of(text: &str, offset: usize) -> Position {
+    let before = text.get(..text.floor_char_boundary(offset)).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.get(line_start..).unwrap_or_default();
+    Position { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
+}
 
 /// Reads characters one by one.
 pub(super) struct Chars<'a> {
@@ -62,22 +70,23 @@ impl<'a> Chars<'a> {
         skipped
     }
 
-    pub(super) fn reject<T>(&self, reason: impl Into<String>) -> Result<T, Rejected> {
-        Err(Rejected::new(self.position(), reason))
+    /// The error that `reason` holds where the next character stands.
+    pub(super) fn error(&self, reason: Reason) -> Error {
+        Error::new(self.position(), reason)
     }
 
-    /// The body of a string after its opening quote, up to and with the closing one. `interpolation`: within `${…}` quotes and
-    /// newlines belong to the string, and nothing is an escape (HCL).
-    pub(super) fn string(&mut self, interpolation: bool) -> Result<String, Rejected> {
+    /// Reads a string after its opening quote, up to and with the closing one. With `interpolation` (HCL), quotes and newlines
+    /// within `${…}` belong to the string, and nothing there is an escape.
+    pub(super) fn string(&mut self, interpolation: bool) -> Result<String, Error> {
         // Bytes: `\xff` is a byte, not a character.
         let mut value: Vec<u8> = Vec::new();
         let mut braces = 0_usize;
         loop {
             let start = self.offset;
-            let Some(char) = self.peek() else { return self.reject("literal not terminated") };
+            let Some(char) = self.peek() else { return Err(self.error(Reason::StringNotTerminated)) };
             // To Go's scanner a NUL byte is the end of the text.
             if char == '\0' || char == '\n' && braces == 0 {
-                return self.reject("literal not terminated");
+                return Err(self.error(Reason::StringNotTerminated));
             }
             self.next();
             match char {
@@ -101,8 +110,8 @@ impl<'a> Chars<'a> {
         }
     }
 
-    /// What stands for an escape after its backslash.
-    fn escape(&mut self) -> Result<Vec<u8>, Rejected> {
+    /// The bytes that an escape stands for. Its backslash was read already.
+    fn escape(&mut self) -> Result<Vec<u8>, Error> {
         let simple = match self.peek() {
             Some('a') => 0x07,
             Some('b') => 0x08,
@@ -117,7 +126,7 @@ impl<'a> Chars<'a> {
                 let value = self.digits(8, 3)?;
                 return match u8::try_from(value) {
                     Ok(byte) => Ok(vec![byte]),
-                    Err(_) => self.reject("an octal escape may be \\377 at most"),
+                    Err(_) => Err(self.error(Reason::OctalEscapeTooLarge)),
                 };
             }
             Some(kind @ ('x' | 'u' | 'U')) => {
@@ -133,28 +142,28 @@ impl<'a> Chars<'a> {
                 return match (kind, u8::try_from(value), char::from_u32(value)) {
                     ('x', Ok(byte), _) => Ok(vec![byte]),
                     (_, _, Some(char)) => Ok(char.to_string().into_bytes()),
-                    _ => self.reject("the escape is no character"),
+                    _ => Err(self.error(Reason::EscapeNoCharacter)),
                 };
             }
-            _ => return self.reject("illegal char escape"),
+            _ => return Err(self.error(Reason::IllegalEscape)),
         };
         self.next();
         Ok(vec![simple])
     }
 
-    fn digits(&mut self, base: u32, count: usize) -> Result<u32, Rejected> {
+    fn digits(&mut self, base: u32, count: usize) -> Result<u32, Error> {
         let mut value = 0_u32;
         for _ in 0..count {
             match self.peek().and_then(|char| char.to_digit(base)) {
                 Some(digit) => value = value.wrapping_mul(base).wrapping_add(digit),
-                None => return self.reject("illegal char escape"),
+                None => return Err(self.error(Reason::IllegalEscape)),
             }
             self.next();
         }
         Ok(value)
     }
 
-    /// The fraction and exponent after an integer's digits; whether there was any.
+    /// Skips a fraction and an exponent after an integer's digits. Answers whether there was any.
     pub(super) fn fraction(&mut self) -> bool {
         let decimal = |char: char| char.is_ascii_digit();
         let fraction = self.next_if(|char| char == '.').is_some();

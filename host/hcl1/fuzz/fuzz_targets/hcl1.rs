@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use hcl1::{Decode, Findings, Rejected, Value};
+use hcl1::{Decode, Error, Value, Warnings, decode_object};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Default)]
@@ -16,18 +16,19 @@ struct Any {
     nested: BTreeMap<String, Option<Box<Any>>>,
 }
 
-impl Decode for Box<Any> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        let Any { text, bool, list, map, nested } = &mut **self;
-        let fields: &mut [(&str, &mut dyn Decode)] =
-            &mut [("a", text), ("b", bool), ("c", list), ("d", map), ("sigstore", nested)];
-        hcl1::object(path, value, fields, findings)
+impl Decode for Any {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        let fields: &mut [(&str, &mut dyn Decode)] = &mut [
+            ("a", &mut self.text),
+            ("b", &mut self.bool),
+            ("c", &mut self.list),
+            ("d", &mut self.map),
+            ("sigstore", &mut self.nested),
+        ];
+        decode_object(path, value, fields, warnings)
     }
 }
 
 fuzz_target!(|text: &str| {
-    if let Ok(items) = hcl1::parse(text) {
-        let mut any = Box::new(Any::default());
-        let _ = any.decode("", &Value::of_text(&items), &mut Findings::default());
-    }
+    let _ = hcl1::decode(text, &mut Any::default());
 });

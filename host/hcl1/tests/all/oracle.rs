@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hcl1::{Decode, Findings, Rejected, Value, object};
+use hcl1::{Decode, Error, Value, Warnings, decode_object};
 use serde_json::{Value as Json, json};
 
 /// The struct that the recorded answers were decoded into.
@@ -19,8 +19,8 @@ struct Recorded {
 }
 
 impl Decode for Recorded {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(
             path,
             value,
             &mut [
@@ -31,7 +31,7 @@ impl Decode for Recorded {
                 ("docker_version", &mut self.version),
                 ("sigstore", &mut self.sigstore),
             ],
-            findings,
+            warnings,
         )
     }
 }
@@ -46,8 +46,8 @@ struct Sigstore {
 }
 
 impl Decode for Sigstore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(
             path,
             value,
             &mut [
@@ -57,7 +57,7 @@ impl Decode for Sigstore {
                 ("ignore_tlog", &mut self.ignore_tlog),
                 ("registry_credentials", &mut self.registry_credentials),
             ],
-            findings,
+            warnings,
         )
     }
 }
@@ -69,8 +69,8 @@ struct Credentials {
 }
 
 impl Decode for Credentials {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], findings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], warnings)
     }
 }
 
@@ -126,9 +126,7 @@ fn decoding_agrees_with_the_recorded_answers() {
 fn judge(text: &[u8], answer: &str) -> Result<(), String> {
     let mut recorded = Recorded::default();
     let outcome = match std::str::from_utf8(text) {
-        Ok(text) => hcl1::parse(text)
-            .and_then(|items| recorded.decode("", &Value::of_text(&items), &mut Findings::default()))
-            .map_err(|rejected| rejected.to_string()),
+        Ok(text) => hcl1::decode(text, &mut recorded).map_err(|error| error.to_string()),
         Err(_) => Err("not UTF-8".to_owned()),
     };
     match (outcome, answer.strip_prefix("OK")) {
