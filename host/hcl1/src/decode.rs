@@ -202,6 +202,59 @@ impl Decode for bool {
     }
 }
 
+/// From a number without a fraction, or a string that holds one as Go writes them: `-1`, `0x1F`, `010`, `0o17`, `0b11`, `1_000`.
+impl Decode for i64 {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+        let number = match value.literal() {
+            Some(Literal::Number(text) | Literal::String(text)) => integer(text),
+            _ => None,
+        };
+        *self = number.ok_or_else(|| value.mismatch(path, "a whole number from -2^63 to 2^63-1"))?;
+        Ok(())
+    }
+}
+
+/// From a number.
+impl Decode for f64 {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+        let number = match value.literal() {
+            Some(Literal::Number(text) | Literal::Float(text)) => {
+                text.parse().ok().filter(|number: &f64| number.is_finite())
+            }
+            _ => None,
+        };
+        *self = number.ok_or_else(|| value.mismatch(path, "a decimal number"))?;
+        Ok(())
+    }
+}
+
+/// What Go's `strconv.ParseInt` makes of a text when it finds the base out itself.
+fn integer(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix(['+', '-']) {
+        Some(digits) => (text.starts_with('-'), digits),
+        None => (false, text),
+    };
+    let prefix = digits.get(..2).unwrap_or_default().to_ascii_lowercase();
+    let (base, body) = match prefix.as_str() {
+        "0x" => (16, digits.get(2..)?),
+        "0o" => (8, digits.get(2..)?),
+        "0b" => (2, digits.get(2..)?),
+        _ if digits.len() > 1 && digits.starts_with('0') => (8, digits.get(1..)?),
+        _ => (10, digits),
+    };
+    // An underscore stands between two digits, or between the base and a digit.
+    let spaced = if base == 10 { body.to_owned() } else { format!("0{body}") };
+    if spaced.starts_with('_') || spaced.ends_with('_') || spaced.contains("__") {
+        return None;
+    }
+    let bare = body.replace('_', "");
+    if !bare.chars().all(|char| char.is_digit(base)) {
+        return None;
+    }
+    let magnitude = i128::from_str_radix(&bare, base).ok()?;
+    i64::try_from(if negative { -magnitude } else { magnitude }).ok()
+}
+
 /// The value of an optional key: `Some` once the key was written.
 impl<T: Decode + Default> Decode for Option<T> {
     fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {

@@ -2,3 +2,4 @@
 
 mod null_byte;
 mod oracle;
+mod values;
