@@ -33,7 +33,8 @@ pub struct Value<'a>(View<'a>);
 #[derive(Debug, Clone)]
 enum View<'a> {
     Node(&'a Node),
-    Entries(Vec<Entry<'a>>),
+    /// The entries, and where the first of them or their object begins.
+    Entries(Vec<Entry<'a>>, Position),
 }
 
 /// An entry of an object, seen from that object.
@@ -54,7 +55,7 @@ impl<'a> From<&'a Node> for Value<'a> {
 
 impl<'a> From<&'a Document> for Value<'a> {
     fn from(document: &'a Document) -> Value<'a> {
-        Value(View::Entries(entries(&document.items)))
+        Value(View::Entries(entries_of(&document.items), Position::START))
     }
 }
 
@@ -78,8 +79,8 @@ impl<'a> Value<'a> {
     /// The entries, if the value is an object.
     pub fn entries(&self) -> Option<Vec<Entry<'a>>> {
         match &self.0 {
-            View::Entries(entries) => Some(entries.clone()),
-            View::Node(Node::Object(items, _)) => Some(entries(items)),
+            View::Entries(entries, _) => Some(entries.clone()),
+            View::Node(Node::Object(items, _)) => Some(entries_of(items)),
             View::Node(_) => None,
         }
     }
@@ -94,13 +95,19 @@ impl<'a> Value<'a> {
     pub fn position(&self) -> Position {
         match &self.0 {
             View::Node(node) => node.position(),
-            View::Entries(entries) => entries.first().map_or(Position::START, |entry| entry.value.position()),
+            View::Entries(_, position) => *position,
         }
     }
 
     /// The error that the value at `path` does not suit its target, which takes what `expected` says: `a string`.
     pub fn mismatch(&self, path: &str, expected: impl Into<Cow<'static, str>>) -> Error {
         Error::new(self.position(), Reason::Mismatch { path: path.to_owned(), expected: expected.into() })
+    }
+
+    /// The value that entries make together. `None` if there are none.
+    fn of_entries(entries: Vec<Entry<'a>>) -> Option<Value<'a>> {
+        let position = entries.first()?.value.position();
+        Some(Value(View::Entries(entries, position)))
     }
 
     fn expect_entries(&self, path: &str) -> Result<Vec<Entry<'a>>, Error> {
@@ -124,12 +131,16 @@ pub fn decode_object(
     for (name, field) in fields.iter_mut() {
         let field_path = join(path, name);
         let (whole, nested): (Vec<_>, Vec<_>) = by_key.get(name).partition(|entry| entry.keys.is_empty());
-        if !nested.is_empty() {
-            field.decode(&field_path, &Value(View::Entries(nested)), warnings)?;
+        if let Some(nested) = Value::of_entries(nested) {
+            field.decode(&field_path, &nested, warnings)?;
         }
-        for entry in whole {
-            warnings.note_written(&field_path, entry.value, field.joins());
-            field.decode(&field_path, &entry.value.into(), warnings)?;
+        for Entry { value: node, .. } in whole {
+            warnings.note_written(&field_path, node, field.joins());
+            let value = match node {
+                Node::Object(items, position) => Value(View::Entries(entries_of(items), *position)),
+                node => node.into(),
+            };
+            field.decode(&field_path, &value, warnings)?;
         }
     }
     let known: HashSet<String> = fields.iter().map(|(name, _)| fold(name)).collect();
@@ -141,7 +152,7 @@ pub fn decode_object(
     Ok(())
 }
 
-fn entries(items: &[Item]) -> Vec<Entry<'_>> {
+fn entries_of(items: &[Item]) -> Vec<Entry<'_>> {
     items.iter().map(|item| Entry { keys: &item.keys, value: &item.value }).collect()
 }
 
@@ -281,9 +292,9 @@ impl<T: Decode + ?Sized> Decode for Box<T> {
 impl<T: Decode + Default> Decode for Vec<T> {
     fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
         let Some(nodes) = value.list() else {
-            // The original takes an empty object for an empty list.
-            return match value.entries() {
-                Some(entries) if entries.is_empty() => Ok(()),
+            // The original takes an empty object for an empty list in a field, but not in a map or a list.
+            return match &value.0 {
+                View::Entries(entries, _) if entries.is_empty() => Ok(()),
                 _ => Err(value.mismatch(path, "a list [ … ]")),
             };
         };
@@ -318,7 +329,9 @@ impl<T: Decode + Default> Decode for BTreeMap<String, T> {
                 element.decode(&path, &Value::from(*node), warnings)?;
             } else {
                 done.insert(&key.name);
-                element.decode(&path, &Value(View::Entries(by_key.get(&key.name).collect())), warnings)?;
+                if let Some(nested) = Value::of_entries(by_key.get(&key.name).collect()) {
+                    element.decode(&path, &nested, warnings)?;
+                }
             }
         }
         Ok(())

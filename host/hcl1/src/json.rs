@@ -180,7 +180,8 @@ impl Parser<'_> {
         if self.chars.fraction() {
             return Ok(Token::Literal(Literal::Float(self.chars.slice(start, self.chars.offset()).to_owned())));
         }
-        match first == '0' && digits > 0 {
+        // The original also takes the end of the text for a digit.
+        match first == '0' && (digits > 0 || self.chars.peek().is_none()) {
             true => Err(Error::new(position, Reason::LeadingZero)),
             false => Ok(Token::Literal(Literal::Number(self.chars.slice(start, self.chars.offset()).to_owned()))),
         }

@@ -98,7 +98,7 @@ impl<'a> Chars<'a> {
                 '{' if braces > 0 => braces += 1,
                 '}' if braces > 0 => braces -= 1,
                 '\\' => {
-                    let escape = self.escape()?;
+                    let escape = self.escape(interpolation)?;
                     if braces == 0 {
                         value.extend_from_slice(&escape);
                         continue;
@@ -111,7 +111,7 @@ impl<'a> Chars<'a> {
     }
 
     /// The bytes that an escape stands for. Its backslash was read already.
-    fn escape(&mut self) -> Result<Vec<u8>, Error> {
+    fn escape(&mut self, hcl: bool) -> Result<Vec<u8>, Error> {
         let simple = match self.peek() {
             Some('a') => 0x07,
             Some('b') => 0x08,
@@ -141,6 +141,8 @@ impl<'a> Chars<'a> {
                 )?;
                 return match (kind, u8::try_from(value), char::from_u32(value)) {
                     ('x', Ok(byte), _) => Ok(vec![byte]),
+                    // The original makes U+FFFD of a surrogate in HCL, and panics on one in JSON.
+                    (_, _, None) if hcl && value < 0x11_0000 => Ok("\u{fffd}".into()),
                     (_, _, Some(char)) => Ok(char.to_string().into_bytes()),
                     _ => Err(self.error(Reason::EscapeNoCharacter)),
                 };

@@ -1,5 +1,6 @@
 //! The tests of this crate, as one program.
 
+mod language;
 mod null_byte;
 mod oracle;
 mod values;
