@@ -1,10 +1,10 @@
-//! HCL1's own syntax.
+//! The parser of HCL1's own syntax.
 
 use crate::bounds::{DEPTH, ITEMS};
 use crate::scan::{Chars, is_digit, is_letter, is_space, position_of};
 use crate::{Error, Expected, Found, Item, Key, Literal, Node, Position, Reason};
 
-/// Go's scanner keeps this code point for itself and refuses it wherever it stands.
+/// The original reserves this code point for its own use, and rejects it wherever it stands.
 const RESERVED: char = '\u{e123}';
 
 pub(super) fn parse(text: &str) -> Result<Vec<Item>, Error> {
@@ -21,7 +21,7 @@ enum Token {
     End,
     Ident(String),
     Literal(Literal),
-    /// A value, never a key.
+    /// A heredoc is a value, while a string may be a key.
     Heredoc(String),
     Assign,
     Comma,
@@ -29,7 +29,7 @@ enum Token {
     CloseBrace,
     OpenBracket,
     CloseBracket,
-    /// A sign that stands nowhere in the grammar.
+    /// A character that the scanner knows and the grammar does not: `.`, `+` or `-`.
     Sign(char),
 }
 
@@ -59,7 +59,7 @@ impl Token {
 
 struct Parser<'a> {
     chars: Chars<'a>,
-    /// The next token, if it was looked at already.
+    /// The next token and its position, if `peek` has scanned it.
     ahead: Option<(Token, Position)>,
     items: usize,
 }
@@ -164,7 +164,7 @@ impl Parser<'_> {
                 other if needs_comma => {
                     return Err(other.unexpected(position, Expected::CommaOrClosingBracket));
                 }
-                // After a list within a list the original asks for no comma.
+                // The original requires no comma after a list within a list.
                 other => {
                     needs_comma = other != Token::OpenBracket;
                     values.push(self.value(other, position, depth)?);
@@ -253,7 +253,7 @@ impl Parser<'_> {
         } else {
             let digits = chars.offset();
             chars.skip_while(|char| char.is_ascii_digit());
-            // The original looks at all digits of an octal number but the first after the zero.
+            // The original does not check the first digit after the zero of an octal number.
             let illegal = chars.slice(digits, chars.offset()).chars().skip(1).any(|digit| matches!(digit, '8' | '9'));
             if chars.fraction() {
                 return Ok(Token::Literal(Literal::Float(chars.slice(start, chars.offset()).to_owned())));
@@ -265,7 +265,7 @@ impl Parser<'_> {
         Ok(Token::Literal(Literal::Number(chars.slice(start, chars.offset()).to_owned())))
     }
 
-    /// A heredoc after its first `<`: `<<MARK` or `<<-MARK`, lines, and a line with the mark.
+    /// Reads a heredoc after its first `<`. A heredoc is `<<MARK` or `<<-MARK`, lines, and a line with the mark alone.
     fn heredoc(&mut self, position: Position, start: usize) -> Result<String, Error> {
         if self.chars.next_if(|char| char == '<').is_none() {
             return Err(Error::new(position, Reason::HeredocIncomplete));
@@ -295,7 +295,7 @@ impl Parser<'_> {
             let is_mark = line.len() >= least && line.trim_start_matches(is_blank).trim_end_matches('\r') == mark;
             let ended = self.chars.next().is_none();
             match (is_mark, ended) {
-                // The agent reprints a heredoc at the end of plugin_data without the last newline.
+                // SPIRE's agent reprints a heredoc at the end of plugin_data without the last newline.
                 (true, _) => {
                     let body =
                         self.chars.slice(body_start, self.chars.offset()).to_owned() + if ended { "\n" } else { "" };
@@ -312,10 +312,11 @@ fn is_blank(char: char) -> bool {
     matches!(char, ' ' | '\t' | '\r' | '\x0b' | '\x0c')
 }
 
-/// The heredoc's value: the body, mark and newline included, without the mark; without the mark's own indentation on each
-/// line if `indented` and every line has it. `opening` is the length of `<<MARK` or `<<-MARK`.
+/// The value of a heredoc. `body` is what follows the opening line, up to the newline after the closing mark; `opening` is the
+/// length of `<<MARK` or `<<-MARK` in bytes. If the heredoc is `indented` and every line begins with the white space that stands
+/// before the closing mark, that white space is removed from every line.
 fn unindented(body: &str, opening: usize, indented: bool) -> String {
-    // The original cuts by the length of the opening, whatever else stands on the mark's line.
+    // The original removes as many bytes as the opening has, even where the closing line is longer than the mark.
     let cut = |less: usize| body.get(..(body.len() + less).saturating_sub(opening)).unwrap_or_default();
     if !indented {
         return cut(1).to_owned();

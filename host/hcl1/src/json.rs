@@ -1,4 +1,4 @@
-//! The JSON form. Objects within objects become keys, lists of objects become repeated items, as in HCL.
+//! The parser of the JSON form. Objects within objects become keys, and lists of objects become repeated items, as in HCL.
 
 use crate::bounds::{DEPTH, ITEMS};
 use crate::scan::{Chars, is_digit, is_letter, is_space};
@@ -124,7 +124,7 @@ impl Parser<'_> {
         }))
     }
 
-    /// Reads values after an opening bracket. As in the original, bools and inner brackets are passed over.
+    /// Reads values after an opening bracket. As in the original, bools and inner opening brackets are skipped.
     fn list(&mut self, depth: usize) -> Result<Vec<Node>, Error> {
         let mut values = Vec::new();
         loop {
@@ -180,7 +180,7 @@ impl Parser<'_> {
         if self.chars.fraction() {
             return Ok(Token::Literal(Literal::Float(self.chars.slice(start, self.chars.offset()).to_owned())));
         }
-        // The original also takes the end of the text for a digit.
+        // The original rejects a zero that ends the text, too.
         match first == '0' && (digits > 0 || self.chars.peek().is_none()) {
             true => Err(Error::new(position, Reason::LeadingZero)),
             false => Ok(Token::Literal(Literal::Number(self.chars.slice(start, self.chars.offset()).to_owned()))),

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+// In the comments, "the original" is github.com/hashicorp/hcl v1.0.1-vault-7.
+
 pub mod bounds;
 mod decode;
 mod document;

@@ -1,4 +1,4 @@
-//! Characters with their positions, and what the scanners of HCL and JSON share.
+//! A reader of characters with their positions, and the tokens that HCL and JSON share.
 
 use crate::{Error, Position, Reason};
 
@@ -76,15 +76,15 @@ impl<'a> Chars<'a> {
     }
 
     /// Reads a string after its opening quote, up to and with the closing one. With `interpolation` (HCL), quotes and newlines
-    /// within `${…}` belong to the string, and nothing there is an escape.
+    /// within `${…}` belong to the string, and escapes there are checked but stay as they are written.
     pub(super) fn string(&mut self, interpolation: bool) -> Result<String, Error> {
-        // Bytes: `\xff` is a byte, not a character.
+        // Bytes, not characters, because `\xff` stands for a byte. Bytes that are no UTF-8 become U+FFFD.
         let mut value: Vec<u8> = Vec::new();
         let mut braces = 0_usize;
         loop {
             let start = self.offset;
             let Some(char) = self.peek() else { return Err(self.error(Reason::StringNotTerminated)) };
-            // To Go's scanner a NUL byte is the end of the text.
+            // The original takes a NUL byte for the end of the text.
             if char == '\0' || char == '\n' && braces == 0 {
                 return Err(self.error(Reason::StringNotTerminated));
             }
@@ -176,7 +176,7 @@ impl<'a> Chars<'a> {
         if exponent {
             self.next_if(|char| matches!(char, '+' | '-'));
             if self.skip_while(decimal) == 0 {
-                // The original takes the character after an exponent without digits along.
+                // In the original, the character after an exponent without digits belongs to the number.
                 self.next_if(|char| char != '\0');
             }
         }
