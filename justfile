@@ -222,11 +222,11 @@ sigstore-conformance: target
     cargo test --release --package docker-attestor --test all sigstore_conformance -- --nocapture
 
 # Hold the configuration's parser to what the Go HCL decoder answers (ATTESTOR_HCL1_ORACLE names the folder)
-hcl1-oracle: target
-    cargo test --release --package docker-attestor --test hcl1_oracle -- --nocapture
+hcl1-oracle:
+    cargo test --release --package hcl1 --test all -- oracle --nocapture
 
-# Fuzz each target of host/fuzz for some seconds
-[working-directory("host")]
+# Fuzz each target of host/hcl1/fuzz for some seconds
+[working-directory("host/hcl1")]
 fuzz seconds="60":
     #!/usr/bin/env bash
     set -euo pipefail

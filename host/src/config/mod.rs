@@ -1,7 +1,6 @@
 //! The configuration: what the agent sends, what was written in it, what it means.
 
 mod component;
-pub mod hcl1;
 mod raw;
 mod sigstore;
 mod validated;
@@ -9,11 +8,11 @@ mod validated;
 use std::fmt;
 
 pub use self::component::{Component, Extension, Grants, Pin};
-use self::hcl1::{Decode, Findings, Item, Rejected, Value};
 use self::raw::Raw;
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub(crate) use self::sigstore::{is_host, registry_name};
 pub use self::validated::{ApiVersion, Configuration, Endpoint};
+use hcl1::{Document, Value};
 
 /// Why a configuration is refused: everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +29,9 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-impl From<Rejected> for Invalid {
-    fn from(rejected: Rejected) -> Invalid {
-        Invalid { notes: vec![format!("unable to decode configuration: {rejected}")] }
+impl From<hcl1::Error> for Invalid {
+    fn from(error: hcl1::Error) -> Invalid {
+        Invalid { notes: vec![format!("unable to decode configuration: {error}")] }
     }
 }
 
@@ -42,7 +41,7 @@ pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Inv
     if let Err(note) = validated::trust_domain(trust_domain) {
         notes.push(note);
     }
-    let outcome = hcl1::parse(text).map_err(Invalid::from).and_then(|items| load_items(&items));
+    let outcome = hcl1::parse(text).map_err(Invalid::from).and_then(|document| load_document(&document));
     match outcome {
         Ok(configuration) if notes.is_empty() => Ok(configuration),
         Ok(_) => Err(Invalid { notes }),
@@ -50,9 +49,9 @@ pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Inv
     }
 }
 
-fn load_items(items: &[Item]) -> Result<Configuration, Invalid> {
-    let (raw, findings) = Raw::decode(&Value::of_text(items))?;
-    validated::validate(raw, &findings)
+fn load_document(document: &Document) -> Result<Configuration, Invalid> {
+    let (raw, warnings) = Raw::decode(&Value::from(document))?;
+    validated::validate(raw, &warnings)
 }
 
 /// A file that an operator has: an agent's configuration, or a plugin's.
@@ -76,7 +75,7 @@ pub enum Form {
 
 #[derive(Debug, Clone)]
 enum Data {
-    Items(Vec<Item>),
+    Here(Document),
     /// `plugin_data_file`.
     Elsewhere(String),
 }
@@ -84,15 +83,16 @@ enum Data {
 impl File {
     /// Finds out which form the text has, and the plugin's data in it.
     pub fn parse(text: &str) -> Result<File, Invalid> {
-        let items = hcl1::parse(text)?;
-        let is_agent_conf = items
+        let document = hcl1::parse(text)?;
+        let is_agent_conf = document
+            .items
             .iter()
             .filter_map(|item| item.keys.first())
-            .any(|key| matches!(key.name.as_str(), "agent" | "plugins"));
+            .any(|key| matches!(&*key.name, "agent" | "plugins"));
         if !is_agent_conf {
-            return Ok(File { form: Form::PluginData, trust_domain: None, data: Data::Items(items) });
+            return Ok(File { form: Form::PluginData, trust_domain: None, data: Data::Here(document) });
         }
-        let conf = raw::AgentConf::decode(&Value::of_text(&items))?;
+        let conf = raw::AgentConf::decode(&Value::from(&document))?;
         let missing = || Invalid {
             notes: vec![
                 "this agent.conf has no plugin WorkloadAttestor \"docker\": add it below plugins { … }".to_owned(),
@@ -101,7 +101,7 @@ impl File {
         let plugin = conf.plugin.ok_or_else(missing)?;
         let data = match plugin.data_file {
             Some(path) => Data::Elsewhere(path),
-            None => Data::Items(plugin.data.unwrap_or_default()),
+            None => Data::Here(plugin.data.unwrap_or_default()),
         };
         Ok(File { form: Form::AgentConf, trust_domain: conf.trust_domain, data })
     }
@@ -110,7 +110,7 @@ impl File {
     pub fn elsewhere(&self) -> Option<&str> {
         match &self.data {
             Data::Elsewhere(path) => Some(path),
-            Data::Items(_) => None,
+            Data::Here(_) => None,
         }
     }
 
@@ -122,18 +122,10 @@ impl File {
     /// What the plugin's data means.
     pub fn load(&self) -> Result<Configuration, Invalid> {
         match &self.data {
-            Data::Items(items) => load_items(items),
+            Data::Here(document) => load_document(document),
             Data::Elsewhere(path) => {
                 Err(Invalid { notes: vec![format!("the plugin's data is in {path} (plugin_data_file)")] })
             }
         }
     }
-}
-
-/// Decodes a text into `into`, and answers the keys that nothing asked for.
-pub fn decode(text: &str, into: &mut dyn Decode) -> Result<Vec<String>, Rejected> {
-    let items = hcl1::parse(text)?;
-    let mut findings = Findings::default();
-    into.decode("", &Value::of_text(&items), &mut findings)?;
-    Ok(findings.unknown)
 }

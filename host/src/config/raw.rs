@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::hcl1::{Decode, Findings, Item, Rejected, Value, object};
+use hcl1::{Decode, Document, Error, Value, Warnings, decode_object};
 
 /// `plugin_data`, as written.
 #[derive(Debug, Default)]
@@ -26,10 +26,10 @@ pub(super) struct Raw {
 
 impl Raw {
     /// The configuration, and what is odd about its keys.
-    pub(super) fn decode(value: &Value<'_>) -> Result<(Raw, Findings), Rejected> {
+    pub(super) fn decode(value: &Value<'_>) -> Result<(Raw, Warnings), Error> {
         let mut raw = Raw::default();
-        let mut findings = Findings::default();
-        object(
+        let mut warnings = Warnings::default();
+        decode_object(
             "",
             value,
             &mut [
@@ -48,11 +48,9 @@ impl Raw {
                 ("extension", &mut raw.extension),
                 ("selectors", &mut raw.selectors),
             ],
-            &mut findings,
+            &mut warnings,
         )?;
-        findings.unknown.sort_unstable();
-        findings.unknown.dedup();
-        Ok((raw, findings))
+        Ok((raw, warnings))
     }
 }
 
@@ -76,8 +74,8 @@ pub(super) struct Sigstore {
 }
 
 impl Decode for Sigstore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(
             path,
             value,
             &mut [
@@ -96,7 +94,7 @@ impl Decode for Sigstore {
                 ("registry_ca", &mut self.registry_ca),
                 ("cache", &mut self.cache),
             ],
-            findings,
+            warnings,
         )
     }
 }
@@ -109,8 +107,8 @@ pub(super) struct Cache {
 }
 
 impl Decode for Cache {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(path, value, &mut [("ttl", &mut self.ttl), ("max_entries", &mut self.max_entries)], findings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("ttl", &mut self.ttl), ("max_entries", &mut self.max_entries)], warnings)
     }
 }
 
@@ -129,13 +127,13 @@ impl Credentials {
 }
 
 impl Decode for Credentials {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
         // What stands before an @ in a registry's key may be a password.
         let path = match path.rsplit_once('@') {
             Some((_, host)) => &format!("sigstore.registry_credentials.…@{host}"),
             None => path,
         };
-        object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], findings)
+        decode_object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], warnings)
     }
 }
 
@@ -150,8 +148,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Decode for Secret {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        self.0.decode(path, value, findings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        self.0.decode(path, value, warnings)
     }
 }
 
@@ -171,7 +169,7 @@ pub(super) struct Component {
 }
 
 impl Decode for Component {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
         let mut fields: Vec<(&str, &mut dyn Decode)> = vec![
             ("path", &mut self.path),
             ("sha256", &mut self.sha256),
@@ -186,7 +184,7 @@ impl Decode for Component {
             fields.push(("grants", &mut self.grants));
             fields.push(("on_failure", &mut self.on_failure));
         }
-        object(path, value, &mut fields, findings)
+        decode_object(path, value, &mut fields, warnings)
     }
 }
 
@@ -195,11 +193,11 @@ impl Decode for Component {
 pub(super) struct OneOrMore(pub(super) Vec<String>);
 
 impl Decode for OneOrMore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
         let mut one = String::new();
-        match one.decode(path, value, findings) {
+        match one.decode(path, value, warnings) {
             Ok(()) => self.0.push(one),
-            Err(_) => self.0.decode(path, value, findings)?,
+            Err(_) => self.0.decode(path, value, warnings)?,
         }
         Ok(())
     }
@@ -217,8 +215,8 @@ pub(super) struct Selectors {
 }
 
 impl Decode for Selectors {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(path, value, &mut [("env", &mut self.env), ("labels", &mut self.labels)], findings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("env", &mut self.env), ("labels", &mut self.labels)], warnings)
     }
 }
 
@@ -233,16 +231,16 @@ pub(super) struct AgentConf {
 #[derive(Default)]
 pub(super) struct Plugin {
     /// The first `plugin_data`; the agent sends no other.
-    pub(super) data: Option<Vec<Item>>,
+    pub(super) data: Option<Document>,
     pub(super) data_file: Option<String>,
 }
 
 impl AgentConf {
-    pub(super) fn decode(value: &Value<'_>) -> Result<AgentConf, Rejected> {
+    pub(super) fn decode(value: &Value<'_>) -> Result<AgentConf, Error> {
         let mut conf = AgentConf::default();
         let mut agent = Agent::default();
         let mut plugins: BTreeMap<String, BTreeMap<String, Plugin>> = BTreeMap::new();
-        object("", value, &mut [("agent", &mut agent), ("plugins", &mut plugins)], &mut Findings::default())?;
+        decode_object("", value, &mut [("agent", &mut agent), ("plugins", &mut plugins)], &mut Warnings::default())?;
         conf.trust_domain = agent.0;
         conf.plugin = plugins.remove("WorkloadAttestor").and_then(|mut attestors| attestors.remove("docker"));
         Ok(conf)
@@ -253,25 +251,30 @@ impl AgentConf {
 struct Agent(Option<String>);
 
 impl Decode for Agent {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(path, value, &mut [("trust_domain", &mut self.0)], findings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("trust_domain", &mut self.0)], warnings)
     }
 }
 
 impl Decode for Plugin {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
         let mut data = First(&mut self.data);
-        object(path, value, &mut [("plugin_data", &mut data), ("plugin_data_file", &mut self.data_file)], findings)
+        decode_object(
+            path,
+            value,
+            &mut [("plugin_data", &mut data), ("plugin_data_file", &mut self.data_file)],
+            warnings,
+        )
     }
 }
 
 /// Keeps the first object that comes by.
-struct First<'a>(&'a mut Option<Vec<Item>>);
+struct First<'a>(&'a mut Option<Document>);
 
 impl Decode for First<'_> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Rejected> {
-        let items = value.clone().into_items(path)?;
-        self.0.get_or_insert(items);
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+        let document = value.to_document().ok_or_else(|| value.mismatch(path, "an object { … }"))?;
+        self.0.get_or_insert(document);
         Ok(())
     }
 }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use super::Invalid;
 use super::component::{self, Component, Extension};
-use super::hcl1::{Findings, Repeated};
 use super::raw::Raw;
 use super::sigstore::{self, Sigstore};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 use bounded::text::{cut, printable};
+use hcl1::{RepeatedKey, Warnings};
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -74,10 +74,10 @@ pub struct ApiVersion {
 }
 
 /// The checks of everything but the trust domain.
-pub(super) fn validate(raw: Raw, findings: &Findings) -> Result<Configuration, Invalid> {
+pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuration, Invalid> {
     let mut wrong = Vec::new();
-    if !findings.unknown.is_empty() {
-        let keys: Vec<String> = findings.unknown.iter().map(|key| printable(key)).collect();
+    let keys: Vec<String> = key_warnings.unknown().map(|key| printable(key.path)).collect();
+    if !keys.is_empty() {
         wrong.push(format!("unknown configurations detected: {}", keys.join(",")));
     }
     let later = later(&raw);
@@ -101,7 +101,7 @@ pub(super) fn validate(raw: Raw, findings: &Findings) -> Result<Configuration, I
     };
     let mut notes = vec![note.to_owned()];
     let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut wrong, &mut notes));
-    let mut warnings = repeated(findings);
+    let mut warnings = repeated(key_warnings);
     let policy = raw.policy.and_then(|raw| component::policy(raw, &mut wrong, &mut warnings));
     let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut wrong, &mut warnings);
     match docker {
@@ -123,10 +123,10 @@ pub(super) fn validate(raw: Raw, findings: &Findings) -> Result<Configuration, I
 }
 
 /// A warning for each key that is written more than once.
-fn repeated(findings: &Findings) -> Vec<String> {
-    let warning = |repeated: Repeated<'_>| format!("{} {repeated}", printable(cut(repeated.path, REPEATED_PATH)));
-    let mut warnings: Vec<String> = findings.repeated().take(REPEATED).map(warning).collect();
-    let more = findings.repeated().count().saturating_sub(REPEATED);
+fn repeated(key_warnings: &Warnings) -> Vec<String> {
+    let warning = |repeated: RepeatedKey<'_>| format!("{} {repeated}", printable(cut(repeated.path, REPEATED_PATH)));
+    let mut warnings: Vec<String> = key_warnings.repeated().take(REPEATED).map(warning).collect();
+    let more = key_warnings.repeated().count().saturating_sub(REPEATED);
     if more > 0 {
         warnings.push(format!("{more} more keys are written more than once"));
     }
@@ -340,10 +340,9 @@ mod tests {
                 "use_new_container_locator = false\ncontainer_id_cgroup_matchers = [\"/a/<id>\"]\ncontainer_id_cgroup_matchers = [\"/b/<id>\"]",
                 "container_id_cgroup_matchers is written twice (line 2 and line 3): the lists are joined".to_owned(),
             ),
-            // JSON has no lines.
             (
-                "{\"docker_version\": \"1.40\", \"docker_version\": \"1.41\"}",
-                format!("docker_version is written twice: {last}"),
+                "{\"docker_version\": \"1.40\",\n\"docker_version\": \"1.41\"}",
+                format!("docker_version is written twice (line 1 and line 2): {last}"),
             ),
         ] {
             assert_eq!(repeated(text), [warning], "{text}");

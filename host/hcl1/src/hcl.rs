@@ -1,11 +1,18 @@
-//! HCL1's own syntax.
+//! The parser of HCL1's own syntax.
 
-use super::scan::{Chars, is_digit, is_letter, is_space};
-use super::{DEPTH, ITEMS, Item, Key, Literal, Node, Position, Rejected};
+use crate::bounds::{DEPTH, ITEMS};
+use crate::scan::{Chars, is_digit, is_letter, is_space, position_of};
+use crate::{Error, Expected, Found, Item, Key, Literal, Node, Position, Reason};
 
-pub(super) fn parse(text: &str) -> Result<Vec<Item>, Rejected> {
+/// The original reserves this code point for its own use, and rejects it wherever it stands.
+const RESERVED: char = '\u{e123}';
+
+pub(super) fn parse(text: &str) -> Result<Vec<Item>, Error> {
+    if let Some(offset) = text.find(RESERVED) {
+        return Err(Error::new(position_of(text, offset), Reason::IllegalCharacter(RESERVED)));
+    }
     let mut parser = Parser { chars: Chars::new(text), ahead: None, items: 0 };
-    // What ends the items at the top is the end of the text, or an item that has none of its value (`"n" = ` of a JSON null).
+    // The items end with the text, or with `"n" = ` and no value, as the agent reprints the null of JSON.
     parser.items(0)
 }
 
@@ -14,7 +21,7 @@ enum Token {
     End,
     Ident(String),
     Literal(Literal),
-    /// A value, never a key.
+    /// A heredoc is a value, while a string may be a key.
     Heredoc(String),
     Assign,
     Comma,
@@ -22,52 +29,56 @@ enum Token {
     CloseBrace,
     OpenBracket,
     CloseBracket,
-    /// A sign that stands nowhere in the grammar.
+    /// A character that the scanner knows and the grammar does not: `.`, `+` or `-`.
     Sign(char),
 }
 
 impl Token {
-    fn name(&self) -> String {
+    fn found(&self) -> Found {
         match self {
-            Token::End => "the end of the text".to_owned(),
-            Token::Ident(_) => "an identifier".to_owned(),
-            Token::Literal(Literal::String(_)) => "a string".to_owned(),
-            Token::Literal(Literal::Bool(_)) => "a bool".to_owned(),
-            Token::Literal(_) => "a number".to_owned(),
-            Token::Heredoc(_) => "a heredoc".to_owned(),
-            Token::Assign => "`=`".to_owned(),
-            Token::Comma => "`,`".to_owned(),
-            Token::OpenBrace => "`{`".to_owned(),
-            Token::CloseBrace => "`}`".to_owned(),
-            Token::OpenBracket => "`[`".to_owned(),
-            Token::CloseBracket => "`]`".to_owned(),
-            Token::Sign(sign) => format!("`{sign}`"),
+            Token::End => Found::End,
+            Token::Ident(_) => Found::Identifier,
+            Token::Literal(Literal::String(_)) => Found::String,
+            Token::Literal(Literal::Bool(_)) => Found::Bool,
+            Token::Literal(Literal::Number(_) | Literal::Float(_)) => Found::Number,
+            Token::Heredoc(_) => Found::Heredoc,
+            Token::Assign => Found::Sign('='),
+            Token::Comma => Found::Sign(','),
+            Token::OpenBrace => Found::Sign('{'),
+            Token::CloseBrace => Found::Sign('}'),
+            Token::OpenBracket => Found::Sign('['),
+            Token::CloseBracket => Found::Sign(']'),
+            Token::Sign(sign) => Found::Sign(*sign),
         }
+    }
+
+    fn unexpected(&self, position: Position, expected: Expected) -> Error {
+        Error::new(position, Reason::Unexpected { expected, found: self.found() })
     }
 }
 
 struct Parser<'a> {
     chars: Chars<'a>,
-    /// The next token, if it was looked at already.
+    /// The next token and its position, if `peek` has scanned it.
     ahead: Option<(Token, Position)>,
     items: usize,
 }
 
 impl Parser<'_> {
-    fn next(&mut self) -> Result<(Token, Position), Rejected> {
+    fn next(&mut self) -> Result<(Token, Position), Error> {
         match self.ahead.take() {
             Some(token) => Ok(token),
             None => self.scan(),
         }
     }
 
-    fn peek(&mut self) -> Result<&Token, Rejected> {
+    fn peek(&mut self) -> Result<&Token, Error> {
         let token = self.next()?;
         Ok(&self.ahead.insert(token).0)
     }
 
-    /// Items up to a closing brace, which is left, or to the end of the text.
-    fn items(&mut self, depth: usize) -> Result<Vec<Item>, Rejected> {
+    /// Reads items up to a closing brace, which is left for the caller, or to the end of the text.
+    fn items(&mut self, depth: usize) -> Result<Vec<Item>, Error> {
         let mut items = Vec::new();
         loop {
             let (first, position) = self.next()?;
@@ -88,7 +99,7 @@ impl Parser<'_> {
             items.push(Item { keys, value });
             self.items += 1;
             if self.items > ITEMS {
-                return Err(Rejected::new(position, format!("more than {ITEMS} items")));
+                return Err(Error::new(position, Reason::TooManyItems));
             }
             if *self.peek()? == Token::Comma {
                 self.next()?;
@@ -96,36 +107,33 @@ impl Parser<'_> {
         }
     }
 
-    /// The keys of an item, up to and with its `=` or `{`; whether it was `=`.
-    fn keys(&mut self, first: Token, position: Position) -> Result<(Vec<Key>, bool), Rejected> {
+    /// Reads the keys of an item, up to and with its `=` or `{`. Answers whether it was `=`.
+    fn keys(&mut self, first: Token, position: Position) -> Result<(Vec<Key>, bool), Error> {
         let mut keys = Vec::new();
         let (mut token, mut position) = (first, position);
         loop {
             match token {
-                Token::Ident(name) | Token::Literal(Literal::String(name)) => keys.push(Key { name, position }),
+                Token::Ident(name) | Token::Literal(Literal::String(name)) => {
+                    keys.push(Key { name: name.into(), position });
+                }
                 Token::Assign if keys.len() == 1 => return Ok((keys, true)),
-                Token::Assign if keys.is_empty() => {
-                    return Err(Rejected::new(position, "no object keys found: expected a key before `=`"));
-                }
-                Token::Assign => {
-                    return Err(Rejected::new(position, "nested object expected: `{` after several keys, got `=`"));
-                }
                 Token::OpenBrace if !keys.is_empty() => return Ok((keys, false)),
                 other => {
-                    let expected = match keys.first() {
-                        Some(key) => format!("`{{` or `=` after key \"{}\"", key.name.escape_debug()),
-                        None => "a key".to_owned(),
+                    let expected = match keys.len() {
+                        0 => Expected::Key,
+                        1 => Expected::KeyOrValue,
+                        _ => Expected::KeyOrObject,
                     };
-                    return Err(Rejected::new(position, format!("expected {expected}, got {}", other.name())));
+                    return Err(other.unexpected(position, expected));
                 }
             }
             (token, position) = self.next()?;
         }
     }
 
-    fn value(&mut self, token: Token, position: Position, depth: usize) -> Result<Node, Rejected> {
+    fn value(&mut self, token: Token, position: Position, depth: usize) -> Result<Node, Error> {
         if depth >= DEPTH {
-            return Err(Rejected::new(position, format!("nested deeper than {DEPTH}")));
+            return Err(Error::new(position, Reason::NestedTooDeep));
         }
         match token {
             Token::Literal(literal) => Ok(Node::Literal(literal, position)),
@@ -135,14 +143,14 @@ impl Parser<'_> {
                 let items = self.items(depth + 1)?;
                 match self.next()? {
                     (Token::CloseBrace, _) => Ok(Node::Object(items, position)),
-                    (other, position) => Err(Rejected::new(position, format!("expected `}}`, got {}", other.name()))),
+                    (other, position) => Err(other.unexpected(position, Expected::ClosingBrace)),
                 }
             }
-            other => Err(Rejected::new(position, format!("expected a value, got {}", other.name()))),
+            other => Err(other.unexpected(position, Expected::Value)),
         }
     }
 
-    fn list(&mut self, start: Position, depth: usize) -> Result<Node, Rejected> {
+    fn list(&mut self, start: Position, depth: usize) -> Result<Node, Error> {
         let mut values = Vec::new();
         let mut needs_comma = false;
         loop {
@@ -154,12 +162,9 @@ impl Parser<'_> {
                     continue;
                 }
                 other if needs_comma => {
-                    return Err(Rejected::new(
-                        position,
-                        format!("expected `,` or `]` in a list, got {}", other.name()),
-                    ));
+                    return Err(other.unexpected(position, Expected::CommaOrClosingBracket));
                 }
-                // After a list within a list the original asks for no comma.
+                // The original requires no comma after a list within a list.
                 other => {
                     needs_comma = other != Token::OpenBracket;
                     values.push(self.value(other, position, depth)?);
@@ -167,12 +172,12 @@ impl Parser<'_> {
             }
             self.items += 1;
             if self.items > ITEMS {
-                return Err(Rejected::new(position, format!("more than {ITEMS} items")));
+                return Err(Error::new(position, Reason::TooManyItems));
             }
         }
     }
 
-    fn scan(&mut self) -> Result<(Token, Position), Rejected> {
+    fn scan(&mut self) -> Result<(Token, Position), Error> {
         self.skip_blank()?;
         let position = self.chars.position();
         let start = self.chars.offset();
@@ -193,7 +198,7 @@ impl Parser<'_> {
             '.' if self.chars.peek().is_some_and(|char| char.is_ascii_digit()) => {
                 self.chars.skip_while(|char| char.is_ascii_digit());
                 self.chars.fraction();
-                Token::Literal(Literal::Float)
+                Token::Literal(Literal::Float(self.chars.slice(start, self.chars.offset()).to_owned()))
             }
             '.' | '+' | '-' => Token::Sign(char),
             digit if digit.is_ascii_digit() => self.number(digit, position, start)?,
@@ -205,59 +210,65 @@ impl Parser<'_> {
                     name => Token::Ident(name.to_owned()),
                 }
             }
-            other => return Err(Rejected::new(position, format!("illegal char {other:?}"))),
+            other => return Err(Error::new(position, Reason::IllegalCharacter(other))),
         };
         Ok((token, position))
     }
 
     /// Skips white space and comments.
-    fn skip_blank(&mut self) -> Result<(), Rejected> {
+    fn skip_blank(&mut self) -> Result<(), Error> {
         loop {
             self.chars.skip_while(is_space);
             let rest = self.chars.rest();
             if rest.starts_with('#') || rest.starts_with("//") {
-                self.chars.skip_while(|char| char != '\n');
+                self.chars.skip_while(|char| !matches!(char, '\n' | '\0'));
+                if self.chars.peek() == Some('\0') {
+                    return Err(self.chars.error(Reason::IllegalCharacter('\0')));
+                }
             } else if rest.starts_with("/*") {
                 let Some(end) = rest.get(2..).and_then(|rest| rest.find("*/")) else {
-                    return self.chars.reject("comment not terminated");
+                    return Err(self.chars.error(Reason::CommentNotTerminated));
                 };
                 let end = self.chars.offset() + 2 + end + 2;
                 while self.chars.offset() < end {
+                    if self.chars.peek() == Some('\0') {
+                        return Err(self.chars.error(Reason::IllegalCharacter('\0')));
+                    }
                     self.chars.next();
                 }
             } else if rest.starts_with('/') {
-                return self.chars.reject("expected `//` or `/*` for a comment");
+                return Err(self.chars.error(Reason::CommentIncomplete));
             } else {
                 return Ok(());
             }
         }
     }
 
-    fn number(&mut self, first: char, position: Position, start: usize) -> Result<Token, Rejected> {
+    fn number(&mut self, first: char, position: Position, start: usize) -> Result<Token, Error> {
         let chars = &mut self.chars;
         if first == '0' && chars.next_if(|char| matches!(char, 'x' | 'X')).is_some() {
             if chars.skip_while(|char| char.is_ascii_hexdigit()) == 0 {
-                return Err(Rejected::new(position, "illegal hexadecimal number"));
+                return Err(Error::new(position, Reason::HexadecimalNumber));
             }
         } else {
             let digits = chars.offset();
             chars.skip_while(|char| char.is_ascii_digit());
-            // The original looks at all digits of an octal number but the first after the zero.
+            // The original does not check the first digit after the zero of an octal number.
             let illegal = chars.slice(digits, chars.offset()).chars().skip(1).any(|digit| matches!(digit, '8' | '9'));
             if chars.fraction() {
-                return Ok(Token::Literal(Literal::Float));
+                return Ok(Token::Literal(Literal::Float(chars.slice(start, chars.offset()).to_owned())));
             }
             if first == '0' && illegal {
-                return Err(Rejected::new(position, "illegal octal number"));
+                return Err(Error::new(position, Reason::OctalNumber));
             }
         }
         Ok(Token::Literal(Literal::Number(chars.slice(start, chars.offset()).to_owned())))
     }
 
-    /// A heredoc after its first `<`: `<<MARK` or `<<-MARK`, lines, and a line with the mark.
-    fn heredoc(&mut self, position: Position, start: usize) -> Result<String, Rejected> {
+    /// Reads a heredoc after its first `<`. A heredoc is `<<MARK` or `<<-MARK`, lines, and a line with the mark alone.
+    fn heredoc(&mut self, position: Position, start: usize) -> Result<String, Error> {
         if self.chars.next_if(|char| char == '<').is_none() {
-            return Err(Rejected::new(position, "expected a second `<` for a heredoc"));
+            return Err(Error::new(position, Reason::HeredocIncomplete));
         }
         let indented = self.chars.next_if(|char| char == '-').is_some();
         let mark_start = self.chars.offset();
@@ -266,28 +277,31 @@ impl Parser<'_> {
         let opening = self.chars.slice(start, self.chars.offset()).len();
         match self.chars.next() {
             Some('\n') => {}
-            None => return Err(Rejected::new(position, "heredoc not terminated")),
-            Some(_) => return Err(Rejected::new(position, "invalid characters in the heredoc's mark")),
+            None | Some('\0') => return Err(Error::new(position, Reason::HeredocNotTerminated)),
+            Some(_) => return Err(Error::new(position, Reason::HeredocMark)),
         }
         if mark.is_empty() {
-            return Err(Rejected::new(position, "the heredoc has no mark"));
+            return Err(Error::new(position, Reason::HeredocWithoutMark));
         }
         let least = mark.len() + usize::from(indented);
         let body_start = self.chars.offset();
         loop {
             let line_start = self.chars.offset();
-            self.chars.skip_while(|char| char != '\n');
+            self.chars.skip_while(|char| !matches!(char, '\n' | '\0'));
+            if self.chars.peek() == Some('\0') {
+                return Err(self.chars.error(Reason::HeredocNotTerminated));
+            }
             let line = self.chars.slice(line_start, self.chars.offset());
             let is_mark = line.len() >= least && line.trim_start_matches(is_blank).trim_end_matches('\r') == mark;
             let ended = self.chars.next().is_none();
             match (is_mark, ended) {
-                // The agent reprints a heredoc at the end of plugin_data without the last newline.
+                // SPIRE's agent reprints a heredoc at the end of plugin_data without the last newline.
                 (true, _) => {
                     let body =
                         self.chars.slice(body_start, self.chars.offset()).to_owned() + if ended { "\n" } else { "" };
                     return Ok(unindented(&body, opening, indented));
                 }
-                (false, true) => return Err(Rejected::new(position, "heredoc not terminated")),
+                (false, true) => return Err(Error::new(position, Reason::HeredocNotTerminated)),
                 (false, false) => {}
             }
         }
@@ -298,10 +312,11 @@ fn is_blank(char: char) -> bool {
     matches!(char, ' ' | '\t' | '\r' | '\x0b' | '\x0c')
 }
 
-/// The heredoc's value: the body, mark and newline included, without the mark; without the mark's own indentation on each
-/// line if `indented` and every line has it. `opening` is the length of `<<MARK` or `<<-MARK`.
+/// The value of a heredoc. `body` is what follows the opening line, up to the newline after the closing mark; `opening` is the
+/// length of `<<MARK` or `<<-MARK` in bytes. If the heredoc is `indented` and every line begins with the white space that stands
+/// before the closing mark, that white space is removed from every line.
 fn unindented(body: &str, opening: usize, indented: bool) -> String {
-    // The original cuts by the length of the opening, whatever else stands on the mark's line.
+    // The original removes as many bytes as the opening has, even where the closing line is longer than the mark.
     let cut = |less: usize| body.get(..(body.len() + less).saturating_sub(opening)).unwrap_or_default();
     if !indented {
         return cut(1).to_owned();

@@ -1,6 +1,14 @@
-//! Characters with their positions, and what the scanners of HCL and JSON share.
+//! A reader of characters with their positions, and the tokens that HCL and JSON share.
 
-use super::{Position, Rejected};
+use crate::{Error, Position, Reason};
+
+/// The position of the character that the byte at `offset` belongs to.
+pub(super) fn position_of(text: &str, offset: usize) -> Position {
+    let before = text.get(..text.floor_char_boundary(offset)).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.get(line_start..).unwrap_or_default();
+    Position { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
+}
 
 /// Reads characters one by one.
 pub(super) struct Chars<'a> {
@@ -62,21 +70,23 @@ impl<'a> Chars<'a> {
         skipped
     }
 
-    pub(super) fn reject<T>(&self, reason: impl Into<String>) -> Result<T, Rejected> {
-        Err(Rejected::new(self.position(), reason))
+    /// The error that `reason` holds where the next character stands.
+    pub(super) fn error(&self, reason: Reason) -> Error {
+        Error::new(self.position(), reason)
     }
 
-    /// The body of a string after its opening quote, up to and with the closing one. `interpolation`: within `${…}` quotes and
-    /// newlines belong to the string, and nothing is an escape (HCL).
-    pub(super) fn string(&mut self, interpolation: bool) -> Result<String, Rejected> {
-        // Bytes: `\xff` is a byte, not a character.
+    /// Reads a string after its opening quote, up to and with the closing one. With `interpolation` (HCL), quotes and newlines
+    /// within `${…}` belong to the string, and escapes there are checked but stay as they are written.
+    pub(super) fn string(&mut self, interpolation: bool) -> Result<String, Error> {
+        // Bytes, not characters, because `\xff` stands for a byte. Bytes that are no UTF-8 become U+FFFD.
         let mut value: Vec<u8> = Vec::new();
         let mut braces = 0_usize;
         loop {
             let start = self.offset;
-            let Some(char) = self.peek() else { return self.reject("literal not terminated") };
-            if char == '\n' && braces == 0 {
-                return self.reject("literal not terminated");
+            let Some(char) = self.peek() else { return Err(self.error(Reason::StringNotTerminated)) };
+            // The original takes a NUL byte for the end of the text.
+            if char == '\0' || char == '\n' && braces == 0 {
+                return Err(self.error(Reason::StringNotTerminated));
             }
             self.next();
             match char {
@@ -88,7 +98,7 @@ impl<'a> Chars<'a> {
                 '{' if braces > 0 => braces += 1,
                 '}' if braces > 0 => braces -= 1,
                 '\\' => {
-                    let escape = self.escape()?;
+                    let escape = self.escape(interpolation)?;
                     if braces == 0 {
                         value.extend_from_slice(&escape);
                         continue;
@@ -100,8 +110,8 @@ impl<'a> Chars<'a> {
         }
     }
 
-    /// What stands for an escape after its backslash.
-    fn escape(&mut self) -> Result<Vec<u8>, Rejected> {
+    /// The bytes that an escape stands for. Its backslash was read already.
+    fn escape(&mut self, hcl: bool) -> Result<Vec<u8>, Error> {
         let simple = match self.peek() {
             Some('a') => 0x07,
             Some('b') => 0x08,
@@ -116,7 +126,7 @@ impl<'a> Chars<'a> {
                 let value = self.digits(8, 3)?;
                 return match u8::try_from(value) {
                     Ok(byte) => Ok(vec![byte]),
-                    Err(_) => self.reject("an octal escape may be \\377 at most"),
+                    Err(_) => Err(self.error(Reason::OctalEscapeTooLarge)),
                 };
             }
             Some(kind @ ('x' | 'u' | 'U')) => {
@@ -131,29 +141,31 @@ impl<'a> Chars<'a> {
                 )?;
                 return match (kind, u8::try_from(value), char::from_u32(value)) {
                     ('x', Ok(byte), _) => Ok(vec![byte]),
+                    // The original makes U+FFFD of a surrogate in HCL, and panics on one in JSON.
+                    (_, _, None) if hcl && value < 0x11_0000 => Ok("\u{fffd}".into()),
                     (_, _, Some(char)) => Ok(char.to_string().into_bytes()),
-                    _ => self.reject("the escape is no character"),
+                    _ => Err(self.error(Reason::EscapeNoCharacter)),
                 };
             }
-            _ => return self.reject("illegal char escape"),
+            _ => return Err(self.error(Reason::IllegalEscape)),
         };
         self.next();
         Ok(vec![simple])
     }
 
-    fn digits(&mut self, base: u32, count: usize) -> Result<u32, Rejected> {
+    fn digits(&mut self, base: u32, count: usize) -> Result<u32, Error> {
         let mut value = 0_u32;
         for _ in 0..count {
             match self.peek().and_then(|char| char.to_digit(base)) {
                 Some(digit) => value = value.wrapping_mul(base).wrapping_add(digit),
-                None => return self.reject("illegal char escape"),
+                None => return Err(self.error(Reason::IllegalEscape)),
             }
             self.next();
         }
         Ok(value)
     }
 
-    /// The fraction and exponent after an integer's digits; whether there was any.
+    /// Skips a fraction and an exponent after an integer's digits. Answers whether there was any.
     pub(super) fn fraction(&mut self) -> bool {
         let decimal = |char: char| char.is_ascii_digit();
         let fraction = self.next_if(|char| char == '.').is_some();
@@ -164,8 +176,8 @@ impl<'a> Chars<'a> {
         if exponent {
             self.next_if(|char| matches!(char, '+' | '-'));
             if self.skip_while(decimal) == 0 {
-                // The original takes the character after an exponent without digits along.
-                self.next();
+                // In the original, the character after an exponent without digits belongs to the number.
+                self.next_if(|char| char != '\0');
             }
         }
         fraction || exponent

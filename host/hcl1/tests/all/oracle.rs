@@ -1,12 +1,10 @@
 //! The HCL1 parser and decoder against recorded answers of hashicorp/hcl: every case of the folder that `ATTESTOR_HCL1_ORACLE`
 //! names. `decoded-by-go.txt` has a line a case: its name, OK and the decoded value as JSON, or REJECT and the error.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use docker_attestor::config::hcl1::{Decode, Findings, Rejected, Value, object};
+use hcl1::{Decode, Error, Value, Warnings, decode_object};
 use serde_json::{Value as Json, json};
 
 /// The struct that the recorded answers were decoded into.
@@ -21,8 +19,8 @@ struct Recorded {
 }
 
 impl Decode for Recorded {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(
             path,
             value,
             &mut [
@@ -33,7 +31,7 @@ impl Decode for Recorded {
                 ("docker_version", &mut self.version),
                 ("sigstore", &mut self.sigstore),
             ],
-            findings,
+            warnings,
         )
     }
 }
@@ -48,8 +46,8 @@ struct Sigstore {
 }
 
 impl Decode for Sigstore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(
             path,
             value,
             &mut [
@@ -59,7 +57,7 @@ impl Decode for Sigstore {
                 ("ignore_tlog", &mut self.ignore_tlog),
                 ("registry_credentials", &mut self.registry_credentials),
             ],
-            findings,
+            warnings,
         )
     }
 }
@@ -71,8 +69,8 @@ struct Credentials {
 }
 
 impl Decode for Credentials {
-    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Rejected> {
-        object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], findings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], warnings)
     }
 }
 
@@ -101,8 +99,10 @@ impl Recorded {
 
 #[test]
 fn decoding_agrees_with_the_recorded_answers() {
-    let folder = std::env::var_os("ATTESTOR_HCL1_ORACLE")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/hcl1-oracle")), PathBuf::from);
+    let folder = std::env::var_os("ATTESTOR_HCL1_ORACLE").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/hcl1-oracle")),
+        PathBuf::from,
+    );
     let Ok(answers) = std::fs::read_to_string(folder.join("decoded-by-go.txt")) else {
         println!("skipped: no recorded HCL1 answers here (set ATTESTOR_HCL1_ORACLE)");
         return;
@@ -126,7 +126,7 @@ fn decoding_agrees_with_the_recorded_answers() {
 fn judge(text: &[u8], answer: &str) -> Result<(), String> {
     let mut recorded = Recorded::default();
     let outcome = match std::str::from_utf8(text) {
-        Ok(text) => docker_attestor::config::decode(text, &mut recorded).map_err(|rejected| rejected.to_string()),
+        Ok(text) => hcl1::decode(text, &mut recorded).map_err(|error| error.to_string()),
         Err(_) => Err("not UTF-8".to_owned()),
     };
     match (outcome, answer.strip_prefix("OK")) {

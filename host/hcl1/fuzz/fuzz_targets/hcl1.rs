@@ -1,0 +1,34 @@
+//! Any text: the parser and the decoder answer, and what they accept they accept within their bounds.
+
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use hcl1::{Decode, Error, Value, Warnings, decode_object};
+use libfuzzer_sys::fuzz_target;
+
+#[derive(Default)]
+struct Any {
+    text: String,
+    bool: Option<bool>,
+    list: Vec<String>,
+    map: BTreeMap<String, Vec<String>>,
+    nested: BTreeMap<String, Option<Box<Any>>>,
+}
+
+impl Decode for Any {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        let fields: &mut [(&str, &mut dyn Decode)] = &mut [
+            ("a", &mut self.text),
+            ("b", &mut self.bool),
+            ("c", &mut self.list),
+            ("d", &mut self.map),
+            ("sigstore", &mut self.nested),
+        ];
+        decode_object(path, value, fields, warnings)
+    }
+}
+
+fuzz_target!(|text: &str| {
+    let _ = hcl1::decode(text, &mut Any::default());
+});

@@ -1,0 +1,41 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+// In the comments, "the original" is github.com/hashicorp/hcl v1.0.1-vault-7.
+
+pub mod bounds;
+mod decode;
+mod document;
+mod error;
+mod hcl;
+mod json;
+mod scan;
+mod warnings;
+
+pub use self::decode::{Decode, Entry, Value, decode_object};
+pub use self::document::{Document, Item, Key, Literal, Node};
+pub use self::error::{Error, Expected, Found, Position, Reason};
+pub use self::warnings::{RepeatedKey, UnknownKey, Warnings};
+
+/// Parses a text: JSON when its first character that is no white space is `{`, else HCL.
+///
+/// # Errors
+/// When the text is malformed, or exceeds one of the [`bounds`].
+pub fn parse(text: &str) -> Result<Document, Error> {
+    if text.len() > bounds::TEXT {
+        return Err(Error::new(scan::position_of(text, bounds::TEXT), Reason::TextTooLarge));
+    }
+    let items = match text.trim_start().starts_with('{') {
+        true => json::parse(text)?,
+        false => hcl::parse(&text.replace("\r\n", "\n"))?,
+    };
+    Ok(Document { items })
+}
+
+/// Parses a text and puts its values into `target`.
+///
+/// # Errors
+/// Those of [`parse`] and of [`Document::decode`].
+pub fn decode(text: &str, target: &mut dyn Decode) -> Result<Warnings, Error> {
+    parse(text)?.decode(target)
+}

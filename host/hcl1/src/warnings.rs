@@ -1,0 +1,96 @@
+//! What is odd about the keys of a text, though it can be decoded.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::bounds::PATH;
+use crate::{Node, Position};
+
+/// The keys that nothing asked for, and those that were written more than once.
+///
+/// Most programs print both, or refuse a text with unknown keys, because an unknown key is most often a misspelt one.
+#[derive(Debug, Clone, Default)]
+pub struct Warnings {
+    unknown: BTreeMap<String, Position>,
+    /// Every key that was given a scalar or a list, by its path.
+    written: BTreeMap<String, Written>,
+}
+
+/// How often a key was written, and where.
+#[derive(Debug, Clone)]
+struct Written {
+    times: usize,
+    first: Position,
+    last: Position,
+    joined: bool,
+}
+
+/// A key that nothing asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownKey<'a> {
+    /// Its path, such as `server.lisen`; cut at [`PATH`] bytes.
+    pub path: &'a str,
+    /// Where it was written first.
+    pub position: Position,
+}
+
+/// A key that was written more than once. Displays how often, where, and what counts; neither its path nor its values, which may
+/// be secrets: `is written twice (line 1 and line 3): the last one counts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepeatedKey<'a> {
+    /// Its path, such as `server.listen`.
+    pub path: &'a str,
+    /// How often it was written: 2 or more.
+    pub times: usize,
+    /// Where its first value begins.
+    pub first: Position,
+    /// Where its last value begins.
+    pub last: Position,
+    /// Whether the values were joined to one list. Otherwise the last one counts.
+    pub joined: bool,
+}
+
+impl Warnings {
+    /// The keys that nothing asked for, sorted by path, each path once.
+    pub fn unknown(&self) -> impl Iterator<Item = UnknownKey<'_>> {
+        self.unknown.iter().map(|(path, position)| UnknownKey { path, position: *position })
+    }
+
+    /// The keys that were given a scalar or a list more than once, sorted by path. Repeated objects are none of them: their keys
+    /// are joined.
+    pub fn repeated(&self) -> impl Iterator<Item = RepeatedKey<'_>> {
+        self.written.iter().filter(|(_, written)| written.times > 1).map(|(path, written)| {
+            let Written { times, first, last, joined } = *written;
+            RepeatedKey { path, times, first, last, joined }
+        })
+    }
+
+    pub(crate) fn note_unknown(&mut self, mut path: String, position: Position) {
+        if path.len() > PATH {
+            path.truncate(path.floor_char_boundary(PATH));
+        }
+        self.unknown.entry(path).or_insert(position);
+    }
+
+    pub(crate) fn note_written(&mut self, path: &str, value: &Node, joined: bool) {
+        if matches!(value, Node::Object(..)) || path.len() > PATH {
+            return;
+        }
+        let position = value.position();
+        let first = || Written { times: 0, first: position, last: position, joined };
+        let written = self.written.entry(path.to_owned()).or_insert_with(first);
+        written.times += 1;
+        written.last = position;
+    }
+}
+
+impl fmt::Display for RepeatedKey<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RepeatedKey { times, first: Position { line: first, .. }, last: Position { line: last, .. }, .. } = self;
+        match times {
+            2 => write!(formatter, "is written twice (line {first} and line {last})")?,
+            times => write!(formatter, "is written {times} times (first in line {first}, last in line {last})")?,
+        }
+        formatter.write_str(if self.joined { ": the lists are joined" } else { ": the last one counts" })
+    }
+}
