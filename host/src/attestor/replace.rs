@@ -93,10 +93,11 @@ impl Attestor {
             (new, _) => (new.clone(), new),
         };
         let (files, snapshot, notes) = self.next(configuration, docker, verifier).await?;
-        for note in snapshot.configuration.notes.iter().chain(&notes).chain(&trust) {
+        let report = &snapshot.configuration.report;
+        for note in report.notes.iter().map(|note| &note.text).chain(&notes).chain(&trust) {
             tracing::info!("{note}");
         }
-        for warning in &snapshot.configuration.warnings {
+        for warning in &report.warnings {
             tracing::warn!("{warning}");
         }
         if !linux::may_read_namespaces() {
@@ -155,7 +156,8 @@ impl Attestor {
         let recorded = self.recorded(self.current.load_full().as_deref(), &configuration).await;
         let (snapshot, mut notes) = self.prepare(configuration, docker, verifier, recorded).await?;
         notes.extend(trust);
-        notes.extend(snapshot.configuration.warnings.iter().chain(&snapshot.configuration.notes).cloned());
+        let report = &snapshot.configuration.report;
+        notes.extend(report.warnings.iter().chain(report.notes.iter().map(|note| &note.text)).cloned());
         Ok(notes)
     }
 

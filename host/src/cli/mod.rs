@@ -302,7 +302,7 @@ impl Target {
             .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))?;
         attestor.configure(configuration).await.map_err(|error| match (error, &self.config) {
             (error @ (Error::Configuration(_) | Error::Component { .. }), Some(path)) => {
-                let invalid = Invalid { notes: vec![error.to_string()] };
+                let invalid = Invalid { errors: vec![error.to_string()] };
                 Failure::Configuration { path: path.clone(), invalid }
             }
             (error, _) => Failure::from(error),

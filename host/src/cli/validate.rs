@@ -24,7 +24,7 @@ pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Resu
         }
         Err(Failure::Configuration { path, invalid }) => {
             writeln!(out, "{}: {}", printable(&path.display().to_string()), style.bad("invalid"))?;
-            for note in invalid.notes {
+            for note in invalid.errors {
                 writeln!(out, "  {}", printable(&note))?;
             }
             Ok(ExitCode::FAILURE)
@@ -44,7 +44,7 @@ async fn judge(path: &Path) -> Result<(&'static str, Vec<String>), Failure> {
     match attestor.validate(configuration).await {
         Ok(notes) => Ok((form, notes)),
         Err(error @ (Error::Configuration(_) | Error::Component { .. })) => {
-            let invalid = Invalid { notes: vec![error.to_string()] };
+            let invalid = Invalid { errors: vec![error.to_string()] };
             Err(Failure::Configuration { path: path.to_owned(), invalid })
         }
         Err(error) => Err(error.into()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::style::Style;
 use super::{Failure, PLACEHOLDER, read_config, waiting};
 use crate::capability::sigstore::{Examination, Finding, Purpose, Report, Sigstore};
-use crate::config::{self, Invalid};
+use crate::config::{self, Invalid, Section};
 use crate::error::Error;
 use bounded::text::printable;
 
@@ -26,7 +26,7 @@ pub(super) async fn run(
         Failure::Usage("the configuration has no sigstore { … }: nothing says how to verify".to_owned())
     })?;
     let (sigstore, notes) = Sigstore::new(&options).map_err(|note| match config {
-        Some(path) => Failure::Configuration { path: path.to_owned(), invalid: Invalid { notes: vec![note] } },
+        Some(path) => Failure::Configuration { path: path.to_owned(), invalid: Invalid { errors: vec![note] } },
         None => Failure::from(Error::Configuration(note)),
     })?;
     let sigstore = Arc::new(sigstore);
@@ -39,7 +39,8 @@ pub(super) async fn run(
             style.bold("skipped_images has it: the plugin does not verify it, and makes no sigstore selector")
         )?;
     }
-    for note in notes.iter().chain(configuration.notes.iter().filter(|note| note.starts_with("sigstore"))) {
+    let configured = configuration.report.notes.iter().filter(|note| note.section == Section::Sigstore);
+    for note in notes.iter().chain(configured.map(|note| &note.text)) {
         writeln!(out, "{}", style.dim(&printable(note)))?;
     }
     print(&examination, out, style)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::report::Report;
 use super::{OnFailure, raw};
 use crate::capability::sigstore::Identities;
 use crate::engine::selectors::reserved;
@@ -99,33 +100,29 @@ impl fmt::Display for Grants {
 }
 
 /// Checks the values of `policy`.
-pub(super) fn policy(raw: raw::Component, wrong: &mut Vec<String>, warnings: &mut Vec<String>) -> Option<Component> {
-    component("policy", raw, wrong, warnings)
+pub(super) fn policy(raw: raw::Component, report: &mut Report) -> Option<Component> {
+    component("policy", raw, report)
 }
 
 /// Checks the values of every `extension`; sorted by name.
-pub(super) fn extensions(
-    raw: BTreeMap<String, raw::Component>,
-    wrong: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Vec<Extension> {
+pub(super) fn extensions(raw: BTreeMap<String, raw::Extension>, report: &mut Report) -> Vec<Extension> {
     if raw.len() > limits::EXTENSIONS {
-        wrong.push(format!("extension: {} of them: at most {} may be", raw.len(), limits::EXTENSIONS));
+        report.error(format!("extension: {} of them: at most {} may be", raw.len(), limits::EXTENSIONS));
     }
     let mut extensions: Vec<Extension> = Vec::new();
-    for (name, mut raw) in raw {
+    for (name, raw) in raw {
         let key = format!("extension {name:?}");
         if let Err(why) = check_name(&name, &extensions) {
-            wrong.push(format!("{key}: {why}"));
+            report.error(format!("{key}: {why}"));
         }
         let mut grants = Grants::default();
         for grant in &raw.grants {
             if grants.grant(grant).is_none() {
-                wrong.push(format!("{key}.grants: {grant:?} is none: write some of {}", Grants::NAMES));
+                report.error(format!("{key}.grants: {grant:?} is none: write some of {}", Grants::NAMES));
             }
         }
-        let on_failure = OnFailure::parse(&format!("{key}.on_failure"), &std::mem::take(&mut raw.on_failure), wrong);
-        if let Some(component) = component(&key, raw, wrong, warnings) {
+        let on_failure = OnFailure::parse(&format!("{key}.on_failure"), &raw.on_failure, report);
+        if let Some(component) = component(&key, raw.component, report) {
             extensions.push(Extension { name, component, grants, on_failure });
         }
     }
@@ -147,41 +144,46 @@ fn check_name(name: &str, others: &[Extension]) -> Result<(), String> {
     }
 }
 
-fn component(key: &str, raw: raw::Component, wrong: &mut Vec<String>, warnings: &mut Vec<String>) -> Option<Component> {
-    let before = wrong.len();
-    let path = absolute(&format!("{key}.path"), &raw.path, wrong);
+fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Component> {
+    let before = report.errors.len();
+    if raw.path.is_empty() {
+        report.error(format!("{key}.path is missing"));
+    }
+    let path = absolute(&format!("{key}.path"), &raw.path, report);
     let signature = [("bundle", &raw.bundle), ("identity", &raw.identity), ("issuer", &raw.issuer)];
     let signed = signature.iter().any(|(_, value)| !value.is_empty());
     let pin = match (raw.sha256.0.is_empty(), signed, raw.unpinned) {
-        (false, false, false) => Pin::Digests(digests(key, &raw.sha256.0, wrong)),
+        (false, false, false) => Pin::Digests(digests(key, &raw.sha256.0, report)),
         (true, true, false) => {
             for (name, _) in signature.iter().filter(|(_, value)| value.is_empty()) {
-                wrong.push(format!("{key}.{name} is missing: a signed component needs bundle, identity and issuer"));
+                report.error(format!("{key}.{name} is missing: a signed component needs bundle, identity and issuer"));
             }
-            let bundle = absolute(&format!("{key}.bundle"), &raw.bundle, wrong);
+            let bundle = absolute(&format!("{key}.bundle"), &raw.bundle, report);
             let allowed = BTreeMap::from([(raw.issuer.clone(), vec![raw.identity.clone()])]);
             let signers = match Identities::new(&format!("{key}.identity"), &allowed) {
                 Ok((signers, worth_knowing)) => {
-                    warnings.extend(worth_knowing);
+                    worth_knowing.into_iter().for_each(|warning| report.warn(warning));
                     signers
                 }
                 Err(mistakes) => {
-                    // What is empty was said above.
-                    wrong.extend(mistakes.into_iter().filter(|_| !raw.issuer.is_empty() && !raw.identity.is_empty()));
+                    // Above stands an error for each that is empty.
+                    if !raw.issuer.is_empty() && !raw.identity.is_empty() {
+                        mistakes.into_iter().for_each(|error| report.error(error));
+                    }
                     Identities::default()
                 }
             };
             Pin::Signed { bundle, signers, allow_older: raw.allow_older }
         }
         (true, false, true) => {
-            warnings.push(format!(
+            report.warn(format!(
                 "{key}: unpinned: whoever can write to {} decides about selectors; write its sha256, or have it signed",
                 raw.path
             ));
             Pin::Unpinned
         }
         (true, false, false) => {
-            wrong.push(format!(
+            report.error(format!(
                 "{key}: {:?} is neither pinned nor signed: write sha256 = \"…\" (sha256sum of the file), or bundle, identity and \
                  issuer, or unpinned = true",
                 raw.path
@@ -189,42 +191,41 @@ fn component(key: &str, raw: raw::Component, wrong: &mut Vec<String>, warnings: 
             Pin::Unpinned
         }
         _ => {
-            wrong.push(format!(
+            report.error(format!(
                 "{key}: sha256, bundle with identity and issuer, and unpinned exclude each other: write one"
             ));
             Pin::Unpinned
         }
     };
     if raw.allow_older && !signed {
-        wrong.push(format!("{key}.allow_older is for signed components: a pin has no order"));
+        report.error(format!("{key}.allow_older is for signed components: a pin has no order"));
     }
     let long = raw.settings.iter().any(|(name, value)| name.len() + value.len() > SETTING);
     if raw.settings.len() > SETTINGS || long {
-        wrong.push(format!("{key}.settings: at most {SETTINGS}, each of at most {SETTING} bytes"));
+        report.error(format!("{key}.settings: at most {SETTINGS}, each of at most {SETTING} bytes"));
     }
-    (wrong.len() == before).then(|| Component { path, pin, settings: raw.settings.into_iter().collect() })
+    (report.errors.len() == before).then(|| Component { path, pin, settings: raw.settings.into_iter().collect() })
 }
 
-fn absolute(key: &str, text: &str, wrong: &mut Vec<String>) -> PathBuf {
+/// An absolute path; an empty text is the caller's to refuse.
+fn absolute(key: &str, text: &str, report: &mut Report) -> PathBuf {
     let path = PathBuf::from(text);
-    match (text.is_empty(), path.is_absolute()) {
-        (true, _) if key.ends_with(".path") => wrong.push(format!("{key} is missing")),
-        (false, false) => wrong.push(format!("{key}: {text:?} is not an absolute path")),
-        _ => {}
+    if !text.is_empty() && !path.is_absolute() {
+        report.error(format!("{key}: {text:?} is not an absolute path"));
     }
     path
 }
 
-fn digests(key: &str, values: &[String], wrong: &mut Vec<String>) -> Vec<String> {
+fn digests(key: &str, values: &[String], report: &mut Report) -> Vec<String> {
     if values.len() > DIGESTS {
-        wrong.push(format!("{key}.sha256: at most {DIGESTS} digests"));
+        report.error(format!("{key}.sha256: at most {DIGESTS} digests"));
     }
     let mut digests = Vec::new();
     for value in values {
         let hex = value.strip_prefix("sha256:").unwrap_or(value);
         match is_sha256_hex(hex) {
             true => digests.push(format!("sha256:{hex}")),
-            false => wrong.push(format!(
+            false => report.error(format!(
                 "{key}.sha256: {value:?} is no digest: write 64 lowercase hex digits, as sha256sum prints"
             )),
         }
@@ -240,7 +241,7 @@ mod tests {
     const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn configured(text: &str) -> Result<Configuration, Vec<String>> {
-        load(Some("example.org"), text).map_err(|invalid| invalid.notes)
+        load(Some("example.org"), text).map_err(|invalid| invalid.errors)
     }
 
     #[test]
@@ -261,7 +262,7 @@ mod tests {
 
         let unpinned = configured("policy { path = \"/p.wasm\" unpinned = true }").unwrap();
         assert_eq!(unpinned.policy.unwrap().pin, Pin::Unpinned);
-        assert!(unpinned.warnings.iter().any(|note| note.contains("whoever can write to /p.wasm decides")));
+        assert!(unpinned.report.warnings.iter().any(|note| note.contains("whoever can write to /p.wasm decides")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod component;
 mod raw;
+mod report;
 mod sigstore;
 mod validated;
 
@@ -9,6 +10,7 @@ use std::fmt;
 
 pub use self::component::{Component, Extension, Grants, Pin};
 use self::raw::Raw;
+pub use self::report::{Note, Report, Section};
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub(crate) use self::sigstore::{is_host, registry_name};
 pub use self::validated::{ApiVersion, Configuration, Endpoint};
@@ -18,12 +20,12 @@ use hcl1::{Document, Value};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
     /// One line each; holds keys and positions, never the value of a secret.
-    pub notes: Vec<String>,
+    pub errors: Vec<String>,
 }
 
 impl fmt::Display for Invalid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.notes.join("; "))
+        formatter.write_str(&self.errors.join("; "))
     }
 }
 
@@ -31,21 +33,18 @@ impl std::error::Error for Invalid {}
 
 impl From<hcl1::Error> for Invalid {
     fn from(error: hcl1::Error) -> Invalid {
-        Invalid { notes: vec![format!("unable to decode configuration: {error}")] }
+        Invalid { errors: vec![format!("unable to decode configuration: {error}")] }
     }
 }
 
 /// Reads `plugin_data` as the agent sends it. `trust_domain` is the one of the request.
 pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Invalid> {
-    let mut notes = Vec::new();
-    if let Err(note) = validated::trust_domain(trust_domain) {
-        notes.push(note);
-    }
-    let outcome = hcl1::parse(text).map_err(Invalid::from).and_then(|document| load_document(&document));
-    match outcome {
-        Ok(configuration) if notes.is_empty() => Ok(configuration),
-        Ok(_) => Err(Invalid { notes }),
-        Err(invalid) => Err(Invalid { notes: notes.into_iter().chain(invalid.notes).collect() }),
+    let trust_domain = validated::trust_domain(trust_domain);
+    let loaded = hcl1::parse(text).map_err(Invalid::from).and_then(|document| load_document(&document));
+    match (trust_domain, loaded) {
+        (Ok(()), loaded) => loaded,
+        (Err(error), Ok(_)) => Err(Invalid { errors: vec![error] }),
+        (Err(error), Err(invalid)) => Err(Invalid { errors: [vec![error], invalid.errors].concat() }),
     }
 }
 
@@ -94,7 +93,7 @@ impl File {
         }
         let conf = raw::AgentConf::decode(&Value::from(&document))?;
         let missing = || Invalid {
-            notes: vec![
+            errors: vec![
                 "this agent.conf has no plugin WorkloadAttestor \"docker\": add it below plugins { … }".to_owned(),
             ],
         };
@@ -124,7 +123,7 @@ impl File {
         match &self.data {
             Data::Here(document) => load_document(document),
             Data::Elsewhere(path) => {
-                Err(Invalid { notes: vec![format!("the plugin's data is in {path} (plugin_data_file)")] })
+                Err(Invalid { errors: vec![format!("the plugin's data is in {path} (plugin_data_file)")] })
             }
         }
     }

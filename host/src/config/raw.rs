@@ -20,7 +20,7 @@ pub(super) struct Raw {
     pub(super) rootless_podman_uids: Option<Vec<String>>,
     pub(super) sigstore: Option<Sigstore>,
     pub(super) policy: Option<Component>,
-    pub(super) extension: Option<BTreeMap<String, Component>>,
+    pub(super) extension: Option<BTreeMap<String, Extension>>,
     pub(super) selectors: Option<Selectors>,
 }
 
@@ -153,7 +153,7 @@ impl Decode for Secret {
     }
 }
 
-/// `policy { … }`, `extension "NAME" { … }`
+/// `policy { … }`, and what an extension has like it.
 #[derive(Debug, Default)]
 pub(super) struct Component {
     pub(super) path: String,
@@ -163,14 +163,12 @@ pub(super) struct Component {
     pub(super) issuer: String,
     pub(super) unpinned: bool,
     pub(super) allow_older: bool,
-    pub(super) grants: Vec<String>,
-    pub(super) on_failure: String,
     pub(super) settings: BTreeMap<String, String>,
 }
 
-impl Decode for Component {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        let mut fields: Vec<(&str, &mut dyn Decode)> = vec![
+impl Component {
+    fn fields(&mut self) -> [(&str, &mut dyn Decode); 8] {
+        [
             ("path", &mut self.path),
             ("sha256", &mut self.sha256),
             ("bundle", &mut self.bundle),
@@ -179,11 +177,29 @@ impl Decode for Component {
             ("unpinned", &mut self.unpinned),
             ("allow_older", &mut self.allow_older),
             ("settings", &mut self.settings),
-        ];
-        if path.starts_with("extension") {
-            fields.push(("grants", &mut self.grants));
-            fields.push(("on_failure", &mut self.on_failure));
-        }
+        ]
+    }
+}
+
+impl Decode for Component {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        decode_object(path, value, &mut self.fields(), warnings)
+    }
+}
+
+/// `extension "NAME" { … }`
+#[derive(Debug, Default)]
+pub(super) struct Extension {
+    pub(super) component: Component,
+    pub(super) grants: Vec<String>,
+    pub(super) on_failure: String,
+}
+
+impl Decode for Extension {
+    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+        let mut fields: Vec<(&str, &mut dyn Decode)> = self.component.fields().into();
+        fields.push(("grants", &mut self.grants));
+        fields.push(("on_failure", &mut self.on_failure));
         decode_object(path, value, &mut fields, warnings)
     }
 }

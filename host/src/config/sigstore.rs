@@ -9,6 +9,7 @@ use bounded::text::is_sha256_hex;
 use url::Url;
 
 use super::raw;
+use super::report::{Report, Section};
 use crate::capability::sigstore::Identities;
 
 /// Where an entry is looked up when a signature carries none.
@@ -89,12 +90,12 @@ pub enum OnFailure {
 
 impl OnFailure {
     /// The value of `key`; "deny" if there is none.
-    pub(super) fn parse(key: &str, text: &str, wrong: &mut Vec<String>) -> OnFailure {
+    pub(super) fn parse(key: &str, text: &str, report: &mut Report) -> OnFailure {
         match text {
             "" | "deny" => OnFailure::Deny,
             "omit" => OnFailure::Omit,
             other => {
-                wrong.push(format!("{key}: {other:?} is neither \"deny\" nor \"omit\""));
+                report.error(format!("{key}: {other:?} is neither \"deny\" nor \"omit\""));
                 OnFailure::Deny
             }
         }
@@ -116,21 +117,21 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Checks every value; also what is worth knowing.
-pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut Vec<String>) -> Option<Sigstore> {
-    let before = wrong.len();
+/// Checks every value.
+pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigstore> {
+    let before = report.errors.len();
     let identities = match Identities::new("sigstore.allowed_identities", &raw.allowed_identities) {
         Ok((identities, worth_knowing)) => {
-            notes.extend(worth_knowing);
+            worth_knowing.into_iter().for_each(|note| report.note(Section::Sigstore, note));
             identities
         }
         Err(mistakes) => {
-            wrong.extend(mistakes);
+            mistakes.into_iter().for_each(|error| report.error(error));
             Identities::default()
         }
     };
     for image in raw.skipped_images.iter().filter(|image| !is_digest(image)) {
-        notes.push(format!(
+        report.note(Section::Sigstore, format!(
             "sigstore.skipped_images: {image:?} matches no image: write repository@sha256:… as the engine prints it, or sha256:…"
         ));
     }
@@ -139,19 +140,19 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
         url => url.trim_end_matches('/').to_owned(),
     };
     if !is_log(&rekor_url) {
-        wrong.push(format!(
+        report.error(format!(
             "sigstore.rekor_url: {:?} is no URL of a log: write one such as {REKOR:?}",
             without_user(&rekor_url)
         ));
     }
-    let on_failure = OnFailure::parse("sigstore.on_failure", &raw.on_failure, wrong);
-    let registry_credentials = credentials(raw.registry_credentials, wrong);
+    let on_failure = OnFailure::parse("sigstore.on_failure", &raw.on_failure, report);
+    let registry_credentials = credentials(raw.registry_credentials, report);
     let mut insecure_registries = BTreeSet::new();
     for host in raw.insecure_registries {
         let name = registry_name(&host);
         match is_host(&name) {
             true => drop(insecure_registries.insert(name)),
-            false => wrong.push(format!(
+            false => report.error(format!(
                 "sigstore.insecure_registries: {:?} is no host: write HOST or HOST:PORT",
                 without_user(&host)
             )),
@@ -159,27 +160,27 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
     }
     let trusted_root = raw.trusted_root.map(PathBuf::from);
     if trusted_root.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-        wrong.push(
+        report.error(
             "sigstore.trusted_root: the path is empty: name a trusted_root.json, or leave the key out".to_owned(),
         );
     }
     let ttl = match raw.cache.ttl.as_str() {
         "" => TTL,
         text => duration(text).filter(|ttl| (Duration::from_secs(1)..=TTL_MOST).contains(ttl)).unwrap_or_else(|| {
-            wrong.push(format!("sigstore.cache.ttl: {text:?} is no time of 1s to 168h, such as \"1h\" or \"90m\""));
+            report.error(format!("sigstore.cache.ttl: {text:?} is no time of 1s to 168h, such as \"1h\" or \"90m\""));
             TTL
         }),
     };
     let max_entries = match raw.cache.max_entries.as_str() {
         "" => ENTRIES,
         text => text.parse().ok().filter(|entries| (1..=ENTRIES_MOST).contains(entries)).unwrap_or_else(|| {
-            wrong.push(format!("sigstore.cache.max_entries: {text:?} is no number of 1 to {ENTRIES_MOST}"));
+            report.error(format!("sigstore.cache.max_entries: {text:?} is no number of 1 to {ENTRIES_MOST}"));
             ENTRIES
         }),
     };
     for (key, list) in [("public_keys", &raw.public_keys), ("registry_ca", &raw.registry_ca)] {
         if list.iter().any(String::is_empty) {
-            wrong.push(format!("sigstore.{key}: a path is empty"));
+            report.error(format!("sigstore.{key}: a path is empty"));
         }
     }
     for (key, length) in [
@@ -191,10 +192,10 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
         ("allowed_identities", raw.allowed_identities.values().map(|subjects| subjects.len().max(1)).sum()),
     ] {
         if length > LIST {
-            wrong.push(format!("sigstore.{key}: at most {LIST} values"));
+            report.error(format!("sigstore.{key}: at most {LIST} values"));
         }
     }
-    (wrong.len() == before).then(|| Sigstore {
+    (report.errors.len() == before).then(|| Sigstore {
         identities,
         skipped_images: raw.skipped_images,
         rekor_url,
@@ -213,7 +214,7 @@ pub(super) fn validate(raw: raw::Sigstore, wrong: &mut Vec<String>, notes: &mut 
     })
 }
 
-fn credentials(raw: BTreeMap<String, raw::Credentials>, wrong: &mut Vec<String>) -> BTreeMap<String, Credentials> {
+fn credentials(raw: BTreeMap<String, raw::Credentials>, report: &mut Report) -> BTreeMap<String, Credentials> {
     let mut credentials = BTreeMap::new();
     for (host, pair) in raw {
         let (username, password) = pair.into_parts();
@@ -224,14 +225,14 @@ fn credentials(raw: BTreeMap<String, raw::Credentials>, wrong: &mut Vec<String>)
             (false, false) => None,
         };
         if let Some(missing) = missing {
-            wrong.push(format!("sigstore.registry_credentials: {shown:?} has no {missing}: both are needed"));
+            report.error(format!("sigstore.registry_credentials: {shown:?} has no {missing}: both are needed"));
         }
         let name = registry_name(host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/'));
         if !is_host(&name) {
-            wrong.push(format!("sigstore.registry_credentials: {shown:?} is no registry: write HOST or HOST:PORT"));
+            report.error(format!("sigstore.registry_credentials: {shown:?} is no registry: write HOST or HOST:PORT"));
         }
         if credentials.insert(name, Credentials { username, password }).is_some() {
-            wrong.push(format!("sigstore.registry_credentials: {shown:?} is named twice"));
+            report.error(format!("sigstore.registry_credentials: {shown:?} is named twice"));
         }
     }
     credentials
@@ -302,7 +303,7 @@ mod tests {
     fn sigstore(text: &str) -> Result<Sigstore, Vec<String>> {
         load(Some("example.org"), &format!("sigstore {{\n{text}\n}}"))
             .map(|configuration| configuration.sigstore.unwrap())
-            .map_err(|invalid| invalid.notes)
+            .map_err(|invalid| invalid.errors)
     }
 
     #[test]
@@ -424,7 +425,9 @@ mod tests {
     #[test]
     fn a_skipped_image_that_no_image_is_called_is_noted() {
         let configuration = load(Some("example.org"), "sigstore { skipped_images = [\"busybox:latest\"] }").unwrap();
-        assert!(configuration.notes.iter().any(|note| note.contains("\"busybox:latest\" matches no image")));
+        assert!(
+            configuration.report.notes.iter().any(|note| note.text.contains("\"busybox:latest\" matches no image"))
+        );
     }
 
     #[test]

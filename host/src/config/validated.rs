@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use super::Invalid;
 use super::component::{self, Component, Extension};
 use super::raw::Raw;
+use super::report::{Report, Section};
 use super::sigstore::{self, Sigstore};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 use bounded::text::{cut, printable};
-use hcl1::{RepeatedKey, Warnings};
+use hcl1::Warnings;
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -40,10 +41,8 @@ pub struct Configuration {
     pub policy: Option<Component>,
     /// Sorted by name.
     pub extensions: Vec<Extension>,
-    /// What may be a mistake.
-    pub warnings: Vec<String>,
-    /// What is worth knowing.
-    pub notes: Vec<String>,
+    /// Its warnings and notes.
+    pub report: Report,
 }
 
 /// Where an engine listens.
@@ -75,37 +74,34 @@ pub struct ApiVersion {
 
 /// The checks of everything but the trust domain.
 pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuration, Invalid> {
-    let mut wrong = Vec::new();
+    let mut report = Report::default();
     let keys: Vec<String> = key_warnings.unknown().map(|key| printable(key.path)).collect();
     if !keys.is_empty() {
-        wrong.push(format!("unknown configurations detected: {}", keys.join(",")));
+        report.error(format!("unknown configurations detected: {}", keys.join(",")));
     }
     let later = later(&raw);
     if !later.is_empty() {
-        wrong.push(format!("{}: not supported yet", later.join(", ")));
+        report.error(format!("{}: not supported yet", later.join(", ")));
     }
-    let mut keep = |outcome: Result<_, String>| outcome.map_err(|note| wrong.push(note)).ok();
-    let docker = keep(endpoint(&raw));
+    let docker = report.keep(endpoint(&raw));
     let docker_version = match raw.docker_version.as_str() {
         "" => None,
-        text => api_version(text).map_err(|note| wrong.push(note)).ok(),
+        text => report.keep(api_version(text)),
     };
     let use_new_container_locator = raw.use_new_container_locator.unwrap_or(true);
     let matchers = raw.container_id_cgroup_matchers;
-    if let Err(note) = check_matchers(&matchers, use_new_container_locator) {
-        wrong.push(note);
-    }
+    report.keep(check_matchers(&matchers, use_new_container_locator));
     let note = match matchers.is_empty() {
         true => "Using the new container locator",
         false => "Using the legacy container locator with custom cgroup matchers",
     };
-    let mut notes = vec![note.to_owned()];
-    let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut wrong, &mut notes));
-    let mut warnings = repeated(key_warnings);
-    let policy = raw.policy.and_then(|raw| component::policy(raw, &mut wrong, &mut warnings));
-    let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut wrong, &mut warnings);
+    report.note(Section::Locator, note);
+    let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut report));
+    warn_of_repeated(key_warnings, &mut report);
+    let policy = raw.policy.and_then(|raw| component::policy(raw, &mut report));
+    let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut report);
     match docker {
-        Some(docker) if wrong.is_empty() => Ok(Configuration {
+        Some(docker) if report.errors.is_empty() => Ok(Configuration {
             docker,
             docker_version,
             engine_shares_pid_namespace: raw.engine_shares_pid_namespace,
@@ -115,22 +111,21 @@ pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuratio
             sigstore,
             policy,
             extensions,
-            warnings,
-            notes,
+            report,
         }),
-        _ => Err(Invalid { notes: wrong }),
+        _ => Err(Invalid { errors: report.errors }),
     }
 }
 
 /// A warning for each key that is written more than once.
-fn repeated(key_warnings: &Warnings) -> Vec<String> {
-    let warning = |repeated: RepeatedKey<'_>| format!("{} {repeated}", printable(cut(repeated.path, REPEATED_PATH)));
-    let mut warnings: Vec<String> = key_warnings.repeated().take(REPEATED).map(warning).collect();
+fn warn_of_repeated(key_warnings: &Warnings, report: &mut Report) {
+    for repeated in key_warnings.repeated().take(REPEATED) {
+        report.warn(format!("{} {repeated}", printable(cut(repeated.path, REPEATED_PATH))));
+    }
     let more = key_warnings.repeated().count().saturating_sub(REPEATED);
     if more > 0 {
-        warnings.push(format!("{more} more keys are written more than once"));
+        report.warn(format!("{more} more keys are written more than once"));
     }
-    warnings
 }
 
 /// The keys that are there, and that nothing is built for.
@@ -234,7 +229,7 @@ mod tests {
     use super::*;
 
     fn notes(text: &str) -> Vec<String> {
-        load(Some("example.org"), text).unwrap_err().notes
+        load(Some("example.org"), text).unwrap_err().errors
     }
 
     #[test]
@@ -296,7 +291,7 @@ mod tests {
 
     /// The warnings about keys that are written more than once.
     fn repeated(text: &str) -> Vec<String> {
-        let warnings = load(Some("example.org"), text).unwrap().warnings;
+        let warnings = load(Some("example.org"), text).unwrap().report.warnings;
         warnings.into_iter().filter(|warning| warning.contains("written")).collect()
     }
 
@@ -399,7 +394,7 @@ mod tests {
     fn all_that_is_wrong_is_said_at_once() {
         let text =
             "docker_socket_path = \"x\"\ndocker_version = \"v1\"\ncontainer_id_cgroup_matchers = [\"/<id>\"]\nx = 1";
-        let notes = load(None, text).unwrap_err().notes;
+        let notes = load(None, text).unwrap_err().errors;
         for part in ["core configuration is required", "unknown", "no scheme", "docker_version", "cannot both be used"]
         {
             assert!(notes.iter().any(|note| note.contains(part)), "{part}: {notes:?}");

@@ -44,7 +44,7 @@ impl config_server::Config for Config {
         contained(async {
             let (valid, notes) =
                 match config::load(trust_domain(&request.core_configuration), &request.hcl_configuration) {
-                    Err(invalid) => (false, invalid.notes),
+                    Err(invalid) => (false, invalid.errors),
                     Ok(configuration) => match self.attestor.validate(configuration).await {
                         Ok(notes) => (true, notes),
                         Err(error) => (false, vec![error.to_string()]),
