@@ -9,7 +9,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::error::printable;
-use crate::telemetry::hclog::is_ours;
+use crate::telemetry::{LOGGED, hclog};
 
 /// Writes warnings to stderr, with `verbose` everything.
 pub(super) fn install(verbose: bool) {
@@ -22,7 +22,7 @@ struct Stderr(Level);
 
 impl<S: Subscriber> Layer<S> for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        is_ours(metadata) && *metadata.level() <= self.0
+        hclog::passes(metadata, LOGGED) && *metadata.level() <= self.0
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

@@ -26,8 +26,8 @@ use crate::engine::compiler;
 use crate::error::{Error, printable};
 use crate::plugin::{self, Environment};
 use crate::scenario::Scenario;
-use crate::telemetry::hclog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{LOGGED, hclog};
 
 /// The contract that this program speaks.
 const CONTRACT: &str = "docker-attestor:policy@1.0.0";
@@ -162,7 +162,7 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(environment: Environment) -> ExitCode {
-    hclog::install();
+    hclog::install(LOGGED);
     let served = match runtime() {
         Ok(runtime) => {
             let served = runtime.block_on(plugin::serve(environment));

@@ -1,7 +1,8 @@
 //! The log: one JSON object a line on stderr, in the form of hashicorp/go-hclog, which the agent parses.
 //!
 //! `@message`, `@level` and `@timestamp` are always strings: anything else there kills the agent. Numbers become floats in the
-//! agent, so that all fields are written as strings. Only events of this crate pass: a dependency's could hold secrets.
+//! agent, so that all fields are written as strings. Only events of the crates that the program lists pass: those of another
+//! dependency could hold secrets.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -22,8 +23,8 @@ const LINE: usize = 60 << 10;
 const FIELD: usize = 16 << 10;
 /// Lines that wait for a reader of stderr; more are dropped and counted. The agent reads them as they come.
 const QUEUE: usize = 1_024;
-/// The module of lines that no event wrote, as the events' have theirs.
-const MODULE: &str = env!("CARGO_CRATE_NAME");
+/// The crate of this layer, whose events always pass.
+const OWN: &str = env!("CARGO_CRATE_NAME");
 
 enum Message {
     Line(Vec<u8>),
@@ -34,9 +35,12 @@ enum Message {
 static LINES: OnceLock<SyncSender<Message>> = OnceLock::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Sends this crate's events to stderr from now on, and panics too. A reader of stderr that is slow or gone costs lines, never
-/// an attestation.
-pub fn install() {
+/// Sends the events of these crates to stderr from now on, and panics too. A reader of stderr that is slow or gone costs lines,
+/// never an attestation.
+///
+/// The first crate is the program's. It is the `@module` of lines that no event wrote: panics, and how many lines were dropped.
+pub fn install(crates: &'static [&'static str]) {
+    let module = crates.first().copied().unwrap_or(OWN);
     let (sender, receiver) = sync_channel::<Message>(QUEUE);
     let writer = move || {
         for message in receiver {
@@ -48,20 +52,20 @@ pub fn install() {
             let dropped = DROPPED.swap(0, Ordering::Relaxed);
             if dropped > 0 {
                 let text = format!("{dropped} log lines were dropped: stderr was not read in time");
-                let _ = std::io::stderr().write_all(&line("warn", MODULE, text_only(&text)));
+                let _ = std::io::stderr().write_all(&line("warn", module, text_only(&text)));
             }
         }
     };
     let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10).spawn(writer);
     if thread.is_ok() && LINES.set(sender).is_ok() {
-        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Hclog));
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Hclog { crates }));
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let text = panic.payload_as_str().unwrap_or("no message");
         let mut fields = text_only(&format!("panic: {text}"));
         fields.insert("place".to_owned(), Value::from(place));
-        send(line("error", MODULE, fields));
+        send(line("error", module, fields));
     }));
 }
 
@@ -75,11 +79,15 @@ pub fn flush() {
     }
 }
 
-struct Hclog;
+/// The layer that writes hclog's lines.
+struct Hclog {
+    /// The crates whose events pass, beside [`OWN`].
+    crates: &'static [&'static str],
+}
 
 impl<S: Subscriber> Layer<S> for Hclog {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        is_ours(metadata) && *metadata.level() != Level::TRACE
+        passes(metadata, self.crates) && *metadata.level() != Level::TRACE
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -90,9 +98,10 @@ impl<S: Subscriber> Layer<S> for Hclog {
     }
 }
 
-/// Whether an event is this crate's.
-pub fn is_ours(metadata: &Metadata<'_>) -> bool {
-    metadata.target().split("::").next() == Some(MODULE)
+/// Whether an event may be logged: it is of one of these crates, or of the crate of this layer. An event's target begins with the
+/// name of its crate.
+pub fn passes(metadata: &Metadata<'_>, crates: &[&str]) -> bool {
+    metadata.target().split("::").next().is_some_and(|name| name == OWN || crates.contains(&name))
 }
 
 fn level(level: &Level) -> &'static str {
@@ -176,7 +185,34 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Remembers the targets of the events that pass.
+    struct Passed(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Passed {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            self.0.lock().unwrap().push(event.metadata().target().to_owned());
+        }
+    }
+
+    #[test]
+    fn only_events_of_the_listed_crates_pass_and_no_traces() {
+        let passed = Arc::new(Mutex::new(Vec::new()));
+        let subscriber =
+            tracing_subscriber::registry().with(Passed(Arc::clone(&passed))).with(Hclog { crates: &["listed"] });
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "listed", "");
+            tracing::debug!(target: "listed::module", "");
+            tracing::warn!("this crate's own");
+            tracing::trace!(target: "listed", "too fine for the agent");
+            tracing::error!(target: "listed_too", "");
+            tracing::error!(target: "hyper::proto", "");
+        });
+        assert_eq!(*passed.lock().unwrap(), ["listed", "listed::module", module_path!()]);
+    }
 
     #[test]
     fn a_line_is_what_the_agent_parses() {
