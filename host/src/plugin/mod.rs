@@ -7,6 +7,7 @@ mod goplugin;
 mod handshake;
 mod health;
 mod init;
+pub mod metrics;
 mod parent;
 mod services;
 pub mod status;
