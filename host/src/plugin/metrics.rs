@@ -1,14 +1,4 @@
-//! The metrics, sent to the agent's metrics host service, which adds them to its own.
-//!
-//! | key | kind | labels | meaning |
-//! |---|---|---|---|
-//! | `docker_attestor.attestations` | counter | `status` (gRPC code) | attestations by outcome |
-//! | `docker_attestor.attestation_seconds` | sample | `status` | how long an attestation took |
-//! | `docker_attestor.sandbox_traps` | counter | | policy calls that trapped, broke a limit or lied |
-//! | `docker_attestor.engine_calls` | counter | `operation`, `outcome` | calls of the container engine |
-//! | `docker_attestor.engine_call_seconds` | sample | `operation`, `outcome` | how long they took |
-//! | `docker_attestor.component_changes` | counter | `component`, `outcome` | `replaced`, or the step at which that failed |
-//! | `docker_attestor.component_in_use` | gauge | `component`, `digest`, `version`, `since` | 1 for what is in use, 0 for what was |
+//! Metrics for the agent's metrics host service, which adds them to its own.
 //!
 //! Recording never waits: counters are summed and samples kept in a bounded buffer until a task of its own sends them. An agent
 //! without the service, or one that hangs, costs samples, and what was counted is sent when it answers.
@@ -16,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
@@ -25,11 +15,8 @@ use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
-use crate::error::code_name;
-use crate::status::Component;
-
 use self::proto::metrics_client::MetricsClient;
-use self::proto::{AddSampleRequest, IncrCounterRequest, Label, SetGaugeRequest};
+use self::proto::{AddSampleRequest, IncrCounterRequest, SetGaugeRequest};
 
 #[expect(unreachable_pub, unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated code")]
 mod proto {
@@ -44,99 +31,109 @@ const CALL: Duration = Duration::from_secs(2);
 const BACKOFF: Duration = Duration::from_secs(60);
 /// Samples kept for one series between two sendings; the rest only count.
 const SAMPLES: usize = 64;
-
 /// Gauges that wait to be sent; of more the first are sent.
 const GAUGES: usize = 256;
+/// Series that wait to be sent, gauges too; of more the first are sent. A label's values may come from outside.
+const SERIES: usize = 4_096;
 
-/// Records. Cheap to clone; all clones record to the same place.
+/// The name and the value of a label.
+pub type Label = (&'static str, Cow<'static, str>);
+
+/// Records metrics, and sends them to the agent's metrics host service. Cheap to clone: all clones record to the same place.
+///
+/// The agent adds no plugin's name to a key, so that each key begins with the name that [`HostMetrics::new`] is given.
 #[derive(Clone, Default)]
-pub struct Metrics(Option<Arc<Mutex<BTreeMap<Series, Recorded>>>>);
+pub struct HostMetrics(Option<Arc<Recorder>>);
+
+struct Recorder {
+    /// The first part of every key.
+    prefix: &'static str,
+    series: Mutex<BTreeMap<Series, Recorded>>,
+}
 
 /// The name and labels of a series.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Series {
-    counter: &'static str,
+    /// The counter's or the gauge's name.
+    name: &'static str,
+    /// The name of the sample that goes with a counter.
     sample: Option<&'static str>,
-    labels: Labels,
+    labels: Vec<Label>,
 }
-
-type Labels = Vec<(&'static str, Cow<'static, str>)>;
 
 #[derive(Default)]
 struct Recorded {
     count: u32,
     seconds: Vec<f32>,
-    /// A gauge, and its value: then nothing is counted.
+    /// A gauge's value. Nothing is counted then.
     gauge: Option<f32>,
 }
 
-impl Metrics {
-    /// Metrics that [`Metrics::send`] sends.
-    pub fn new() -> Metrics {
-        Metrics(Some(Arc::default()))
+impl Recorder {
+    fn series(&self) -> MutexGuard<'_, BTreeMap<Series, Recorded>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Metrics that go nowhere: the command line's.
-    pub fn disabled() -> Metrics {
-        Metrics(None)
+    fn key(&self, name: &str) -> Vec<String> {
+        vec![self.prefix.to_owned(), name.to_owned()]
+    }
+}
+
+impl HostMetrics {
+    /// Metrics that a plugin sends while it is served. Every key is `prefix`, then the metric's own name.
+    pub fn new(prefix: &'static str) -> HostMetrics {
+        HostMetrics(Some(Arc::new(Recorder { prefix, series: Mutex::default() })))
     }
 
-    /// An attestation was answered.
-    pub fn attestation(&self, code: Code, started: Instant) {
-        let labels = vec![("status", code_name(code).into())];
-        self.record("attestations", Some("attestation_seconds"), labels, started);
+    /// Metrics that go nowhere, for a program that is not served as a plugin.
+    pub fn disabled() -> HostMetrics {
+        HostMetrics(None)
     }
 
-    /// A policy trapped, broke a limit, or lied.
-    pub fn sandbox_trap(&self) {
-        self.record("sandbox_traps", None, Vec::new(), Instant::now());
+    /// Adds one to a counter.
+    pub fn count(&self, counter: &'static str, labels: Vec<Label>) {
+        self.record(Series { name: counter, sample: None, labels }, None);
     }
 
-    /// The container engine was called.
-    pub fn engine_call(&self, operation: &'static str, outcome: &'static str, started: Instant) {
-        let labels = vec![("operation", operation.into()), ("outcome", outcome.into())];
-        self.record("engine_calls", Some("engine_call_seconds"), labels, started);
+    /// Adds one to a counter, and the seconds since `started` to a sample with the same labels.
+    pub fn count_timed(&self, counter: &'static str, sample: &'static str, labels: Vec<Label>, started: Instant) {
+        self.record(Series { name: counter, sample: Some(sample), labels }, Some(started));
     }
 
-    /// A component was replaced, or not: then `outcome` is the step that failed.
-    pub fn component_change(&self, name: &str, outcome: &'static str) {
-        let labels = vec![("component", name.to_owned().into()), ("outcome", outcome.into())];
-        self.record("component_changes", None, labels, Instant::now());
-    }
-
-    /// A component is in use from now on, or no longer.
-    pub fn component_in_use(&self, component: &Component, in_use: bool) {
-        let Some(series) = &self.0 else { return };
-        let labels = [
-            ("component", component.name.clone()),
-            ("digest", component.digest.clone()),
-            ("version", component.version.clone().unwrap_or_default()),
-            ("since", component.since.to_string()),
-        ];
-        let labels = labels.into_iter().map(|(name, value)| (name, value.into())).collect();
-        let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Series { counter: "component_in_use", sample: None, labels };
+    /// Sets a gauge.
+    pub fn set_gauge(&self, gauge: &'static str, value: f32, labels: Vec<Label>) {
+        let Some(recorder) = &self.0 else { return };
+        let mut series = recorder.series();
+        let key = Series { name: gauge, sample: None, labels };
         let gauges = series.values().filter(|recorded| recorded.gauge.is_some()).count();
-        if gauges < GAUGES || series.contains_key(&key) {
-            series.entry(key).or_default().gauge = Some(if in_use { 1.0 } else { 0.0 });
+        if (gauges < GAUGES && series.len() < SERIES) || series.contains_key(&key) {
+            series.entry(key).or_default().gauge = Some(value);
         }
     }
 
-    fn record(&self, counter: &'static str, sample: Option<&'static str>, labels: Labels, started: Instant) {
-        let Some(series) = &self.0 else { return };
-        let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
-        let recorded = series.entry(Series { counter, sample, labels }).or_default();
+    fn record(&self, key: Series, started: Option<Instant>) {
+        let Some(recorder) = &self.0 else { return };
+        let mut series = recorder.series();
+        if series.len() >= SERIES && !series.contains_key(&key) {
+            return;
+        }
+        let recorded = series.entry(key).or_default();
         recorded.count = recorded.count.saturating_add(1);
-        if sample.is_some() && recorded.seconds.len() < SAMPLES {
+        if let Some(started) = started
+            && recorded.seconds.len() < SAMPLES
+        {
             recorded.seconds.push(started.elapsed().as_secs_f32());
         }
     }
 
     /// Keeps the counts of what could not be sent for the next time.
     fn keep(&self, unsent: BTreeMap<Series, Recorded>) {
-        let Some(series) = &self.0 else { return };
-        let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(recorder) = &self.0 else { return };
+        let mut series = recorder.series();
         for (unsent, Recorded { count, gauge, .. }) in unsent {
+            if series.len() >= SERIES && !series.contains_key(&unsent) {
+                continue;
+            }
             let recorded = series.entry(unsent).or_default();
             recorded.count = recorded.count.saturating_add(count);
             recorded.gauge = recorded.gauge.or(gauge);
@@ -144,8 +141,8 @@ impl Metrics {
     }
 
     /// Sends what is recorded to the host services, once the broker knows their socket. Ends with its task.
-    pub async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
-        let Some(recorded) = &self.0 else { return };
+    pub(super) async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
+        let Some(recorder) = &self.0 else { return };
         let mut connected: Option<(PathBuf, MetricsClient<Channel>)> = None;
         let mut pause = INTERVAL;
         loop {
@@ -157,8 +154,8 @@ impl Metrics {
                 // punishes pings.
                 _ => MetricsClient::new(dial(&services)),
             };
-            let mut batch = std::mem::take(&mut *recorded.lock().unwrap_or_else(PoisonError::into_inner));
-            pause = match send_batch(client.clone(), &mut batch).await {
+            let mut batch = std::mem::take(&mut *recorder.series());
+            pause = match send_batch(recorder, client.clone(), &mut batch).await {
                 Ok(()) => INTERVAL,
                 Err(status) => {
                     self.keep(batch);
@@ -172,17 +169,21 @@ impl Metrics {
 }
 
 /// Sends, and takes what was sent out of `batch`.
-async fn send_batch(mut client: MetricsClient<Channel>, batch: &mut BTreeMap<Series, Recorded>) -> Result<(), Status> {
+async fn send_batch(
+    recorder: &Recorder,
+    mut client: MetricsClient<Channel>,
+    batch: &mut BTreeMap<Series, Recorded>,
+) -> Result<(), Status> {
     let late = |_| Status::deadline_exceeded("no answer in time");
     while let Some(entry) = batch.first_entry() {
-        let labels: Vec<Label> = entry
+        let labels: Vec<proto::Label> = entry
             .key()
             .labels
             .iter()
-            .map(|(name, value)| Label { name: (*name).to_owned(), value: value.to_string() })
+            .map(|(name, value)| proto::Label { name: (*name).to_owned(), value: value.to_string() })
             .collect();
         if let Some(val) = entry.get().gauge {
-            let gauge = SetGaugeRequest { key: key(entry.key().counter), val, labels };
+            let gauge = SetGaugeRequest { key: recorder.key(entry.key().name), val, labels };
             match tokio::time::timeout(CALL, client.set_gauge(gauge)).await {
                 // An agent that refuses gauges has the rest.
                 Ok(Err(status)) if status.code() == Code::Unavailable => return Err(status),
@@ -191,8 +192,11 @@ async fn send_batch(mut client: MetricsClient<Channel>, batch: &mut BTreeMap<Ser
             continue;
         }
         #[expect(clippy::cast_precision_loss, reason = "the service counts in floats")]
-        let counter =
-            IncrCounterRequest { key: key(entry.key().counter), val: entry.get().count as f32, labels: labels.clone() };
+        let counter = IncrCounterRequest {
+            key: recorder.key(entry.key().name),
+            val: entry.get().count as f32,
+            labels: labels.clone(),
+        };
         let sent = tokio::time::timeout(CALL, client.incr_counter(counter)).await;
         if let Ok(Err(status)) = sent {
             return Err(status);
@@ -202,16 +206,12 @@ async fn send_batch(mut client: MetricsClient<Channel>, batch: &mut BTreeMap<Ser
         sent.map_err(late)??;
         if let Some(sample) = series.sample {
             for val in recorded.seconds {
-                let sample = AddSampleRequest { key: key(sample), val, labels: labels.clone() };
+                let sample = AddSampleRequest { key: recorder.key(sample), val, labels: labels.clone() };
                 tokio::time::timeout(CALL, client.add_sample(sample)).await.map_err(late)??;
             }
         }
     }
     Ok(())
-}
-
-fn key(name: &str) -> Vec<String> {
-    vec!["docker_attestor".to_owned(), name.to_owned()]
 }
 
 fn dial(services: &Path) -> Channel {
@@ -227,42 +227,57 @@ fn dial(services: &Path) -> Channel {
 mod tests {
     use super::*;
 
+    fn count(metrics: &HostMetrics) {
+        metrics.count_timed("attestations", "attestation_seconds", vec![("status", "OK".into())], Instant::now());
+    }
+
     #[test]
     fn counts_that_could_not_be_sent_are_kept_and_samples_are_bounded() {
-        let metrics = Metrics::new();
+        let metrics = HostMetrics::new("test");
         for _ in 0..100 {
-            metrics.attestation(Code::Ok, Instant::now());
+            count(&metrics);
         }
-        let recorded = metrics.0.as_ref().unwrap();
-        let unsent = std::mem::take(&mut *recorded.lock().unwrap());
-        metrics.attestation(Code::Ok, Instant::now());
+        let recorder = metrics.0.as_ref().unwrap();
+        let unsent = std::mem::take(&mut *recorder.series());
+        assert!(unsent.values().all(|recorded| recorded.seconds.len() == SAMPLES));
+        count(&metrics);
         metrics.keep(unsent);
-        let recorded = recorded.lock().unwrap();
+        let recorded = recorder.series();
         let recorded = recorded.values().map(|recorded| (recorded.count, recorded.seconds.len())).collect::<Vec<_>>();
         assert_eq!(recorded, [(101, 1)]);
     }
 
     #[test]
-    fn a_component_that_is_told_already_is_told_of_whatever_else_waits() {
-        let metrics = Metrics::new();
-        let component = |number: usize| Component {
-            name: format!("extension {number}"),
-            source: String::new(),
-            digest: String::new(),
-            version: None,
-            since: jiff::Timestamp::UNIX_EPOCH,
-            replaced: 0,
-            failing: false,
-            last_failure: None,
-        };
+    fn a_gauge_that_waits_is_changed_whatever_else_waits() {
+        let metrics = HostMetrics::new("test");
+        let labels = |number: usize| vec![("component", format!("extension {number}").into())];
         for number in 0..2 * GAUGES {
-            metrics.engine_call("inspect", "ok", Instant::now());
-            metrics.component_in_use(&component(number), true);
+            count(&metrics);
+            metrics.set_gauge("component_in_use", 1.0, labels(number));
         }
-        metrics.component_in_use(&component(0), false);
-        let recorded = metrics.0.as_ref().unwrap().lock().unwrap();
+        metrics.set_gauge("component_in_use", 0.0, labels(0));
+        let recorded = metrics.0.as_ref().unwrap().series();
         let gauges: Vec<f32> = recorded.values().filter_map(|recorded| recorded.gauge).collect();
         assert_eq!(gauges.len(), GAUGES, "bounded");
         assert_eq!(gauges.iter().filter(|&&gauge| gauge == 0.0).count(), 1);
+    }
+
+    #[test]
+    fn series_are_bounded_and_those_that_wait_go_on_counting() {
+        let metrics = HostMetrics::new("test");
+        let labels = |number: usize| vec![("caller", number.to_string().into())];
+        for number in 0..2 * SERIES {
+            metrics.count("calls", labels(number));
+        }
+        metrics.count("calls", labels(0));
+        metrics.set_gauge("gauge", 1.0, Vec::new());
+        let unsent = std::mem::take(&mut *metrics.0.as_ref().unwrap().series());
+        assert_eq!(unsent.len(), SERIES);
+        assert_eq!(unsent.values().map(|recorded| recorded.count).max(), Some(2));
+        for number in 0..SERIES {
+            metrics.count("other_calls", labels(number));
+        }
+        metrics.keep(unsent);
+        assert_eq!(metrics.0.as_ref().unwrap().series().len(), SERIES);
     }
 }

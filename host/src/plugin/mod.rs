@@ -165,7 +165,7 @@ async fn run(
         .add_service(InitServer::new(init::Init))
         .add_service(ConfigServer::new(config::Config::new(Arc::clone(&attestor))).max_decoding_message_size(REQUEST))
         .add_service(WorkloadAttestorServer::new(attest::WorkloadAttestor::new(attestor, metrics.clone())));
-    tokio::spawn(metrics.send(host_services));
+    tokio::spawn(metrics.host_metrics().send(host_services));
 
     let accepted = UnixListenerStream::new(listener).then(async |accepted| {
         if let Err(error) = &accepted {
