@@ -24,7 +24,7 @@ use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, Configuration, Invalid};
 use crate::engine::compiler;
 use crate::error::{Error, printable};
-use crate::plugin::{self, Environment};
+use crate::plugin::{self, Environment, PLUGIN};
 use crate::scenario::Scenario;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{LOGGED, hclog};
@@ -128,7 +128,7 @@ pub fn run() -> ExitCode {
         return code;
     }
     compiler::compile_with("/proc/self/exe".into());
-    let environment = Environment::of_process();
+    let environment = PLUGIN.environment();
     if environment.is_agent() {
         return serve(environment);
     }

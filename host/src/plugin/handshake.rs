@@ -1,6 +1,6 @@
 //! How go-plugin starts us: what the environment says, the socket, and the one line on stdout.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
@@ -10,37 +10,33 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, open, openat, unlinkat};
 use tokio::net::UnixListener;
 
-use super::ServeError;
+use super::server::{Plugin, ServeError};
 
-/// The magic cookie, key and value: the plugin's type.
-const COOKIE: &str = "WorkloadAttestor";
 /// The plugin protocol's version that SPIRE speaks.
 const PROTOCOL: &str = "1";
-/// The beginning of our directories' names; the agent's process id follows, which tells several agents on a host apart.
-pub(super) const PREFIX: &str = "docker-attestor-";
 /// The socket's name in its directory.
 const SOCKET: &str = "plugin.sock";
-/// The name of the socket that tells what is in use.
-pub(super) const STATUS: &str = "status.sock";
 /// Where the directory is made, the first that can be: /run, where only root can write, else /tmp. Not TMPDIR, which is the
 /// agent's.
-pub(super) const PARENTS: [&str; 2] = ["/run", "/tmp"];
+const PARENTS: [&str; 2] = ["/run", "/tmp"];
 /// A directory itself, never what a link of its name leads to.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What go-plugin says in the environment.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Environment {
-    /// `WorkloadAttestor`: the cookie.
-    pub cookie: Option<OsString>,
+    /// The plugin's type, which is the magic cookie's value.
+    kind: &'static str,
+    /// The magic cookie: the variable that is named like the plugin's type.
+    cookie: Option<OsString>,
     /// `PLUGIN_PROTOCOL_VERSIONS`: what the client speaks, separated by commas.
-    pub protocol_versions: Option<OsString>,
+    protocol_versions: Option<OsString>,
     /// `PLUGIN_UNIX_SOCKET_DIR`: where the socket is to lie.
-    pub socket_dir: Option<OsString>,
+    socket_dir: Option<OsString>,
     /// `PLUGIN_MULTIPLEX_GRPC`
-    pub multiplex: Option<OsString>,
+    multiplex: Option<OsString>,
     /// `PLUGIN_CLIENT_CERT`
-    pub client_cert: Option<OsString>,
+    client_cert: Option<OsString>,
 }
 
 /// What the client asks for and we do not speak.
@@ -70,20 +66,21 @@ pub enum Refused {
 }
 
 impl Environment {
-    /// The process's own.
-    pub fn of_process() -> Environment {
+    /// Reads the variables that concern a plugin of this type. `variable` is [`std::env::var_os`], or a test's map.
+    pub fn read(kind: &'static str, variable: impl Fn(&str) -> Option<OsString>) -> Environment {
         Environment {
-            cookie: std::env::var_os(COOKIE),
-            protocol_versions: std::env::var_os("PLUGIN_PROTOCOL_VERSIONS"),
-            socket_dir: std::env::var_os("PLUGIN_UNIX_SOCKET_DIR"),
-            multiplex: std::env::var_os("PLUGIN_MULTIPLEX_GRPC"),
-            client_cert: std::env::var_os("PLUGIN_CLIENT_CERT"),
+            kind,
+            cookie: variable(kind),
+            protocol_versions: variable("PLUGIN_PROTOCOL_VERSIONS"),
+            socket_dir: variable("PLUGIN_UNIX_SOCKET_DIR"),
+            multiplex: variable("PLUGIN_MULTIPLEX_GRPC"),
+            client_cert: variable("PLUGIN_CLIENT_CERT"),
         }
     }
 
-    /// Whether an agent started us, and not a person.
+    /// Whether SPIRE started the program, and not a person.
     pub fn is_agent(&self) -> bool {
-        self.cookie.as_deref().is_some_and(|value| value == COOKIE)
+        self.cookie.as_deref().is_some_and(|value| value == self.kind)
     }
 
     /// Refuses what we do not speak, rather than pretend.
@@ -114,6 +111,7 @@ impl Environment {
 /// The plugin's socket in a directory of its own, which only our user may enter; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Socket {
+    plugin: Plugin,
     directory: PathBuf,
     /// Held for as long as we live: who finds the directory without a lock on it may remove it.
     _alive: File,
@@ -121,7 +119,7 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Makes the directory, and listens there. What dead plugins left beside it is cleaned up meanwhile.
-    pub(super) fn bind(environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
+    pub(super) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
         let asked = environment.socket_dir.as_deref().filter(|directory| !directory.is_empty()).map(Path::new);
         if let Some(asked) = asked {
             check_parent(asked)?;
@@ -129,11 +127,11 @@ impl Socket {
         let parents = asked.map_or_else(|| PARENTS.map(Path::new).to_vec(), |asked| vec![asked]);
         let mut failed = None;
         for parent in parents {
-            match Socket::listen(parent) {
+            match Socket::listen(plugin, parent) {
                 Ok(listening) => {
                     let parent = parent.to_owned();
                     // Not here: whoever writes to /tmp decides how long this takes.
-                    tokio::task::spawn_blocking(move || remove_dead(&parent));
+                    tokio::task::spawn_blocking(move || remove_dead(&plugin, &parent));
                     return Ok(listening);
                 }
                 Err(error) => failed = Some(ServeError::Socket { directory: parent.display().to_string(), error }),
@@ -142,38 +140,39 @@ impl Socket {
         Err(failed.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound).into()))
     }
 
-    fn listen(parent: &Path) -> io::Result<(Socket, UnixListener)> {
-        let socket = Socket::create(parent)?;
+    fn listen(plugin: Plugin, parent: &Path) -> io::Result<(Socket, UnixListener)> {
+        let socket = Socket::create(plugin, parent)?;
         let listener = UnixListener::bind(socket.path())?;
         Ok((socket, listener))
     }
 
-    fn create(parent: &Path) -> io::Result<Socket> {
+    fn create(plugin: Plugin, parent: &Path) -> io::Result<Socket> {
         for attempt in 0..16 {
             // Names that nobody can take beforehand. mkdir never follows a link and never reuses.
             let agent = std::os::unix::process::parent_id();
-            let directory = parent.join(format!("{PREFIX}{agent}-{:016x}", RandomState::new().hash_one(attempt)));
+            let name = format!("{}-{agent}-{:016x}", plugin.name, RandomState::new().hash_one(attempt));
+            let directory = parent.join(name);
             match DirBuilder::new().mode(0o700).create(&directory) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             }
             if let Ok(alive) = lock(&directory) {
-                return Ok(Socket { directory, _alive: alive });
+                return Ok(Socket { plugin, directory, _alive: alive });
             }
             // Another plugin, which is cleaning up, found it before it was locked, and removes it.
-            remove(&directory);
+            remove(&plugin, &directory);
         }
         Err(io::Error::other("a directory of our own could not be made and locked"))
     }
 
-    fn path(&self) -> PathBuf {
-        self.directory.join(SOCKET)
+    /// The directory, where the plugin may put sockets of its own.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
-    /// Listens where [`super::status`] answers.
-    pub(super) fn status(&self) -> io::Result<UnixListener> {
-        UnixListener::bind(self.directory.join(STATUS))
+    fn path(&self) -> PathBuf {
+        self.directory.join(SOCKET)
     }
 
     /// The handshake: the one line that ever goes to stdout.
@@ -186,7 +185,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        remove(&self.directory);
+        remove(&self.plugin, &self.directory);
     }
 }
 
@@ -221,36 +220,83 @@ fn lock(directory: &Path) -> io::Result<File> {
     }
 }
 
-fn remove(directory: &Path) {
-    let _ = fs::remove_file(directory.join(SOCKET));
-    let _ = fs::remove_file(directory.join(STATUS));
+/// The names of the sockets that may lie in a plugin's directory.
+fn sockets(plugin: &Plugin) -> impl Iterator<Item = &'static str> {
+    [SOCKET].into_iter().chain(plugin.sockets.iter().copied())
+}
+
+fn remove(plugin: &Plugin, directory: &Path) {
+    for socket in sockets(plugin) {
+        let _ = fs::remove_file(directory.join(socket));
+    }
     let _ = fs::remove_dir(directory);
+}
+
+/// Whether a directory's name is that of a socket's directory: the plugin's name, then the process id of the agent that started
+/// it, which tells several agents on a host apart, then something random.
+fn is_of(plugin: &Plugin, name: &OsStr) -> bool {
+    name.to_str().and_then(|name| name.strip_prefix(plugin.name)?.strip_prefix('-')?.split_once('-')).is_some_and(
+        |(agent, random)| {
+            agent.bytes().all(|byte| byte.is_ascii_digit()) && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+        },
+    )
 }
 
 /// Removes directories of plugins that were killed: of our name, of our user, and locked by nobody. Only the sockets and the
 /// empty directory are ever removed, through the opened directory: a link put in its place meanwhile leads nowhere.
-fn remove_dead(parent: &Path) {
+fn remove_dead(plugin: &Plugin, parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     let Ok(parent) = open(parent, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty()) else { return };
     for name in entries.flatten().map(|entry| entry.file_name()) {
-        if name.to_string_lossy().starts_with(PREFIX)
+        if is_of(plugin, &name)
             && let Ok(directory) = openat(&parent, &name, DIRECTORY, Mode::empty())
             && fstat(&directory).is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw())
             && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
         {
-            let _ = unlinkat(&directory, SOCKET, AtFlags::empty());
-            let _ = unlinkat(&directory, STATUS, AtFlags::empty());
+            for socket in sockets(plugin) {
+                let _ = unlinkat(&directory, socket, AtFlags::empty());
+            }
             let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
         }
     }
+}
+
+/// The directory of a plugin's socket, which may be a running plugin's or a killed one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketDirectory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The uid of the user whose plugin made it.
+    pub owner: u32,
+}
+
+/// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
+/// user's own; root sees everybody's. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is not found.
+pub(super) fn directories(plugin: &Plugin) -> Vec<SocketDirectory> {
+    let me = rustix::process::geteuid().as_raw();
+    let mut found = Vec::new();
+    for entry in PARENTS.iter().flat_map(fs::read_dir).flatten().flatten() {
+        let path = entry.path();
+        // The directory itself, never what a link of its name leads to.
+        let Ok(directory) = fs::symlink_metadata(&path) else { continue };
+        let ours = is_of(plugin, &entry.file_name()) && directory.is_dir();
+        if ours && (directory.uid() == me || me == 0) {
+            found.push(SocketDirectory { path, owner: directory.uid() });
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PLUGIN: Plugin = Plugin::workload_attestor("test-plugin").with_sockets(&["status.sock"]);
+
     fn environment(change: impl FnOnce(&mut Environment)) -> Environment {
-        let mut environment = Environment { cookie: Some(COOKIE.into()), ..Environment::default() };
+        let mut environment = Environment::read(PLUGIN.kind, |_| None);
+        environment.cookie = Some(PLUGIN.kind.into());
         change(&mut environment);
         environment
     }
@@ -287,7 +333,7 @@ mod tests {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         let parent = tempfile::tempdir().unwrap();
         let environment = environment(|environment| environment.socket_dir = Some(parent.path().into()));
-        let refused = || match Socket::bind(&environment) {
+        let refused = || match Socket::bind(PLUGIN, &environment) {
             Ok(_) => None,
             Err(ServeError::Refused(refused)) => Some(refused.to_string()),
             Err(error) => panic!("{error}"),
@@ -316,21 +362,21 @@ mod tests {
     async fn dead_directories_are_removed_and_living_ones_and_others_are_not() {
         use std::os::unix::fs::PermissionsExt as _;
         let parent = tempfile::tempdir().unwrap();
-        let dead = parent.path().join("docker-attestor-1-0");
+        let dead = parent.path().join("test-plugin-1-0");
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join("plugin.sock"), b"").unwrap();
         fs::write(dead.join("status.sock"), b"").unwrap();
-        let foreign = parent.path().join("docker-attestor-2-0");
+        let foreign = parent.path().join("test-plugin-2-0");
         fs::create_dir(&foreign).unwrap();
         fs::write(foreign.join("precious"), b"").unwrap();
         let target = tempfile::tempdir().unwrap();
         fs::write(target.path().join("plugin.sock"), b"").unwrap();
-        std::os::unix::fs::symlink(target.path(), parent.path().join("docker-attestor-3-0")).unwrap();
+        std::os::unix::fs::symlink(target.path(), parent.path().join("test-plugin-3-0")).unwrap();
 
         let environment = environment(|environment| environment.socket_dir = Some(parent.path().into()));
-        let (living, _listener) = Socket::bind(&environment).unwrap();
-        let (second, _second_listener) = Socket::bind(&environment).unwrap();
-        remove_dead(parent.path());
+        let (living, _listener) = Socket::bind(PLUGIN, &environment).unwrap();
+        let (second, _second_listener) = Socket::bind(PLUGIN, &environment).unwrap();
+        remove_dead(&PLUGIN, parent.path());
         assert!(!dead.exists());
         assert!(foreign.join("precious").exists());
         assert!(target.path().join("plugin.sock").exists());
@@ -343,12 +389,22 @@ mod tests {
     }
 
     #[test]
+    fn directories_of_another_plugin_are_not_taken_for_ours() {
+        let ours = |name: &str| is_of(&PLUGIN, OsStr::new(name));
+        assert!(ours("test-plugin-17-00ff00ff00ff00ff"));
+        for other in ["test-plugin", "test-plugin-17", "test-plugin-too-17-00ff", "test-17-00ff", "test-plugin-17-tmp"]
+        {
+            assert!(!ours(other), "{other}");
+        }
+    }
+
+    #[test]
     fn plugins_that_start_together_take_nothing_from_each_other() {
         let parent = tempfile::tempdir().unwrap();
         let start = || {
             for _ in 0..200 {
-                let socket = Socket::create(parent.path()).unwrap();
-                remove_dead(parent.path());
+                let socket = Socket::create(PLUGIN, parent.path()).unwrap();
+                remove_dead(&PLUGIN, parent.path());
                 assert!(socket.directory.exists());
             }
         };

@@ -4,18 +4,16 @@ use tonic::{Request, Response, Status};
 
 use super::services::{DeinitRequest, DeinitResponse, InitRequest, InitResponse, init_server};
 
-pub(super) struct Init;
+pub(super) struct Init {
+    /// The full names of the services that are served beside those of go-plugin.
+    pub(super) services: Vec<String>,
+}
 
 #[tonic::async_trait]
 impl init_server::Init for Init {
-    /// Exactly the two services that the agent binds; what it offers comes through the broker.
+    /// Exactly the services that are served. What the agent offers comes through the broker.
     async fn init(&self, _: Request<InitRequest>) -> Result<Response<InitResponse>, Status> {
-        Ok(Response::new(InitResponse {
-            plugin_service_names: vec![
-                "spire.plugin.agent.workloadattestor.v1.WorkloadAttestor".to_owned(),
-                "spire.service.common.config.v1.Config".to_owned(),
-            ],
-        }))
+        Ok(Response::new(InitResponse { plugin_service_names: self.services.clone() }))
     }
 
     async fn deinit(&self, _: Request<DeinitRequest>) -> Result<Response<DeinitResponse>, Status> {

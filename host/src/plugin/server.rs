@@ -1,62 +1,61 @@
-//! The plugin as spire-agent runs it: launch, handshake, services, end. The facts of the wire are those of go-plugin and
-//! spire-plugin-sdk.
+//! A plugin as SPIRE runs it: launch, handshake, services, end. The facts of the wire are those of go-plugin and spire-plugin-sdk.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::path::Path;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::NamedService;
+use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 
 use super::goplugin::{Broker, Controller, Stdio};
-use super::handshake::{Environment, Refused};
+use super::handshake::{Environment, Refused, SocketDirectory};
+use super::metrics::HostMetrics;
 use super::services::broker_server::GrpcBrokerServer;
 use super::services::controller_server::GrpcControllerServer;
 use super::services::stdio_server::GrpcStdioServer;
-use super::services::{ConfigServer, HealthServer, InitServer, WorkloadAttestorServer};
-use super::{attest, config, handshake, health, init, parent, status};
-use crate::attestor::Attestor;
-use crate::telemetry::metrics::Metrics;
+use super::services::{HealthServer, InitServer};
+use super::{handshake, health, init, parent};
 
 /// How long calls in flight may still take once the end has begun: the agent kills after 2 s.
 const DRAIN: Duration = Duration::from_millis(1_500);
 /// How long calls are still answered after SIGTERM: under systemd it comes with the agent's, before Deinit.
 const GRACE: Duration = Duration::from_secs(1);
-/// A request's bytes, as Go's gRPC servers accept them by default.
-const REQUEST: usize = 4 << 20;
 /// Calls that the agent may give up before they have been looked at; h2 closes the connection, and with it every other call,
 /// beyond 20 by default. The agent gives up a workload's calls when the workload does, and it is the only client.
 const CANCELLED: usize = 65_536;
 /// The pause after a connection could not be accepted: file descriptors are short, and may be there again.
 const ACCEPT: Duration = Duration::from_millis(100);
 
-/// Why the plugin could not be served.
+/// Why a plugin could not be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The environment asks for what we do not speak.
+    /// The environment asks for what is not spoken here.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// No socket could be made.
     #[error("the plugin's socket cannot be made in {directory}: {error}")]
     Socket {
-        /// Where.
+        /// The directory in which the socket's own directory was to be.
         directory: String,
-        /// Why.
+        /// Why not.
         error: std::io::Error,
     },
-    /// The sandbox cannot be made.
-    #[error("the sandbox cannot be made: {0}")]
-    Sandbox(wasmtime::Error),
-    /// A signal handler or stdout failed.
+    /// A signal handler, a thread or stdout failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The gRPC server failed.
@@ -64,123 +63,241 @@ pub enum ServeError {
     Server(#[from] tonic::transport::Error),
 }
 
-/// Serves until the agent ends us.
-pub async fn serve(environment: Environment) -> Result<(), ServeError> {
-    environment.check()?;
-    raise_descriptor_limit();
-    // SIGINT reaches the whole group on Ctrl-C; the agent stops us in order.
-    let mut interrupts = signal(SignalKind::interrupt())?;
-    let mut terminations = signal(SignalKind::terminate())?;
-    let mut hangups = signal(SignalKind::hangup())?;
-    let stop = Arc::new(watch::Sender::new(false));
-    let orphaned = Arc::clone(&stop);
-    parent::watch(move || {
-        tracing::info!("the process that started the plugin has ended: stopping");
-        // Unlike `send` it counts before anything listens, too.
-        orphaned.send_replace(true);
-    })?;
-    let (socket, listener) = handshake::Socket::bind(&environment)?;
+/// Which plugin a program is.
+#[derive(Debug, Clone, Copy)]
+pub struct Plugin {
+    pub(super) kind: &'static str,
+    pub(super) name: &'static str,
+    pub(super) sockets: &'static [&'static str],
+}
 
-    let metrics = Metrics::new();
-    let attestor = Arc::new(Attestor::new(metrics.clone()).map_err(ServeError::Sandbox)?);
-    match socket.status() {
-        Ok(listener) => drop(tokio::spawn(status::serve(listener, Arc::clone(&attestor)))),
-        Err(error) => tracing::warn!("there is no status socket, `policy status` will not find this plugin: {error}"),
+impl Plugin {
+    /// A plugin of one of SPIRE's types, for example `WorkloadAttestor`. The type is the key and the value of go-plugin's magic
+    /// cookie.
+    ///
+    /// `name` is the program's own name, of letters, digits and hyphens. The directories of its sockets are named after it.
+    pub const fn new(kind: &'static str, name: &'static str) -> Plugin {
+        Plugin { kind, name, sockets: &[] }
     }
-    tokio::spawn(Attestor::watch(Arc::downgrade(&attestor)));
-    let terminate = Arc::clone(&stop);
-    // On its own: a compilation must not hold up a stop. Signals that come meanwhile are one.
-    let hangup = Arc::new(Notify::new());
-    tokio::spawn(reload(Arc::clone(&attestor), Arc::clone(&hangup)));
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = hangups.recv() => hangup.notify_one(),
-                _ = interrupts.recv() => tracing::debug!("SIGINT ignored: the agent stops its plugins in order"),
-                _ = terminations.recv() => {
-                    tracing::info!("SIGTERM: a stop is coming");
-                    tokio::time::sleep(GRACE).await;
-                    let _ = terminate.send(true);
+
+    /// A workload attestor.
+    pub const fn workload_attestor(name: &'static str) -> Plugin {
+        Plugin::new("WorkloadAttestor", name)
+    }
+
+    /// The names of sockets that the plugin makes in [`Started::directory`]. They are removed with the directory.
+    pub const fn with_sockets(self, sockets: &'static [&'static str]) -> Plugin {
+        Plugin { sockets, ..self }
+    }
+
+    /// What go-plugin says in the environment of this process.
+    pub fn environment(&self) -> Environment {
+        Environment::read(self.kind, |name| std::env::var_os(name))
+    }
+
+    /// Starts the plugin as far as it goes without its services. The socket listens, and nothing is announced yet: SPIRE waits
+    /// up to 60 s for [`Started::serve`].
+    ///
+    /// From here on SIGINT is ignored. SIGTERM and the end of the parent process stop what is served, or will be.
+    ///
+    /// # Errors
+    /// The environment asks for what is not spoken here, or the socket or a signal handler cannot be made.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(self, environment: &Environment) -> Result<Started, ServeError> {
+        environment.check()?;
+        // SIGINT reaches the whole group on Ctrl-C; the agent stops us in order.
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let mut terminations = signal(SignalKind::terminate())?;
+        let stop = Arc::new(watch::Sender::new(false));
+        let orphaned = Arc::clone(&stop);
+        parent::watch(move || {
+            tracing::info!("the process that started the plugin has ended: stopping");
+            // Unlike `send` it counts before anything listens, too.
+            orphaned.send_replace(true);
+        })?;
+        let (socket, listener) = handshake::Socket::bind(self, environment)?;
+        let terminate = Arc::clone(&stop);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupts.recv() => tracing::debug!("SIGINT ignored: the agent stops its plugins in order"),
+                    _ = terminations.recv() => {
+                        tracing::info!("SIGTERM: a stop is coming");
+                        tokio::time::sleep(GRACE).await;
+                        terminate.send_replace(true);
+                    }
                 }
             }
-        }
-    });
+        });
+        Ok(Started { socket, listener, stop })
+    }
 
-    socket.announce()?;
-    run(listener, attestor, metrics, stop).await?;
-    tracing::info!("stopped");
-    Ok(())
-}
+    /// Serves the plugin until SPIRE ends it. [`Plugin::start`] and [`Started::serve`] in one.
+    ///
+    /// # Errors
+    /// Those of [`Plugin::start`], or the server failed.
+    pub async fn serve(self, environment: &Environment, services: Services) -> Result<(), ServeError> {
+        self.start(environment)?.serve(services).await
+    }
 
-/// Takes as many file descriptors as we may have. A process that waits to be attested holds one, a cached container two, and
-/// systemd's soft limit of 1,024 is for programs that use select(2).
-fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!("the limit of file descriptors cannot be raised: {error}");
+    /// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
+    /// user's own; root sees everybody's. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is not found.
+    pub fn directories(&self) -> Vec<SocketDirectory> {
+        handshake::directories(self)
     }
 }
 
-/// Reloads whenever it is told to.
-async fn reload(attestor: Arc<Attestor>, wanted: Arc<Notify>) {
-    loop {
-        wanted.notified().await;
-        let attestor = Arc::clone(&attestor);
-        // In a task of its own: whatever becomes of it, the next signal is heard.
-        if let Ok(outcome) = tokio::spawn(async move { attestor.reload().await }).await {
-            tracing::info!(
-                replaced = %outcome.replaced, failed = %outcome.failed, "SIGHUP: looked at policy and extensions again"
-            );
-        }
-    }
-}
-
-/// Serves until `stop` says true, and then no longer than [`DRAIN`].
-async fn run(
+/// A plugin whose socket listens. The socket and its directory are removed when it is dropped.
+#[derive(Debug)]
+pub struct Started {
+    socket: handshake::Socket,
     listener: UnixListener,
-    attestor: Arc<Attestor>,
-    metrics: Metrics,
     stop: Arc<watch::Sender<bool>>,
-) -> Result<(), ServeError> {
-    let (broker, host_services) = Broker::new();
-    let mut stopped = stop.subscribe();
-    let server = Server::builder()
-        .max_concurrent_streams(None)
-        .http2_max_pending_accept_reset_streams(Some(CANCELLED))
-        .add_service(HealthServer::new(health::Health))
-        .add_service(GrpcBrokerServer::new(broker))
-        .add_service(GrpcStdioServer::new(Stdio))
-        .add_service(GrpcControllerServer::new(Controller::new(stop)))
-        .add_service(InitServer::new(init::Init))
-        .add_service(ConfigServer::new(config::Config::new(Arc::clone(&attestor))).max_decoding_message_size(REQUEST))
-        .add_service(WorkloadAttestorServer::new(attest::WorkloadAttestor::new(attestor, metrics.clone())));
-    tokio::spawn(metrics.host_metrics().send(host_services));
-
-    let accepted = UnixListenerStream::new(listener).then(async |accepted| {
-        if let Err(error) = &accepted {
-            tracing::warn!("a connection cannot be accepted: {error}");
-            tokio::time::sleep(ACCEPT).await;
-        }
-        accepted
-    });
-    let mut ended = stopped.clone();
-    let serving = server.serve_with_incoming_shutdown(accepted, async move {
-        let _ = ended.wait_for(|&stop| stop).await;
-    });
-    tokio::select! {
-        served = serving => served?,
-        // Streams that the agent keeps open must not keep us.
-        () = async {
-            let _ = stopped.wait_for(|&stop| stop).await;
-            tokio::time::sleep(DRAIN).await;
-        } => {}
-    }
-    Ok(())
 }
 
-/// Answers a panic as Internal: it costs its own call and nothing else. What a panic may leave half done is not used again:
-/// the call's future is dropped, and what calls share is swapped whole or behind locks that outlive a panic.
+impl Started {
+    /// The directory of the socket, which only this user may enter. Sockets of the plugin's own may be made here; their names are
+    /// those of [`Plugin::with_sockets`].
+    pub fn directory(&self) -> &Path {
+        self.socket.directory()
+    }
+
+    /// Writes the handshake to stdout, and serves until SPIRE ends the plugin. Calls in flight then have 1.5 s.
+    ///
+    /// # Errors
+    /// Stdout is closed, or the server failed.
+    pub async fn serve(self, services: Services) -> Result<(), ServeError> {
+        self.socket.announce()?;
+        services.serve_until(self.listener, self.stop).await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// What a plugin serves, beside what go-plugin and SPIRE ask of every plugin: health, broker, stdio, controller and Init.
+#[derive(Default)]
+pub struct Services {
+    routes: RoutesBuilder,
+    names: Vec<String>,
+    metrics: HostMetrics,
+}
+
+impl Services {
+    /// Nothing yet.
+    pub fn new() -> Services {
+        Services::default()
+    }
+
+    /// Adds a gRPC service. Init names it to SPIRE. A panic in one of its calls is answered as Internal, as by [`contained`].
+    pub fn with<S>(mut self, service: S) -> Services
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.routes.add_service(Contained(service));
+        self.names.push(S::NAME.to_owned());
+        self
+    }
+
+    /// Sends these metrics to the agent.
+    pub fn with_metrics(mut self, metrics: HostMetrics) -> Services {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Serves on a listener until the controller is told to shut down. It is for tests inside one process: nothing is
+    /// announced, and no signal or parent process is looked at.
+    ///
+    /// # Errors
+    /// The server failed.
+    pub async fn serve_on(self, listener: UnixListener) -> Result<(), ServeError> {
+        self.serve_until(listener, Arc::new(watch::Sender::new(false))).await
+    }
+
+    /// Serves until `stop` says true, and then no longer than [`DRAIN`].
+    async fn serve_until(mut self, listener: UnixListener, stop: Arc<watch::Sender<bool>>) -> Result<(), ServeError> {
+        let (broker, host_services) = Broker::new();
+        let mut stopped = stop.subscribe();
+        self.routes
+            .add_service(HealthServer::new(health::Health))
+            .add_service(GrpcBrokerServer::new(broker))
+            .add_service(GrpcStdioServer::new(Stdio))
+            .add_service(GrpcControllerServer::new(Controller::new(stop)))
+            .add_service(InitServer::new(init::Init { services: self.names }));
+        let server = Server::builder()
+            .max_concurrent_streams(None)
+            .http2_max_pending_accept_reset_streams(Some(CANCELLED))
+            .add_routes(self.routes.routes());
+        tokio::spawn(self.metrics.send(host_services));
+
+        let accepted = UnixListenerStream::new(listener).then(async |accepted| {
+            if let Err(error) = &accepted {
+                tracing::warn!("a connection cannot be accepted: {error}");
+                tokio::time::sleep(ACCEPT).await;
+            }
+            accepted
+        });
+        let mut ended = stopped.clone();
+        let serving = server.serve_with_incoming_shutdown(accepted, async move {
+            let _ = ended.wait_for(|&stop| stop).await;
+        });
+        tokio::select! {
+            served = serving => served?,
+            // Streams that the agent keeps open must not keep us.
+            () = async {
+                let _ = stopped.wait_for(|&stop| stop).await;
+                tokio::time::sleep(DRAIN).await;
+            } => {}
+        }
+        Ok(())
+    }
+}
+
+/// A service whose panics are answered.
+#[derive(Clone)]
+struct Contained<S>(S);
+
+impl<S: NamedService> NamedService for Contained<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Contained<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let call = self.0.call(request);
+        Box::pin(async {
+            let answered = contained(async { Ok(call.await.unwrap_or_else(|never| match never {})) }).await;
+            Ok(answered.unwrap_or_else(Status::into_http))
+        })
+    }
+}
+
+/// Answers a panic as Internal: it costs its own call and nothing else. [`Services::with`] does so for every call; a service may
+/// do it earlier, to see the outcome.
+///
+/// What a panic may leave half done must not be used again: the call's future is dropped, and what calls share has to be swapped
+/// whole or behind locks that outlive a panic.
+///
+/// # Errors
+/// Those of the call, and [`tonic::Code::Internal`] for a panic.
 pub(super) async fn contained<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let mut call = pin!(call);
     std::future::poll_fn(|context| {
@@ -200,16 +317,19 @@ mod tests {
     use tonic::client::Grpc;
     use tonic::codegen::http::uri::PathAndQuery;
     use tonic::transport::{Channel, Endpoint};
-    use tonic::{Code, IntoStreamingRequest as _, Request};
+    use tonic::{Code, IntoStreamingRequest as _};
     use tonic_prost::ProstCodec;
 
-    use super::super::services::{AttestRequest, AttestResponse, ConnInfo, HealthCheckRequest, HealthCheckResponse};
-    use super::super::services::{InitRequest, InitResponse};
+    use tonic::{Request, Response};
+
+    use super::super::services::attestor_server::{WorkloadAttestor, WorkloadAttestorServer};
+    use super::super::services::config_server::{Config, ConfigServer};
+    use super::super::services::*;
     use super::*;
 
     const MOMENT: Duration = Duration::from_millis(200);
 
-    async fn connect(path: &std::path::Path) -> Grpc<Channel> {
+    async fn connect(path: &Path) -> Grpc<Channel> {
         let path = path.to_owned();
         let connect = tower::service_fn(move |_| {
             let connected = UnixStream::connect(path.clone());
@@ -228,10 +348,38 @@ mod tests {
     {
         client.ready().await.unwrap();
         let method = PathAndQuery::from_static(method);
-        client
-            .unary(Request::new(request), method, ProstCodec::<I, O>::default())
-            .await
-            .map(tonic::Response::into_inner)
+        client.unary(Request::new(request), method, ProstCodec::<I, O>::default()).await.map(Response::into_inner)
+    }
+
+    /// Answers every process with its pid, but panics at 0.
+    #[derive(Clone)]
+    struct Attestor;
+
+    #[tonic::async_trait]
+    impl WorkloadAttestor for Attestor {
+        async fn attest(&self, request: Request<AttestRequest>) -> Result<Response<AttestResponse>, Status> {
+            let pid = request.get_ref().pid;
+            assert_ne!(pid, 0, "a test's");
+            Ok(Response::new(AttestResponse { selector_values: vec![format!("pid:{pid}")] }))
+        }
+
+        async fn attest_reference(
+            &self,
+            _: Request<AttestReferenceRequest>,
+        ) -> Result<Response<AttestReferenceResponse>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    #[tonic::async_trait]
+    impl Config for Attestor {
+        async fn configure(&self, _: Request<ConfigureRequest>) -> Result<Response<ConfigureResponse>, Status> {
+            Ok(Response::new(ConfigureResponse {}))
+        }
+
+        async fn validate(&self, _: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
+            Ok(Response::new(ValidateResponse { valid: true, notes: Vec::new() }))
+        }
     }
 
     #[tokio::test]
@@ -239,8 +387,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("plugin.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let attestor = Arc::new(Attestor::new(Metrics::disabled()).unwrap());
-        let plugin = tokio::spawn(run(listener, attestor, Metrics::disabled(), Arc::new(watch::Sender::new(false))));
+        let services = Services::new().with(WorkloadAttestorServer::new(Attestor)).with(ConfigServer::new(Attestor));
+        let plugin = tokio::spawn(services.serve_on(listener));
 
         // A connection that comes and goes changes nothing.
         for _ in 0..2 {
@@ -261,11 +409,10 @@ mod tests {
         let unknown = call::<_, HealthCheckResponse>(&mut client, check, health("other")).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound);
         let attest = "/spire.plugin.agent.workloadattestor.v1.WorkloadAttestor/Attest";
-        let invalid = call::<_, AttestResponse>(&mut client, attest, AttestRequest { pid: -1 }).await.unwrap_err();
-        assert_eq!(
-            (invalid.code(), invalid.message()),
-            (Code::InvalidArgument, "pid -1 is not a process id: it must be 1 or more")
-        );
+        let panicked = call::<_, AttestResponse>(&mut client, attest, AttestRequest { pid: 0 }).await.unwrap_err();
+        assert_eq!(panicked.code(), Code::Internal);
+        let attested: AttestResponse = call(&mut client, attest, AttestRequest { pid: 7 }).await.unwrap();
+        assert_eq!(attested.selector_values, ["pid:7"], "the connection outlives a panic");
 
         client.ready().await.unwrap();
         let broker = PathAndQuery::from_static("/plugin.GRPCBroker/StartStream");
