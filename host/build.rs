@@ -1,5 +1,5 @@
 //! Turns the guest's module into the built-in policy: encodes it as a component and compiles it ahead of time for
-//! the target, with the same wasmtime and the same settings as the program. Also generates the gRPC services.
+//! the target, with the same wasmtime and the same settings as the program.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,6 @@ use sha2::{Digest, Sha256};
 mod settings;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    services()?;
-    policy()
-}
-
-/// We serve all services but the agent's metrics, which we call.
-fn services() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=proto");
-    let mut protos: Vec<PathBuf> =
-        fs::read_dir("proto")?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    protos.sort();
-    let (called, served): (Vec<_>, Vec<_>) = protos.into_iter().partition(|path| path.ends_with("metrics.proto"));
-    let descriptors = protox::compile(&served, ["proto"])?;
-    tonic_prost_build::configure().build_client(false).compile_fds(descriptors)?;
-    let descriptors = protox::compile(&called, ["proto"])?;
-    tonic_prost_build::configure().build_server(false).compile_fds(descriptors)?;
-    Ok(())
-}
-
-fn policy() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let module = module(&out)?;
     println!("cargo::rerun-if-changed={}", module.display());

@@ -3,13 +3,14 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
+use spire_plugin::hclog;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::error::printable;
-use crate::telemetry::{LOGGED, hclog};
+use crate::telemetry::LOGGED;
 
 /// Writes warnings to stderr, with `verbose` everything.
 pub(super) fn install(verbose: bool) {

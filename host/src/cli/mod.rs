@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use spire_plugin::{Environment, hclog};
 
 use self::style::Style;
 use crate::attestor::{Attestor, Explanation};
@@ -24,10 +25,10 @@ use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, Configuration, Invalid};
 use crate::engine::compiler;
 use crate::error::{Error, printable};
-use crate::plugin::{self, Environment, PLUGIN};
+use crate::plugin::{self, PLUGIN};
 use crate::scenario::Scenario;
+use crate::telemetry::LOGGED;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{LOGGED, hclog};
 
 /// The contract that this program speaks.
 const CONTRACT: &str = "docker-attestor:policy@1.0.0";

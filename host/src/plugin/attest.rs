@@ -6,14 +6,14 @@ use std::time::Instant;
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 
-use super::contained;
-use super::services::{
-    AttestReferenceRequest, AttestReferenceResponse, AttestRequest, AttestResponse, WorkloadPidReference,
-    attestor_server,
-};
 use crate::attestor::Attestor;
 use crate::error::printable;
 use crate::telemetry::metrics::Metrics;
+use spire_plugin::contained;
+use spire_plugin::services::{
+    AttestReferenceRequest, AttestReferenceResponse, AttestRequest, AttestResponse, WorkloadPidReference,
+    attestor_server,
+};
 
 /// The reference that names a process by its pid.
 const PID_REFERENCE: &str = "type.googleapis.com/spiffe.broker.WorkloadPIDReference";

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::contained;
-use super::services::{
-    ConfigureRequest, ConfigureResponse, CoreConfiguration, ValidateRequest, ValidateResponse, config_server,
-};
 use crate::attestor::Attestor;
 use crate::config;
+use spire_plugin::contained;
+use spire_plugin::services::{
+    ConfigureRequest, ConfigureResponse, CoreConfiguration, ValidateRequest, ValidateResponse, config_server,
+};
 
 pub(super) struct Config {
     attestor: Arc<Attestor>,

@@ -2,25 +2,16 @@
 
 mod attest;
 mod config;
-mod goplugin;
-mod handshake;
-mod health;
-mod init;
-pub mod metrics;
-mod parent;
-mod server;
-mod services;
 pub mod status;
 
 use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use spire_plugin::services::{ConfigServer, WorkloadAttestorServer};
+use spire_plugin::{Environment, Plugin, Services};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use self::handshake::{Environment, Refused};
-use self::server::{Plugin, Services, contained};
-use self::services::{ConfigServer, WorkloadAttestorServer};
 use crate::attestor::Attestor;
 use crate::telemetry::metrics::Metrics;
 
@@ -35,7 +26,7 @@ const REQUEST: usize = 4 << 20;
 pub enum ServeError {
     /// The plugin's socket or server failed, or the environment asks for what we do not speak.
     #[error(transparent)]
-    Plugin(#[from] server::ServeError),
+    Plugin(#[from] spire_plugin::ServeError),
     /// The sandbox cannot be made.
     #[error("the sandbox cannot be made: {0}")]
     Sandbox(wasmtime::Error),
@@ -102,8 +93,8 @@ mod tests {
     use tonic::transport::{Channel, Endpoint};
     use tonic_prost::ProstCodec;
 
-    use super::services::{AttestRequest, AttestResponse, InitRequest, InitResponse};
     use super::*;
+    use spire_plugin::services::{AttestRequest, AttestResponse, InitRequest, InitResponse};
 
     async fn call<I, O>(client: &mut Grpc<Channel>, method: &'static str, request: I) -> Result<O, tonic::Status>
     where

@@ -12,10 +12,10 @@
 
 use std::time::Instant;
 
+use spire_plugin::metrics::HostMetrics;
 use tonic::Code;
 
 use crate::error::code_name;
-use crate::plugin::metrics::HostMetrics;
 use crate::status::Component;
 
 /// The first part of every key.

@@ -1,10 +1,9 @@
 //! What an operator sees of the running plugin: its log and its metrics.
 
-pub mod hclog;
 pub mod metrics;
 
 /// The crates whose events are logged, the program's first. A crate of this workspace that logs must be here, or its events vanish.
-pub const LOGGED: &[&str] = &["docker_attestor"];
+pub const LOGGED: &[&str] = &["docker_attestor", "spire_plugin"];
 
 #[cfg(test)]
 mod tests {

@@ -298,7 +298,7 @@ where
 ///
 /// # Errors
 /// Those of the call, and [`tonic::Code::Internal`] for a panic.
-pub(super) async fn contained<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+pub async fn contained<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let mut call = pin!(call);
     std::future::poll_fn(|context| {
         std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))).unwrap_or_else(|_| {

@@ -141,7 +141,7 @@ impl HostMetrics {
     }
 
     /// Sends what is recorded to the host services, once the broker knows their socket. Ends with its task.
-    pub(super) async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
+    pub(crate) async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
         let Some(recorder) = &self.0 else { return };
         let mut connected: Option<(PathBuf, MetricsClient<Channel>)> = None;
         let mut pause = INTERVAL;
