@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::services::broker_server::GrpcBroker;
-use super::services::controller_server::GrpcController;
-use super::services::stdio_server::GrpcStdio;
-use super::services::{ConnInfo, StdioData};
+use super::proto::broker_server::GrpcBroker;
+use super::proto::controller_server::GrpcController;
+use super::proto::stdio_server::GrpcStdio;
+use super::proto::{ConnInfo, StdioData};
 
 /// The id under which the agent offers its host services.
 const HOST_SERVICES: u32 = 1;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use super::services::{HealthCheckRequest, HealthCheckResponse, ServingStatus, health_server};
+use super::proto::{HealthCheckRequest, HealthCheckResponse, ServingStatus, health_server};
 
 /// The service that go-plugin asks about, and the server as a whole.
 const SERVICES: [&str; 2] = ["plugin", ""];

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::services::{DeinitRequest, DeinitResponse, InitRequest, InitResponse, init_server};
+use super::proto::{DeinitRequest, DeinitResponse, InitRequest, InitResponse, init_server};
 
 pub(super) struct Init {
     /// The full names of the services that are served beside those of go-plugin.

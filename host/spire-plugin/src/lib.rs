@@ -1,14 +1,15 @@
 //! What any SPIRE plugin in Rust needs.
 
 mod goplugin;
-mod handshake;
+
 pub mod hclog;
 mod health;
 mod init;
 pub mod metrics;
 mod parent;
+pub mod proto;
 mod server;
-pub mod services;
+mod socket;
 
-pub use self::handshake::{Environment, Refused, SocketDirectory};
 pub use self::server::{Plugin, ServeError, Services, Started, contained};
+pub use self::socket::{Environment, Refused, SocketDirectory};

@@ -22,13 +22,13 @@ use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 
 use super::goplugin::{Broker, Controller, Stdio};
-use super::handshake::{Environment, Refused, SocketDirectory};
 use super::metrics::HostMetrics;
-use super::services::broker_server::GrpcBrokerServer;
-use super::services::controller_server::GrpcControllerServer;
-use super::services::stdio_server::GrpcStdioServer;
-use super::services::{HealthServer, InitServer};
-use super::{handshake, health, init, parent};
+use super::proto::broker_server::GrpcBrokerServer;
+use super::proto::controller_server::GrpcControllerServer;
+use super::proto::stdio_server::GrpcStdioServer;
+use super::proto::{HealthServer, InitServer};
+use super::socket::{Environment, Refused, SocketDirectory};
+use super::{health, init, parent, socket};
 
 /// How long calls in flight may still take once the end has begun: the agent kills after 2 s.
 const DRAIN: Duration = Duration::from_millis(1_500);
@@ -117,7 +117,7 @@ impl Plugin {
             // Unlike `send` it counts before anything listens, too.
             orphaned.send_replace(true);
         })?;
-        let (socket, listener) = handshake::Socket::bind(self, environment)?;
+        let (socket, listener) = socket::Socket::bind(self, environment)?;
         let terminate = Arc::clone(&stop);
         tokio::spawn(async move {
             loop {
@@ -145,14 +145,14 @@ impl Plugin {
     /// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
     /// user's own; root sees everybody's. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is not found.
     pub fn directories(&self) -> Vec<SocketDirectory> {
-        handshake::directories(self)
+        socket::directories(self)
     }
 }
 
 /// A plugin whose socket listens. The socket and its directory are removed when it is dropped.
 #[derive(Debug)]
 pub struct Started {
-    socket: handshake::Socket,
+    socket: socket::Socket,
     listener: UnixListener,
     stop: Arc<watch::Sender<bool>>,
 }
@@ -322,9 +322,9 @@ mod tests {
 
     use tonic::{Request, Response};
 
-    use super::super::services::attestor_server::{WorkloadAttestor, WorkloadAttestorServer};
-    use super::super::services::config_server::{Config, ConfigServer};
-    use super::super::services::*;
+    use super::super::proto::attestor_server::{WorkloadAttestor, WorkloadAttestorServer};
+    use super::super::proto::config_server::{Config, ConfigServer};
+    use super::super::proto::*;
     use super::*;
 
     const MOMENT: Duration = Duration::from_millis(200);

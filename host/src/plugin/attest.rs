@@ -10,7 +10,7 @@ use crate::attestor::Attestor;
 use crate::error::printable;
 use crate::telemetry::metrics::Metrics;
 use spire_plugin::contained;
-use spire_plugin::services::{
+use spire_plugin::proto::{
     AttestReferenceRequest, AttestReferenceResponse, AttestRequest, AttestResponse, WorkloadPidReference,
     attestor_server,
 };

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use crate::attestor::Attestor;
 use crate::config;
 use spire_plugin::contained;
-use spire_plugin::services::{
+use spire_plugin::proto::{
     ConfigureRequest, ConfigureResponse, CoreConfiguration, ValidateRequest, ValidateResponse, config_server,
 };
 

@@ -7,7 +7,7 @@ pub mod status;
 use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use spire_plugin::services::{ConfigServer, WorkloadAttestorServer};
+use spire_plugin::proto::{ConfigServer, WorkloadAttestorServer};
 use spire_plugin::{Environment, Plugin, Services};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -94,7 +94,7 @@ mod tests {
     use tonic_prost::ProstCodec;
 
     use super::*;
-    use spire_plugin::services::{AttestRequest, AttestResponse, InitRequest, InitResponse};
+    use spire_plugin::proto::{AttestRequest, AttestResponse, InitRequest, InitResponse};
 
     async fn call<I, O>(client: &mut Grpc<Channel>, method: &'static str, request: I) -> Result<O, tonic::Status>
     where

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, open, openat, unlinkat};
 use tokio::net::UnixListener;
 
-use super::server::{Plugin, ServeError};
+use crate::server::{Plugin, ServeError};
 
 /// The plugin protocol's version that SPIRE speaks.
 const PROTOCOL: &str = "1";
@@ -110,7 +110,7 @@ impl Environment {
 
 /// The plugin's socket in a directory of its own, which only our user may enter; removed when dropped.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     plugin: Plugin,
     directory: PathBuf,
     /// Held for as long as we live: who finds the directory without a lock on it may remove it.
@@ -119,7 +119,7 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Makes the directory, and listens there. What dead plugins left beside it is cleaned up meanwhile.
-    pub(super) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
+    pub(crate) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
         let asked = environment.socket_dir.as_deref().filter(|directory| !directory.is_empty()).map(Path::new);
         if let Some(asked) = asked {
             check_parent(asked)?;
@@ -167,7 +167,7 @@ impl Socket {
     }
 
     /// The directory, where the plugin may put sockets of its own.
-    pub(super) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
@@ -176,7 +176,7 @@ impl Socket {
     }
 
     /// The handshake: the one line that ever goes to stdout.
-    pub(super) fn announce(&self) -> io::Result<()> {
+    pub(crate) fn announce(&self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "1|1|unix|{}|grpc", self.path().display())?;
         stdout.flush()
@@ -272,7 +272,7 @@ pub struct SocketDirectory {
 
 /// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
 /// user's own; root sees everybody's. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is not found.
-pub(super) fn directories(plugin: &Plugin) -> Vec<SocketDirectory> {
+pub(crate) fn directories(plugin: &Plugin) -> Vec<SocketDirectory> {
     let me = rustix::process::geteuid().as_raw();
     let mut found = Vec::new();
     for entry in PARENTS.iter().flat_map(fs::read_dir).flatten().flatten() {

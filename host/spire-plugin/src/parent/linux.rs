@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Calls `ended` when the parent process has ended. In a container process 1 is a usual parent.
-pub(super) fn watch(ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn watch(ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let Some(parent) = getppid() else {
         tracing::debug!("the parent process is in another pid namespace: it is not watched");
         return Ok(());
