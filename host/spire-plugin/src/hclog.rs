@@ -17,34 +17,36 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-/// A line's bytes: the agent splits lines over 64 KiB, and loses them.
-const LINE: usize = 60 << 10;
-/// One field's bytes.
-const FIELD: usize = 16 << 10;
-/// Lines that wait for a reader of stderr; more are dropped and counted. The agent reads them as they come.
-const QUEUE: usize = 1_024;
+use crate::limits::{LOG_FIELD, LOG_FLUSH, LOG_LINE, LOG_QUEUE, LOG_STACK};
+
 /// The crate of this layer, whose events always pass.
 const OWN: &str = env!("CARGO_CRATE_NAME");
 
+/// What the thread that writes to stderr is sent.
 enum Message {
+    /// A line with its end.
     Line(Vec<u8>),
-    /// Answer once everything before is written.
+    /// Asks for an answer once everything before is written.
     Flush(SyncSender<()>),
 }
 
+/// The queue of the thread that writes to stderr.
 static LINES: OnceLock<SyncSender<Message>> = OnceLock::new();
+/// Lines that found the queue full, since the last time that this was logged.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Sends the events of these crates to stderr from now on, and panics too. A reader of stderr that is slow or gone costs lines,
 /// never an attestation.
 ///
+/// Events of level TRACE never pass, and those of this crate always do. An event's crate is the first part of its target.
+///
 /// The first crate is the program's. It is the `@module` of lines that no event wrote: panics, and how many lines were dropped.
 pub fn install(crates: &'static [&'static str]) {
     let module = crates.first().copied().unwrap_or(OWN);
-    let (sender, receiver) = sync_channel::<Message>(QUEUE);
+    let (sender, receiver) = sync_channel::<Message>(LOG_QUEUE);
     let writer = move || {
         for message in receiver {
-            // Errors are a closed stderr or a caller that did not wait: nobody reads, and nothing else depends on it.
+            // An error is a closed stderr, or a caller that did not wait: nobody reads, and nothing else depends on it.
             let _ = match message {
                 Message::Line(line) => std::io::stderr().write_all(&line).is_ok(),
                 Message::Flush(done) => done.send(()).is_ok(),
@@ -56,7 +58,7 @@ pub fn install(crates: &'static [&'static str]) {
             }
         }
     };
-    let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10).spawn(writer);
+    let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(LOG_STACK).spawn(writer);
     if thread.is_ok() && LINES.set(sender).is_ok() {
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Hclog { crates }));
     }
@@ -75,7 +77,7 @@ pub fn flush() {
     if let Some(lines) = LINES.get()
         && lines.try_send(Message::Flush(done)).is_ok()
     {
-        let _ = written.recv_timeout(std::time::Duration::from_millis(200));
+        let _ = written.recv_timeout(LOG_FLUSH);
     }
 }
 
@@ -119,7 +121,7 @@ fn line(level: &'static str, module: &str, mut fields: Map<String, Value>) -> Ve
     fields.insert("@module".to_owned(), Value::from(module));
     fields.insert("@timestamp".to_owned(), Value::from(timestamp(OffsetDateTime::now_utc())));
     let mut text = Value::Object(fields).to_string().into_bytes();
-    if text.len() > LINE {
+    if text.len() > LOG_LINE {
         // Each field is bounded: they were many, or escaping made them long. Where it came from says more than nothing.
         return line(level, module, text_only("a log line was too long"));
     }
@@ -168,7 +170,7 @@ fn text_only(text: &str) -> Map<String, Value> {
 }
 
 fn bounded(text: &str) -> Value {
-    Value::from(text.get(..text.floor_char_boundary(FIELD)).unwrap_or_default())
+    Value::from(text.get(..text.floor_char_boundary(LOG_FIELD)).unwrap_or_default())
 }
 
 impl Visit for Fields {
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn no_line_is_longer_than_the_agent_reads() {
-        let field = |number: usize| (format!("field{number}"), Value::from("x".repeat(FIELD)));
+        let field = |number: usize| (format!("field{number}"), Value::from("x".repeat(LOG_FIELD)));
         for fields in [Map::from_iter((0..8).map(field)), text_only(&"\u{1}".repeat(1 << 20))] {
             let text = line("info", "m", fields);
             assert!(text.len() < 64 << 10);

@@ -2,11 +2,11 @@
 
 use tonic::{Request, Response, Status};
 
-use super::proto::{DeinitRequest, DeinitResponse, InitRequest, InitResponse, init_server};
+use crate::proto::init::{DeinitRequest, DeinitResponse, InitRequest, InitResponse, init_server};
 
-pub(super) struct Init {
+pub(crate) struct Init {
     /// The full names of the services that are served beside those of go-plugin.
-    pub(super) services: Vec<String>,
+    pub(crate) services: Vec<String>,
 }
 
 #[tonic::async_trait]

@@ -1,15 +1,30 @@
-//! What any SPIRE plugin in Rust needs.
-
-mod goplugin;
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 pub mod hclog;
+pub mod metrics;
+pub mod proto;
+
+mod contained;
+mod error;
+mod goplugin;
+mod handshake;
 mod health;
 mod init;
-pub mod metrics;
+mod limits;
 mod parent;
-pub mod proto;
+mod run;
 mod server;
+mod signals;
 mod socket;
 
-pub use self::server::{Plugin, ServeError, Services, Started, contained};
-pub use self::socket::{Environment, Refused, SocketDirectory};
+pub use prost;
+pub use tonic;
+pub use tracing;
+
+pub use self::contained::contained;
+pub use self::error::{Refusal, ServeError};
+pub use self::handshake::Environment;
+pub use self::run::run;
+pub use self::server::{Plugin, Services, Started};
+pub use self::socket::SocketDirectory;

@@ -5,36 +5,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use self::proto::metrics_client::MetricsClient;
-use self::proto::{AddSampleRequest, IncrCounterRequest, SetGaugeRequest};
-
-#[expect(unreachable_pub, unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated code")]
-mod proto {
-    tonic::include_proto!("spire.hostservice.common.metrics.v1");
-}
-
-/// How often what was recorded is sent.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// One call of the service.
-const CALL: Duration = Duration::from_secs(2);
-/// The longest pause after a failure.
-const BACKOFF: Duration = Duration::from_secs(60);
-/// Samples kept for one series between two sendings; the rest only count.
-const SAMPLES: usize = 64;
-/// Gauges that wait to be sent; of more the first are sent.
-const GAUGES: usize = 256;
-/// Series that wait to be sent, gauges too; of more the first are sent. A label's values may come from outside.
-const SERIES: usize = 4_096;
+use crate::limits::{METRICS_BACKOFF, METRICS_CALL, METRICS_GAUGES, METRICS_INTERVAL, METRICS_SAMPLES, METRICS_SERIES};
+use crate::proto::host::metrics_client::MetricsClient;
+use crate::proto::host::{self, AddSampleRequest, IncrCounterRequest, SetGaugeRequest};
+use crate::socket;
 
 /// The name and the value of a label.
 pub type Label = (&'static str, Cow<'static, str>);
@@ -106,7 +88,7 @@ impl HostMetrics {
         let mut series = recorder.series();
         let key = Series { name: gauge, sample: None, labels };
         let gauges = series.values().filter(|recorded| recorded.gauge.is_some()).count();
-        if (gauges < GAUGES && series.len() < SERIES) || series.contains_key(&key) {
+        if (gauges < METRICS_GAUGES && series.len() < METRICS_SERIES) || series.contains_key(&key) {
             series.entry(key).or_default().gauge = Some(value);
         }
     }
@@ -114,13 +96,13 @@ impl HostMetrics {
     fn record(&self, key: Series, started: Option<Instant>) {
         let Some(recorder) = &self.0 else { return };
         let mut series = recorder.series();
-        if series.len() >= SERIES && !series.contains_key(&key) {
+        if series.len() >= METRICS_SERIES && !series.contains_key(&key) {
             return;
         }
         let recorded = series.entry(key).or_default();
         recorded.count = recorded.count.saturating_add(1);
         if let Some(started) = started
-            && recorded.seconds.len() < SAMPLES
+            && recorded.seconds.len() < METRICS_SAMPLES
         {
             recorded.seconds.push(started.elapsed().as_secs_f32());
         }
@@ -131,7 +113,7 @@ impl HostMetrics {
         let Some(recorder) = &self.0 else { return };
         let mut series = recorder.series();
         for (unsent, Recorded { count, gauge, .. }) in unsent {
-            if series.len() >= SERIES && !series.contains_key(&unsent) {
+            if series.len() >= METRICS_SERIES && !series.contains_key(&unsent) {
                 continue;
             }
             let recorded = series.entry(unsent).or_default();
@@ -144,23 +126,21 @@ impl HostMetrics {
     pub(crate) async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
         let Some(recorder) = &self.0 else { return };
         let mut connected: Option<(PathBuf, MetricsClient<Channel>)> = None;
-        let mut pause = INTERVAL;
+        let mut pause = METRICS_INTERVAL;
         loop {
             tokio::time::sleep(pause).await;
             let Some(services) = services.borrow_and_update().clone() else { continue };
             let client = match connected.take() {
                 Some((known, client)) if known == services => client,
-                // Dialled at the first call, and again by itself when the connection is lost. No keepalive: a Go server
-                // punishes pings.
-                _ => MetricsClient::new(dial(&services)),
+                _ => MetricsClient::new(socket::dial(&services)),
             };
             let mut batch = std::mem::take(&mut *recorder.series());
             pause = match send_batch(recorder, client.clone(), &mut batch).await {
-                Ok(()) => INTERVAL,
+                Ok(()) => METRICS_INTERVAL,
                 Err(status) => {
                     self.keep(batch);
                     tracing::debug!(reason = %status.message(), "the agent's metrics service does not answer");
-                    (pause * 2).min(BACKOFF)
+                    (pause * 2).min(METRICS_BACKOFF)
                 }
             };
             connected = Some((services, client));
@@ -176,15 +156,15 @@ async fn send_batch(
 ) -> Result<(), Status> {
     let late = |_| Status::deadline_exceeded("no answer in time");
     while let Some(entry) = batch.first_entry() {
-        let labels: Vec<proto::Label> = entry
+        let labels: Vec<host::Label> = entry
             .key()
             .labels
             .iter()
-            .map(|(name, value)| proto::Label { name: (*name).to_owned(), value: value.to_string() })
+            .map(|(name, value)| host::Label { name: (*name).to_owned(), value: value.to_string() })
             .collect();
         if let Some(val) = entry.get().gauge {
             let gauge = SetGaugeRequest { key: recorder.key(entry.key().name), val, labels };
-            match tokio::time::timeout(CALL, client.set_gauge(gauge)).await {
+            match tokio::time::timeout(METRICS_CALL, client.set_gauge(gauge)).await {
                 // An agent that refuses gauges has the rest.
                 Ok(Err(status)) if status.code() == Code::Unavailable => return Err(status),
                 _ => drop(entry.remove()),
@@ -197,7 +177,7 @@ async fn send_batch(
             val: entry.get().count as f32,
             labels: labels.clone(),
         };
-        let sent = tokio::time::timeout(CALL, client.incr_counter(counter)).await;
+        let sent = tokio::time::timeout(METRICS_CALL, client.incr_counter(counter)).await;
         if let Ok(Err(status)) = sent {
             return Err(status);
         }
@@ -207,20 +187,11 @@ async fn send_batch(
         if let Some(sample) = series.sample {
             for val in recorded.seconds {
                 let sample = AddSampleRequest { key: recorder.key(sample), val, labels: labels.clone() };
-                tokio::time::timeout(CALL, client.add_sample(sample)).await.map_err(late)??;
+                tokio::time::timeout(METRICS_CALL, client.add_sample(sample)).await.map_err(late)??;
             }
         }
     }
     Ok(())
-}
-
-fn dial(services: &Path) -> Channel {
-    let services = services.to_owned();
-    // The address of the endpoint is not used: the connector knows where to go.
-    Endpoint::from_static("http://host-services").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-        let connect = UnixStream::connect(services.clone());
-        async { connect.await.map(TokioIo::new) }
-    }))
 }
 
 #[cfg(test)]
@@ -239,7 +210,7 @@ mod tests {
         }
         let recorder = metrics.0.as_ref().unwrap();
         let unsent = std::mem::take(&mut *recorder.series());
-        assert!(unsent.values().all(|recorded| recorded.seconds.len() == SAMPLES));
+        assert!(unsent.values().all(|recorded| recorded.seconds.len() == METRICS_SAMPLES));
         count(&metrics);
         metrics.keep(unsent);
         let recorded = recorder.series();
@@ -251,14 +222,14 @@ mod tests {
     fn a_gauge_that_waits_is_changed_whatever_else_waits() {
         let metrics = HostMetrics::new("test");
         let labels = |number: usize| vec![("component", format!("extension {number}").into())];
-        for number in 0..2 * GAUGES {
+        for number in 0..2 * METRICS_GAUGES {
             count(&metrics);
             metrics.set_gauge("component_in_use", 1.0, labels(number));
         }
         metrics.set_gauge("component_in_use", 0.0, labels(0));
         let recorded = metrics.0.as_ref().unwrap().series();
         let gauges: Vec<f32> = recorded.values().filter_map(|recorded| recorded.gauge).collect();
-        assert_eq!(gauges.len(), GAUGES, "bounded");
+        assert_eq!(gauges.len(), METRICS_GAUGES, "bounded");
         assert_eq!(gauges.iter().filter(|&&gauge| gauge == 0.0).count(), 1);
     }
 
@@ -266,18 +237,18 @@ mod tests {
     fn series_are_bounded_and_those_that_wait_go_on_counting() {
         let metrics = HostMetrics::new("test");
         let labels = |number: usize| vec![("caller", number.to_string().into())];
-        for number in 0..2 * SERIES {
+        for number in 0..2 * METRICS_SERIES {
             metrics.count("calls", labels(number));
         }
         metrics.count("calls", labels(0));
         metrics.set_gauge("gauge", 1.0, Vec::new());
         let unsent = std::mem::take(&mut *metrics.0.as_ref().unwrap().series());
-        assert_eq!(unsent.len(), SERIES);
+        assert_eq!(unsent.len(), METRICS_SERIES);
         assert_eq!(unsent.values().map(|recorded| recorded.count).max(), Some(2));
-        for number in 0..SERIES {
+        for number in 0..METRICS_SERIES {
             metrics.count("other_calls", labels(number));
         }
         metrics.keep(unsent);
-        assert_eq!(metrics.0.as_ref().unwrap().series().len(), SERIES);
+        assert_eq!(metrics.0.as_ref().unwrap().series().len(), METRICS_SERIES);
     }
 }

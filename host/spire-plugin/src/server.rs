@@ -1,74 +1,42 @@
 //! A plugin as SPIRE runs it: launch, handshake, services, end. The facts of the wire are those of go-plugin and spire-plugin-sdk.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::io::Write as _;
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 
-use super::goplugin::{Broker, Controller, Stdio};
-use super::metrics::HostMetrics;
-use super::proto::broker_server::GrpcBrokerServer;
-use super::proto::controller_server::GrpcControllerServer;
-use super::proto::stdio_server::GrpcStdioServer;
-use super::proto::{HealthServer, InitServer};
-use super::socket::{Environment, Refused, SocketDirectory};
-use super::{health, init, parent, socket};
-
-/// How long calls in flight may still take once the end has begun: the agent kills after 2 s.
-const DRAIN: Duration = Duration::from_millis(1_500);
-/// How long calls are still answered after SIGTERM: under systemd it comes with the agent's, before Deinit.
-const GRACE: Duration = Duration::from_secs(1);
-/// Calls that the agent may give up before they have been looked at; h2 closes the connection, and with it every other call,
-/// beyond 20 by default. The agent gives up a workload's calls when the workload does, and it is the only client.
-const CANCELLED: usize = 65_536;
-/// The pause after a connection could not be accepted: file descriptors are short, and may be there again.
-const ACCEPT: Duration = Duration::from_millis(100);
-
-/// Why a plugin could not be served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The environment asks for what is not spoken here.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// No socket could be made.
-    #[error("the plugin's socket cannot be made in {directory}: {error}")]
-    Socket {
-        /// The directory in which the socket's own directory was to be.
-        directory: String,
-        /// Why not.
-        error: std::io::Error,
-    },
-    /// A signal handler, a thread or stdout failed.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// The gRPC server failed.
-    #[error("the gRPC server failed: {0}")]
-    Server(#[from] tonic::transport::Error),
-}
+use crate::contained::Contained;
+use crate::error::ServeError;
+use crate::goplugin::{Broker, Controller, Stdio};
+use crate::handshake::Environment;
+use crate::limits::{CANCELLED_CALLS, DRAIN};
+use crate::metrics::HostMetrics;
+use crate::proto::goplugin::grpc_broker_server::GrpcBrokerServer;
+use crate::proto::goplugin::grpc_controller_server::GrpcControllerServer;
+use crate::proto::goplugin::grpc_stdio_server::GrpcStdioServer;
+use crate::proto::health::health_server::HealthServer;
+use crate::proto::init::init_server::InitServer;
+use crate::socket::{self, Socket, SocketDirectory};
+use crate::{health, init, parent, run, signals};
 
 /// Which plugin a program is.
 #[derive(Debug, Clone, Copy)]
 pub struct Plugin {
-    pub(super) kind: &'static str,
-    pub(super) name: &'static str,
-    pub(super) sockets: &'static [&'static str],
+    /// SPIRE's type of plugin.
+    pub(crate) kind: &'static str,
+    /// The program's own name.
+    pub(crate) name: &'static str,
+    /// The names of sockets beside the plugin's.
+    pub(crate) sockets: &'static [&'static str],
 }
 
 impl Plugin {
@@ -95,51 +63,47 @@ impl Plugin {
         Environment::read(self.kind, |name| std::env::var_os(name))
     }
 
+    /// Runs the program as the plugin, and is all that its `main` has to do. A person who starts the program is told what it is.
+    ///
+    /// `crates` are those whose events are logged, the program's own first ([`hclog::install`](crate::hclog::install)).
+    pub fn run(self, crates: &'static [&'static str], services: Services) -> ExitCode {
+        let environment = self.environment();
+        if !environment.is_agent() {
+            let Plugin { kind, name, .. } = self;
+            let _ = writeln!(std::io::stderr(), "{name} is a SPIRE plugin ({kind}): SPIRE starts it, as plugin_cmd");
+            return ExitCode::FAILURE;
+        }
+        run(crates, tokio::runtime::Runtime::new(), async { self.start(&environment)?.serve(services).await })
+    }
+
     /// Starts the plugin as far as it goes without its services. The socket listens, and nothing is announced yet: SPIRE waits
     /// up to 60 s for [`Started::serve`].
     ///
-    /// From here on SIGINT is ignored. SIGTERM and the end of the parent process stop what is served, or will be.
+    /// From here on SIGINT is ignored. SIGTERM and the end of the parent process stop what is served, or will be. Every other
+    /// signal is the program's own affair.
     ///
     /// # Errors
-    /// The environment asks for what is not spoken here, or the socket or a signal handler cannot be made.
+    /// The environment asks for something that is not spoken here, or the socket or a signal handler cannot be made.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(self, environment: &Environment) -> Result<Started, ServeError> {
         environment.check()?;
-        // SIGINT reaches the whole group on Ctrl-C; the agent stops us in order.
-        let mut interrupts = signal(SignalKind::interrupt())?;
-        let mut terminations = signal(SignalKind::terminate())?;
         let stop = Arc::new(watch::Sender::new(false));
+        // Unlike `send`, `send_replace` counts before anything listens, too.
+        let terminated = Arc::clone(&stop);
+        signals::watch(move || {
+            terminated.send_replace(true);
+        })
+        .map_err(ServeError::Signals)?;
         let orphaned = Arc::clone(&stop);
         parent::watch(move || {
             tracing::info!("the process that started the plugin has ended: stopping");
-            // Unlike `send` it counts before anything listens, too.
             orphaned.send_replace(true);
-        })?;
-        let (socket, listener) = socket::Socket::bind(self, environment)?;
-        let terminate = Arc::clone(&stop);
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = interrupts.recv() => tracing::debug!("SIGINT ignored: the agent stops its plugins in order"),
-                    _ = terminations.recv() => {
-                        tracing::info!("SIGTERM: a stop is coming");
-                        tokio::time::sleep(GRACE).await;
-                        terminate.send_replace(true);
-                    }
-                }
-            }
-        });
+        })
+        .map_err(ServeError::Parent)?;
+        let (socket, listener) = Socket::bind(self, environment)?;
         Ok(Started { socket, listener, stop })
-    }
-
-    /// Serves the plugin until SPIRE ends it. [`Plugin::start`] and [`Started::serve`] in one.
-    ///
-    /// # Errors
-    /// Those of [`Plugin::start`], or the server failed.
-    pub async fn serve(self, environment: &Environment, services: Services) -> Result<(), ServeError> {
-        self.start(environment)?.serve(services).await
     }
 
     /// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
@@ -152,7 +116,7 @@ impl Plugin {
 /// A plugin whose socket listens. The socket and its directory are removed when it is dropped.
 #[derive(Debug)]
 pub struct Started {
-    socket: socket::Socket,
+    socket: Socket,
     listener: UnixListener,
     stop: Arc<watch::Sender<bool>>,
 }
@@ -169,7 +133,7 @@ impl Started {
     /// # Errors
     /// Stdout is closed, or the server failed.
     pub async fn serve(self, services: Services) -> Result<(), ServeError> {
-        self.socket.announce()?;
+        self.socket.announce().map_err(ServeError::Handshake)?;
         services.serve_until(self.listener, self.stop).await?;
         tracing::info!("stopped");
         Ok(())
@@ -190,7 +154,8 @@ impl Services {
         Services::default()
     }
 
-    /// Adds a gRPC service. Init names it to SPIRE. A panic in one of its calls is answered as Internal, as by [`contained`].
+    /// Adds a gRPC service, which Init names to SPIRE. A panic in one of its calls is answered as Internal
+    /// ([`contained`](crate::contained)); one in a stream that the service returned costs the connection.
     pub fn with<S>(mut self, service: S) -> Services
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
@@ -204,6 +169,11 @@ impl Services {
         self.routes.add_service(Contained(service));
         self.names.push(S::NAME.to_owned());
         self
+    }
+
+    /// The full names of the services, as Init tells them to SPIRE.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Sends these metrics to the agent.
@@ -233,24 +203,16 @@ impl Services {
             .add_service(InitServer::new(init::Init { services: self.names }));
         let server = Server::builder()
             .max_concurrent_streams(None)
-            .http2_max_pending_accept_reset_streams(Some(CANCELLED))
+            .http2_max_pending_accept_reset_streams(Some(CANCELLED_CALLS))
             .add_routes(self.routes.routes());
         tokio::spawn(self.metrics.send(host_services));
-
-        let accepted = UnixListenerStream::new(listener).then(async |accepted| {
-            if let Err(error) = &accepted {
-                tracing::warn!("a connection cannot be accepted: {error}");
-                tokio::time::sleep(ACCEPT).await;
-            }
-            accepted
-        });
         let mut ended = stopped.clone();
-        let serving = server.serve_with_incoming_shutdown(accepted, async move {
+        let serving = server.serve_with_incoming_shutdown(socket::connections(listener), async move {
             let _ = ended.wait_for(|&stop| stop).await;
         });
         tokio::select! {
             served = serving => served?,
-            // Streams that the agent keeps open must not keep us.
+            // Streams that the agent keeps open must not hold up the end.
             () = async {
                 let _ = stopped.wait_for(|&stop| stop).await;
                 tokio::time::sleep(DRAIN).await;
@@ -260,56 +222,10 @@ impl Services {
     }
 }
 
-/// A service whose panics are answered.
-#[derive(Clone)]
-struct Contained<S>(S);
-
-impl<S: NamedService> NamedService for Contained<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S> Service<http::Request<Body>> for Contained<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let call = self.0.call(request);
-        Box::pin(async {
-            let answered = contained(async { Ok(call.await.unwrap_or_else(|never| match never {})) }).await;
-            Ok(answered.unwrap_or_else(Status::into_http))
-        })
-    }
-}
-
-/// Answers a panic as Internal: it costs its own call and nothing else. [`Services::with`] does so for every call; a service may
-/// do it earlier, to see the outcome.
-///
-/// What a panic may leave half done must not be used again: the call's future is dropped, and what calls share has to be swapped
-/// whole or behind locks that outlive a panic.
-///
-/// # Errors
-/// Those of the call, and [`tonic::Code::Internal`] for a panic.
-pub async fn contained<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    let mut call = pin!(call);
-    std::future::poll_fn(|context| {
-        std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))).unwrap_or_else(|_| {
-            Poll::Ready(Err(Status::internal("the plugin panicked: its log says where; please report it")))
-        })
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use hyper_util::rt::TokioIo;
     use tokio::net::UnixStream;
     use tokio::time::timeout;
@@ -317,15 +233,14 @@ mod tests {
     use tonic::client::Grpc;
     use tonic::codegen::http::uri::PathAndQuery;
     use tonic::transport::{Channel, Endpoint};
-    use tonic::{Code, IntoStreamingRequest as _};
+    use tonic::{Code, IntoStreamingRequest as _, Request, Response, Status};
     use tonic_prost::ProstCodec;
 
-    use tonic::{Request, Response};
-
-    use super::super::proto::attestor_server::{WorkloadAttestor, WorkloadAttestorServer};
-    use super::super::proto::config_server::{Config, ConfigServer};
-    use super::super::proto::*;
     use super::*;
+    use crate::proto::goplugin::ConnInfo;
+    use crate::proto::health::{HealthCheckRequest, HealthCheckResponse};
+    use crate::proto::init::{InitRequest, InitResponse};
+    use crate::proto::*;
 
     const MOMENT: Duration = Duration::from_millis(200);
 
@@ -362,25 +277,10 @@ mod tests {
             assert_ne!(pid, 0, "a test's");
             Ok(Response::new(AttestResponse { selector_values: vec![format!("pid:{pid}")] }))
         }
-
-        async fn attest_reference(
-            &self,
-            _: Request<AttestReferenceRequest>,
-        ) -> Result<Response<AttestReferenceResponse>, Status> {
-            Err(Status::unimplemented(""))
-        }
     }
 
     #[tonic::async_trait]
-    impl Config for Attestor {
-        async fn configure(&self, _: Request<ConfigureRequest>) -> Result<Response<ConfigureResponse>, Status> {
-            Ok(Response::new(ConfigureResponse {}))
-        }
-
-        async fn validate(&self, _: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
-            Ok(Response::new(ValidateResponse { valid: true, notes: Vec::new() }))
-        }
-    }
+    impl Config for Attestor {}
 
     #[tokio::test]
     async fn lives_until_shutdown_and_ends_in_order() {
@@ -413,6 +313,9 @@ mod tests {
         assert_eq!(panicked.code(), Code::Internal);
         let attested: AttestResponse = call(&mut client, attest, AttestRequest { pid: 7 }).await.unwrap();
         assert_eq!(attested.selector_values, ["pid:7"], "the connection outlives a panic");
+        let configure = "/spire.service.common.config.v1.Config/Configure";
+        let configured = call::<_, ConfigureResponse>(&mut client, configure, ConfigureRequest::default()).await;
+        assert_eq!(configured.unwrap_err().code(), Code::Unimplemented, "what is not implemented says so");
 
         client.ready().await.unwrap();
         let broker = PathAndQuery::from_static("/plugin.GRPCBroker/StartStream");
@@ -424,15 +327,5 @@ mod tests {
         // The answer comes while the broker's stream is open, and the stream holds the end up no longer than the drain.
         timeout(MOMENT, call::<(), ()>(&mut client, "/plugin.GRPCController/Shutdown", ())).await.unwrap().unwrap();
         timeout(DRAIN + MOMENT, plugin).await.unwrap().unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_answered() {
-        let panics = async {
-            tokio::task::yield_now().await;
-            panic!("a test's")
-        };
-        assert_eq!(contained::<()>(panics).await.unwrap_err().code(), Code::Internal);
-        assert_eq!(contained(async { Ok(1) }).await.unwrap(), 1);
     }
 }

@@ -17,7 +17,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use spire_plugin::{Environment, hclog};
 
 use self::style::Style;
 use crate::attestor::{Attestor, Explanation};
@@ -131,7 +130,7 @@ pub fn run() -> ExitCode {
     compiler::compile_with("/proc/self/exe".into());
     let environment = PLUGIN.environment();
     if environment.is_agent() {
-        return serve(environment);
+        return spire_plugin::run(LOGGED, runtime(), plugin::serve(environment));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -159,26 +158,6 @@ pub fn run() -> ExitCode {
             }
             failure.exit_code()
         }
-    }
-}
-
-fn serve(environment: Environment) -> ExitCode {
-    hclog::install(LOGGED);
-    let served = match runtime() {
-        Ok(runtime) => {
-            let served = runtime.block_on(plugin::serve(environment));
-            runtime.shutdown_background();
-            served
-        }
-        Err(error) => Err(error.into()),
-    };
-    if let Err(error) = &served {
-        tracing::error!("{error}");
-    }
-    hclog::flush();
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -24,21 +24,21 @@ const REQUEST: usize = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The plugin's socket or server failed, or the environment asks for what we do not speak.
+    /// The plugin's socket or server failed, or the environment asks for something that is not spoken.
     #[error(transparent)]
     Plugin(#[from] spire_plugin::ServeError),
     /// The sandbox cannot be made.
     #[error("the sandbox cannot be made: {0}")]
     Sandbox(wasmtime::Error),
-    /// A signal handler, or the runtime, cannot be made.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
+    /// The handler of SIGHUP cannot be set.
+    #[error("the handler of SIGHUP cannot be set: {0}")]
+    Signal(std::io::Error),
 }
 
 /// Serves until the agent ends us.
 pub async fn serve(environment: Environment) -> Result<(), ServeError> {
     raise_descriptor_limit();
-    let hangups = signal(SignalKind::hangup())?;
+    let hangups = signal(SignalKind::hangup()).map_err(ServeError::Signal)?;
     let started = PLUGIN.start(&environment)?;
     let metrics = Metrics::new();
     let attestor = Arc::new(Attestor::new(metrics.clone()).map_err(ServeError::Sandbox)?);
@@ -86,25 +86,12 @@ async fn reload(attestor: Arc<Attestor>, mut hangups: Signal) {
 #[cfg(test)]
 mod tests {
     use hyper_util::rt::TokioIo;
+    use spire_plugin::proto::{AttestRequest, WorkloadAttestorClient};
     use tokio::net::UnixStream;
     use tonic::Code;
-    use tonic::client::Grpc;
-    use tonic::codegen::http::uri::PathAndQuery;
-    use tonic::transport::{Channel, Endpoint};
-    use tonic_prost::ProstCodec;
+    use tonic::transport::Endpoint;
 
     use super::*;
-    use spire_plugin::proto::{AttestRequest, AttestResponse, InitRequest, InitResponse};
-
-    async fn call<I, O>(client: &mut Grpc<Channel>, method: &'static str, request: I) -> Result<O, tonic::Status>
-    where
-        I: prost::Message + Send + 'static,
-        O: prost::Message + Default + Send + 'static,
-    {
-        client.ready().await.unwrap();
-        let (request, method) = (tonic::Request::new(request), PathAndQuery::from_static(method));
-        client.unary(request, method, ProstCodec::<I, O>::default()).await.map(tonic::Response::into_inner)
-    }
 
     #[tokio::test]
     async fn serves_exactly_two_services_and_says_what_is_wrong() {
@@ -112,22 +99,17 @@ mod tests {
         let path = directory.path().join("plugin.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let attestor = Arc::new(Attestor::new(Metrics::disabled()).unwrap());
-        tokio::spawn(services(attestor, Metrics::disabled()).serve_on(listener));
+        let services = services(attestor, Metrics::disabled());
+        let expected =
+            ["spire.plugin.agent.workloadattestor.v1.WorkloadAttestor", "spire.service.common.config.v1.Config"];
+        assert_eq!(services.names(), expected, "what Init tells");
+        tokio::spawn(services.serve_on(listener));
         let connect = tower::service_fn(move |_| {
             let connected = UnixStream::connect(path.clone());
             async { connected.await.map(TokioIo::new) }
         });
-        let mut client =
-            Grpc::new(Endpoint::from_static("http://plugin").connect_with_connector(connect).await.unwrap());
-
-        let mut names: InitResponse =
-            call(&mut client, "/spire.service.private.init.v1.Init/Init", InitRequest::default()).await.unwrap();
-        names.plugin_service_names.sort();
-        let expected =
-            ["spire.plugin.agent.workloadattestor.v1.WorkloadAttestor", "spire.service.common.config.v1.Config"];
-        assert_eq!(names.plugin_service_names, expected);
-        let attest = "/spire.plugin.agent.workloadattestor.v1.WorkloadAttestor/Attest";
-        let invalid = call::<_, AttestResponse>(&mut client, attest, AttestRequest { pid: -1 }).await.unwrap_err();
+        let channel = Endpoint::from_static("http://plugin").connect_with_connector(connect).await.unwrap();
+        let invalid = WorkloadAttestorClient::new(channel).attest(AttestRequest { pid: -1 }).await.unwrap_err();
         assert_eq!(
             (invalid.code(), invalid.message()),
             (Code::InvalidArgument, "pid -1 is not a process id: it must be 1 or more")

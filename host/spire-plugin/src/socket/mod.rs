@@ -1,6 +1,6 @@
-//! The plugin's socket.
+//! The socket that a plugin is served on.
 
 mod unix;
 
-pub use self::unix::{Environment, Refused, SocketDirectory};
-pub(crate) use self::unix::{Socket, directories};
+pub use self::unix::SocketDirectory;
+pub(crate) use self::unix::{NETWORK, Socket, connections, dial, directories};

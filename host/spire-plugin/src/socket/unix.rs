@@ -1,143 +1,63 @@
-//! How go-plugin starts us: what the environment says, the socket, and the one line on stdout.
+//! The socket as a Unix domain socket, and its directory.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use hyper_util::rt::TokioIo;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, open, openat, unlinkat};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::server::{Plugin, ServeError};
+use crate::error::{Refusal, ServeError};
+use crate::handshake::{self, Environment};
+use crate::limits::{ACCEPT_PAUSE, DIRECTORY_TRIES};
+use crate::server::Plugin;
 
-/// The plugin protocol's version that SPIRE speaks.
-const PROTOCOL: &str = "1";
+/// The network's name in the handshake and in the broker's offers.
+pub(crate) const NETWORK: &str = "unix";
 /// The socket's name in its directory.
 const SOCKET: &str = "plugin.sock";
-/// Where the directory is made, the first that can be: /run, where only root can write, else /tmp. Not TMPDIR, which is the
-/// agent's.
+/// Where the socket's directory is made: in /run, where only root can write, else in /tmp. Not in TMPDIR, which is the agent's.
 const PARENTS: [&str; 2] = ["/run", "/tmp"];
 /// A directory itself, never what a link of its name leads to.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What go-plugin says in the environment.
-#[derive(Debug, Clone)]
-pub struct Environment {
-    /// The plugin's type, which is the magic cookie's value.
-    kind: &'static str,
-    /// The magic cookie: the variable that is named like the plugin's type.
-    cookie: Option<OsString>,
-    /// `PLUGIN_PROTOCOL_VERSIONS`: what the client speaks, separated by commas.
-    protocol_versions: Option<OsString>,
-    /// `PLUGIN_UNIX_SOCKET_DIR`: where the socket is to lie.
-    socket_dir: Option<OsString>,
-    /// `PLUGIN_MULTIPLEX_GRPC`
-    multiplex: Option<OsString>,
-    /// `PLUGIN_CLIENT_CERT`
-    client_cert: Option<OsString>,
-}
-
-/// What the client asks for and we do not speak.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refused {
-    /// Another protocol version.
-    #[error("PLUGIN_PROTOCOL_VERSIONS is {0:?}: this plugin speaks version 1 only")]
-    Protocol(String),
-    /// Broker multiplexing.
-    #[error("PLUGIN_MULTIPLEX_GRPC is set: this plugin does not multiplex its broker; SPIRE does not ask for it")]
-    Multiplex,
-    /// A directory that the handshake cannot name.
-    #[error("PLUGIN_UNIX_SOCKET_DIR is {0:?}: it must be UTF-8 without control characters and without \"|\"")]
-    SocketDirectory(OsString),
-    /// A directory in which others may put a socket of theirs in place of ours.
-    #[error("PLUGIN_UNIX_SOCKET_DIR is {directory:?}, {why}")]
-    UnsafeSocketDirectory {
-        /// The directory.
-        directory: OsString,
-        /// Who may do so, and what to change.
-        why: String,
-    },
-    /// AutoMTLS.
-    #[error("PLUGIN_CLIENT_CERT is set: this plugin does not speak AutoMTLS; SPIRE does not ask for it")]
-    AutoMtls,
-}
-
-impl Environment {
-    /// Reads the variables that concern a plugin of this type. `variable` is [`std::env::var_os`], or a test's map.
-    pub fn read(kind: &'static str, variable: impl Fn(&str) -> Option<OsString>) -> Environment {
-        Environment {
-            kind,
-            cookie: variable(kind),
-            protocol_versions: variable("PLUGIN_PROTOCOL_VERSIONS"),
-            socket_dir: variable("PLUGIN_UNIX_SOCKET_DIR"),
-            multiplex: variable("PLUGIN_MULTIPLEX_GRPC"),
-            client_cert: variable("PLUGIN_CLIENT_CERT"),
-        }
-    }
-
-    /// Whether SPIRE started the program, and not a person.
-    pub fn is_agent(&self) -> bool {
-        self.cookie.as_deref().is_some_and(|value| value == self.kind)
-    }
-
-    /// Refuses what we do not speak, rather than pretend.
-    pub fn check(&self) -> Result<(), Refused> {
-        let set = |value: &Option<OsString>| value.as_deref().is_some_and(|value| !value.is_empty());
-        if let Some(versions) = &self.protocol_versions {
-            let versions = versions.to_string_lossy();
-            if !versions.is_empty() && !versions.split(',').any(|version| version.trim() == PROTOCOL) {
-                return Err(Refused::Protocol(versions.chars().take(100).collect()));
-            }
-        }
-        if let Some(directory) = &self.socket_dir
-            && directory
-                .to_str()
-                .is_none_or(|directory| directory.contains(|char: char| char.is_control() || char == '|'))
-        {
-            return Err(Refused::SocketDirectory(directory.clone()));
-        }
-        let multiplex = self.multiplex.as_deref().is_some_and(|value| value != "false" && value != "0");
-        match (multiplex && set(&self.multiplex), set(&self.client_cert)) {
-            (true, _) => Err(Refused::Multiplex),
-            (_, true) => Err(Refused::AutoMtls),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The plugin's socket in a directory of its own, which only our user may enter; removed when dropped.
+/// The plugin's socket in a directory of its own, which only the plugin's user may enter. Both are removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Socket {
     plugin: Plugin,
     directory: PathBuf,
-    /// Held for as long as we live: who finds the directory without a lock on it may remove it.
+    /// Locks the directory for as long as the plugin lives. Another plugin may remove a directory that nobody has locked.
     _alive: File,
 }
 
 impl Socket {
     /// Makes the directory, and listens there. What dead plugins left beside it is cleaned up meanwhile.
     pub(crate) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
-        let asked = environment.socket_dir.as_deref().filter(|directory| !directory.is_empty()).map(Path::new);
-        if let Some(asked) = asked {
-            check_parent(asked)?;
-        }
-        let parents = asked.map_or_else(|| PARENTS.map(Path::new).to_vec(), |asked| vec![asked]);
-        let mut failed = None;
-        for parent in parents {
-            match Socket::listen(plugin, parent) {
-                Ok(listening) => {
-                    let parent = parent.to_owned();
-                    // Not here: whoever writes to /tmp decides how long this takes.
-                    tokio::task::spawn_blocking(move || remove_dead(&plugin, &parent));
-                    return Ok(listening);
-                }
-                Err(error) => failed = Some(ServeError::Socket { directory: parent.display().to_string(), error }),
+        let (parent, listening) = match environment.socket_dir() {
+            Some(asked) => {
+                check_parent(asked)?;
+                (asked, Socket::listen(plugin, asked))
             }
-        }
-        Err(failed.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound).into()))
+            None => {
+                let [first, second] = PARENTS.map(Path::new);
+                match Socket::listen(plugin, first) {
+                    Err(_) => (second, Socket::listen(plugin, second)),
+                    listening => (first, listening),
+                }
+            }
+        };
+        let listening = listening.map_err(|error| ServeError::Socket { directory: parent.to_owned(), error })?;
+        let parent = parent.to_owned();
+        // Not here: whoever writes to /tmp decides how long this takes.
+        tokio::task::spawn_blocking(move || remove_dead(&plugin, &parent));
+        Ok(listening)
     }
 
     fn listen(plugin: Plugin, parent: &Path) -> io::Result<(Socket, UnixListener)> {
@@ -147,7 +67,7 @@ impl Socket {
     }
 
     fn create(plugin: Plugin, parent: &Path) -> io::Result<Socket> {
-        for attempt in 0..16 {
+        for attempt in 0..DIRECTORY_TRIES {
             // Names that nobody can take beforehand. mkdir never follows a link and never reuses.
             let agent = std::os::unix::process::parent_id();
             let name = format!("{}-{agent}-{:016x}", plugin.name, RandomState::new().hash_one(attempt));
@@ -175,11 +95,9 @@ impl Socket {
         self.directory.join(SOCKET)
     }
 
-    /// The handshake: the one line that ever goes to stdout.
+    /// Writes the handshake.
     pub(crate) fn announce(&self) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "1|1|unix|{}|grpc", self.path().display())?;
-        stdout.flush()
+        handshake::announce(NETWORK, &self.path().display().to_string())
     }
 }
 
@@ -189,24 +107,19 @@ impl Drop for Socket {
     }
 }
 
-/// Refuses a directory whose owner, or anybody else, may rename our directory and put a false one in its place. What cannot be
-/// looked at is not refused here: nothing can be made in it.
-fn check_parent(directory: &Path) -> Result<(), Refused> {
+/// Refuses a directory whose owner, or anybody else, could rename the socket's directory and put a false one in its place. What
+/// cannot be looked at is not refused here, because nothing can be made in it.
+fn check_parent(directory: &Path) -> Result<(), Refusal> {
     let Ok(metadata) = fs::metadata(directory) else { return Ok(()) };
-    let (owner, mode, me) = (metadata.uid(), metadata.mode(), rustix::process::geteuid().as_raw());
-    let why = if owner != 0 && owner != me {
-        format!(
-            "which belongs to user {owner}: only root or the plugin's user {me} may own it; chown it, or name another"
-        )
+    let (owner, mode, user) = (metadata.uid(), metadata.mode() & 0o7777, rustix::process::geteuid().as_raw());
+    let directory = directory.to_owned();
+    if owner != 0 && owner != user {
+        Err(Refusal::ForeignSocketDirectory { directory, owner, user })
     } else if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-        format!(
-            "which others may write to (mode {:04o}): chmod go-w it, set its sticky bit, or name another",
-            mode & 0o7777
-        )
+        Err(Refusal::WritableSocketDirectory { directory, mode })
     } else {
-        return Ok(());
-    };
-    Err(Refused::UnsafeSocketDirectory { directory: directory.into(), why })
+        Ok(())
+    }
 }
 
 /// Says that the directory is in use, and makes sure that it is still there.
@@ -288,51 +201,48 @@ pub(crate) fn directories(plugin: &Plugin) -> Vec<SocketDirectory> {
     found
 }
 
+/// The connections that a listener accepts. One that fails is logged, and the next waits for a moment.
+pub(crate) fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
+    UnixListenerStream::new(listener).then(async |accepted| {
+        if let Err(error) = &accepted {
+            tracing::warn!("a connection cannot be accepted: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        accepted
+    })
+}
+
+/// A channel to the agent's host services. It is dialled at the first call, and again by itself when the connection is lost. No
+/// keepalive: a Go server punishes pings.
+pub(crate) fn dial(services: &Path) -> Channel {
+    let services = services.to_owned();
+    // The address of the endpoint is not used: the connector knows where to go.
+    Endpoint::from_static("http://host-services").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let connect = UnixStream::connect(services.clone());
+        async { connect.await.map(TokioIo::new) }
+    }))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     const PLUGIN: Plugin = Plugin::workload_attestor("test-plugin").with_sockets(&["status.sock"]);
 
-    fn environment(change: impl FnOnce(&mut Environment)) -> Environment {
-        let mut environment = Environment::read(PLUGIN.kind, |_| None);
-        environment.cookie = Some(PLUGIN.kind.into());
-        change(&mut environment);
-        environment
-    }
-
-    #[test]
-    fn only_the_cookie_makes_it_a_plugin() {
-        assert!(environment(|_| {}).is_agent());
-        assert!(!environment(|environment| environment.cookie = None).is_agent());
-        assert!(!environment(|environment| environment.cookie = Some("NodeAttestor".into())).is_agent());
-    }
-
-    #[test]
-    fn what_is_not_spoken_is_refused_by_name() {
-        assert_eq!(environment(|environment| environment.protocol_versions = Some("2,1".into())).check(), Ok(()));
-        let other = environment(|environment| environment.protocol_versions = Some("2,11".into()));
-        assert_eq!(other.check(), Err(Refused::Protocol("2,11".to_owned())));
-        assert_eq!(
-            environment(|environment| environment.multiplex = Some("true".into())).check(),
-            Err(Refused::Multiplex)
-        );
-        assert_eq!(environment(|environment| environment.multiplex = Some("false".into())).check(), Ok(()));
-        assert_eq!(
-            environment(|environment| environment.client_cert = Some("x".into())).check(),
-            Err(Refused::AutoMtls)
-        );
-        for directory in ["/a\n1|1|unix|/b", "/a|b"] {
-            let asked = environment(|environment| environment.socket_dir = Some(directory.into()));
-            assert_eq!(asked.check(), Err(Refused::SocketDirectory(directory.into())));
-        }
+    /// An environment that asks for this directory.
+    fn environment(directory: &Path) -> Environment {
+        Environment::read("WorkloadAttestor", |name| {
+            (name == "PLUGIN_UNIX_SOCKET_DIR").then(|| OsString::from(directory))
+        })
     }
 
     #[tokio::test]
     async fn a_directory_in_which_others_may_replace_the_socket_is_refused() {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         let parent = tempfile::tempdir().unwrap();
-        let environment = environment(|environment| environment.socket_dir = Some(parent.path().into()));
+        let environment = environment(parent.path());
         let refused = || match Socket::bind(PLUGIN, &environment) {
             Ok(_) => None,
             Err(ServeError::Refused(refused)) => Some(refused.to_string()),
@@ -373,7 +283,7 @@ mod tests {
         fs::write(target.path().join("plugin.sock"), b"").unwrap();
         std::os::unix::fs::symlink(target.path(), parent.path().join("test-plugin-3-0")).unwrap();
 
-        let environment = environment(|environment| environment.socket_dir = Some(parent.path().into()));
+        let environment = environment(parent.path());
         let (living, _listener) = Socket::bind(PLUGIN, &environment).unwrap();
         let (second, _second_listener) = Socket::bind(PLUGIN, &environment).unwrap();
         remove_dead(&PLUGIN, parent.path());
