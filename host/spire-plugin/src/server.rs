@@ -43,7 +43,8 @@ impl Plugin {
     /// A plugin of one of SPIRE's types, for example `WorkloadAttestor`. The type is the key and the value of go-plugin's magic
     /// cookie.
     ///
-    /// `name` is the program's own name, of letters, digits and hyphens. The directories of its sockets are named after it.
+    /// `name` is the program's own name, of letters, digits and hyphens. The directories of its sockets are named after it, and a
+    /// plugin cleans up all directories that begin with its name and a hyphen.
     pub const fn new(kind: &'static str, name: &'static str) -> Plugin {
         Plugin { kind, name, sockets: &[] }
     }
