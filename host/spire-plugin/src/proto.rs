@@ -75,13 +75,7 @@ pub(crate) mod init {
 }
 
 /// The agent's metrics service.
-#[expect(
-    unreachable_pub,
-    unused_qualifications,
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    reason = "generated code"
-)]
+#[expect(unreachable_pub, unused_qualifications, clippy::allow_attributes_without_reason, reason = "generated code")]
 pub(crate) mod host {
     tonic::include_proto!("spire.hostservice.common.metrics.v1");
 }

@@ -157,6 +157,9 @@ impl Services {
 
     /// Adds a gRPC service, which Init names to SPIRE. A panic in one of its calls is answered as Internal
     /// ([`contained`](crate::contained)); one in a stream that the service returned costs the connection.
+    ///
+    /// # Panics
+    /// If the same service was added before.
     pub fn with<S>(mut self, service: S) -> Services
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
