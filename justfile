@@ -166,11 +166,11 @@ test: target
     cargo test --release --workspace
 
 # Run the end-to-end tests: a real engine, a real registry and the real go-plugin client
-e2e *arguments: build world
+e2e *arguments: build world example
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e.sh {{ arguments }}
 
 # Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
-e2e-docker29 *arguments: build world
+e2e-docker29 *arguments: build world example
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh e2e.sh {{ arguments }}
 
 # Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`
@@ -250,6 +250,12 @@ target:
 [private]
 world:
     cargo build --release --package sigstore-world
+
+# A plugin that somebody else may write: target/release/examples/process_name. Both packages are named so that what both use is
+# built once, with the same features.
+[private]
+example:
+    cargo build --release --package spire-plugin --package docker-attestor --example process_name
 
 # The program that DOCKER_ATTESTOR names, else ours
 [private]

@@ -1,5 +1,5 @@
 //! Makes the built-in policy: builds the guest, encodes it as a component and compiles that ahead of time for the target, with
-//! the same wasmtime and the same settings as the program. Also generates the gRPC services.
+//! the same wasmtime and the same settings as the program.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -18,25 +18,6 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const MODULE: &str = "docker_attestor_policy.wasm";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    services()?;
-    policy()
-}
-
-/// We serve all services but the agent's metrics, which we call.
-fn services() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=proto");
-    let mut protos: Vec<PathBuf> =
-        fs::read_dir("proto")?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    protos.sort();
-    let (called, served): (Vec<_>, Vec<_>) = protos.into_iter().partition(|path| path.ends_with("metrics.proto"));
-    let descriptors = protox::compile(&served, ["proto"])?;
-    tonic_prost_build::configure().build_client(false).compile_fds(descriptors)?;
-    let descriptors = protox::compile(&called, ["proto"])?;
-    tonic_prost_build::configure().build_server(false).compile_fds(descriptors)?;
-    Ok(())
-}
-
-fn policy() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/engine/settings.rs");
     for source in ["../guest/src", "../guest/Cargo.toml", "../wit", "../Cargo.lock"] {
         println!("cargo::rerun-if-changed={source}");

@@ -3,12 +3,13 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
+use spire_plugin::hclog;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-use crate::telemetry::hclog::is_ours;
+use crate::telemetry::LOGGED;
 use bounded::text::printable;
 
 /// Writes warnings to stderr, with `verbose` everything.
@@ -22,7 +23,7 @@ struct Stderr(Level);
 
 impl<S: Subscriber> Layer<S> for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        is_ours(metadata) && *metadata.level() <= self.0
+        hclog::passes(metadata, LOGGED) && *metadata.level() <= self.0
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

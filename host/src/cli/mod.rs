@@ -23,9 +23,9 @@ use crate::attestor::{Attestor, Explanation};
 use crate::config::{self, Configuration, Invalid};
 use crate::engine::compiler;
 use crate::error::Error;
-use crate::plugin::{self, Environment};
+use crate::plugin::{self, PLUGIN};
 use crate::scenario::Scenario;
-use crate::telemetry::hclog;
+use crate::telemetry::LOGGED;
 use crate::telemetry::metrics::Metrics;
 use bounded::text::printable;
 
@@ -128,9 +128,9 @@ pub fn run() -> ExitCode {
         return code;
     }
     compiler::compile_with("/proc/self/exe".into());
-    let environment = Environment::of_process();
+    let environment = PLUGIN.environment();
     if environment.is_agent() {
-        return serve(environment);
+        return spire_plugin::run(LOGGED, runtime(), plugin::serve(environment));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -156,26 +156,6 @@ pub fn run() -> ExitCode {
             }
             failure.exit_code()
         }
-    }
-}
-
-fn serve(environment: Environment) -> ExitCode {
-    hclog::install();
-    let served = match runtime() {
-        Ok(runtime) => {
-            let served = runtime.block_on(plugin::serve(environment));
-            runtime.shutdown_background();
-            served
-        }
-        Err(error) => Err(error.into()),
-    };
-    if let Err(error) = &served {
-        tracing::error!("{error}");
-    }
-    hclog::flush();
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
     }
 }
 

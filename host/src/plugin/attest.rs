@@ -3,20 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prost::Message as _;
+use spire_plugin::contained;
+use spire_plugin::prost::Message as _;
+use spire_plugin::proto::{
+    self, AttestReferenceRequest, AttestReferenceResponse, AttestRequest, AttestResponse, WorkloadPidReference,
+};
 use tonic::{Code, Request, Response, Status};
 
-use super::contained;
-use super::services::{
-    AttestReferenceRequest, AttestReferenceResponse, AttestRequest, AttestResponse, WorkloadPidReference,
-    attestor_server,
-};
 use crate::attestor::Attestor;
 use crate::telemetry::metrics::Metrics;
 use bounded::text::printable;
-
-/// The reference that names a process by its pid.
-const PID_REFERENCE: &str = "type.googleapis.com/spiffe.broker.WorkloadPIDReference";
 
 pub(super) struct WorkloadAttestor {
     attestor: Arc<Attestor>,
@@ -53,7 +49,7 @@ impl Drop for Outcome<'_> {
 }
 
 #[tonic::async_trait]
-impl attestor_server::WorkloadAttestor for WorkloadAttestor {
+impl proto::WorkloadAttestor for WorkloadAttestor {
     async fn attest(&self, request: Request<AttestRequest>) -> Result<Response<AttestResponse>, Status> {
         let selector_values = self.selectors(request.get_ref().pid).await?;
         Ok(Response::new(AttestResponse { selector_values }))
@@ -67,7 +63,7 @@ impl attestor_server::WorkloadAttestor for WorkloadAttestor {
         let Some(reference) = request.into_inner().reference else {
             return Err(Status::invalid_argument("the request has no reference"));
         };
-        if reference.type_url != PID_REFERENCE {
+        if reference.type_url != WorkloadPidReference::TYPE_URL {
             let start: String = reference.type_url.chars().take(200).collect();
             return Err(Status::unimplemented(format!(
                 "references of type \"{}\" are not supported",

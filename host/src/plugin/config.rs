@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use spire_plugin::contained;
+use spire_plugin::proto::{
+    self, ConfigureRequest, ConfigureResponse, CoreConfiguration, ValidateRequest, ValidateResponse,
+};
 use tonic::{Request, Response, Status};
 
-use super::contained;
-use super::services::{
-    ConfigureRequest, ConfigureResponse, CoreConfiguration, ValidateRequest, ValidateResponse, config_server,
-};
 use crate::attestor::Attestor;
 use crate::config;
 
@@ -22,7 +22,7 @@ impl Config {
 }
 
 #[tonic::async_trait]
-impl config_server::Config for Config {
+impl proto::Config for Config {
     async fn configure(&self, request: Request<ConfigureRequest>) -> Result<Response<ConfigureResponse>, Status> {
         let request = request.into_inner();
         contained(async {

@@ -2,9 +2,7 @@
 //! socket, in a directory that only our user may enter.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +13,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::handshake::{PARENTS, PREFIX, STATUS};
+use super::PLUGIN;
 use crate::attestor::Attestor;
 use crate::status::Status;
 
+/// The name of the socket, beside that of the plugin.
+pub(super) const SOCKET: &str = "status.sock";
 /// One answer, on either side.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long the socket of another user is waited for. Anybody can make one in /tmp that accepts and says nothing; a plugin
@@ -63,19 +63,11 @@ impl Found {
 
 /// The status sockets of running plugins that this user may open: its own; root sees everybody's.
 pub fn find() -> Vec<Found> {
-    let me = rustix::process::geteuid().as_raw();
-    let mut found = Vec::new();
-    for entry in PARENTS.iter().flat_map(fs::read_dir).flatten().flatten() {
-        let path = entry.path();
-        // The directory itself, never what a link of its name leads to.
-        let Ok(directory) = fs::symlink_metadata(&path) else { continue };
-        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX) && directory.is_dir();
-        if ours && (directory.uid() == me || me == 0) {
-            found.push(Found { path: path.join(STATUS), owner: directory.uid() });
-        }
-    }
-    found.sort_by(|one, other| one.path.cmp(&other.path));
-    found
+    PLUGIN
+        .directories()
+        .into_iter()
+        .map(|directory| Found { path: directory.path.join(SOCKET), owner: directory.owner })
+        .collect()
 }
 
 /// Asks all of them at the same time, and hands out their answers as they come. How long a socket is waited for depends on its owner

@@ -8,24 +8,27 @@ use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::services::broker_server::GrpcBroker;
-use super::services::controller_server::GrpcController;
-use super::services::stdio_server::GrpcStdio;
-use super::services::{ConnInfo, StdioData};
+use crate::limits::SHUTDOWN_PAUSE;
+use crate::proto::goplugin::grpc_broker_server::GrpcBroker;
+use crate::proto::goplugin::grpc_controller_server::GrpcController;
+use crate::proto::goplugin::grpc_stdio_server::GrpcStdio;
+use crate::proto::goplugin::{ConnInfo, StdioData};
+use crate::socket::NETWORK;
 
 /// The id under which the agent offers its host services.
 const HOST_SERVICES: u32 = 1;
 
 type Silent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The broker: takes the address of the agent's host services. It comes unprompted when the stream opens, perhaps after Init.
-pub(super) struct Broker {
+/// The broker, which takes the address of the agent's host services. The address comes unprompted when the stream opens, perhaps
+/// after Init.
+pub(crate) struct Broker {
     host_services: watch::Sender<Option<PathBuf>>,
 }
 
 impl Broker {
     /// The broker, and the socket of the host services once it is known.
-    pub(super) fn new() -> (Broker, watch::Receiver<Option<PathBuf>>) {
+    pub(crate) fn new() -> (Broker, watch::Receiver<Option<PathBuf>>) {
         let (host_services, receiver) = watch::channel(None);
         (Broker { host_services }, receiver)
     }
@@ -43,7 +46,7 @@ impl GrpcBroker for Broker {
         let host_services = self.host_services.clone();
         let offers = request.into_inner().filter_map(move |offer| {
             match offer {
-                Ok(offer) if offer.service_id == HOST_SERVICES && offer.network == "unix" && offer.knock.is_none() => {
+                Ok(offer) if offer.service_id == HOST_SERVICES && offer.network == NETWORK && offer.knock.is_none() => {
                     host_services.send_replace(Some(PathBuf::from(offer.address)));
                 }
                 Ok(offer) => {
@@ -57,8 +60,8 @@ impl GrpcBroker for Broker {
     }
 }
 
-/// Our stdout and stderr through gRPC: nothing, stderr is read as it is. The stream stays open.
-pub(super) struct Stdio;
+/// The plugin's stdout and stderr through gRPC. Nothing is sent, because the agent reads stderr itself; the stream stays open.
+pub(crate) struct Stdio;
 
 #[tonic::async_trait]
 impl GrpcStdio for Stdio {
@@ -69,13 +72,13 @@ impl GrpcStdio for Stdio {
     }
 }
 
-/// Ends the plugin. Answers first: the agent's streams end only after the answer.
-pub(super) struct Controller {
+/// The controller, which ends the plugin. It answers first: the agent's streams end only after the answer.
+pub(crate) struct Controller {
     stop: Arc<watch::Sender<bool>>,
 }
 
 impl Controller {
-    pub(super) fn new(stop: Arc<watch::Sender<bool>>) -> Controller {
+    pub(crate) fn new(stop: Arc<watch::Sender<bool>>) -> Controller {
         Controller { stop }
     }
 }
@@ -86,7 +89,7 @@ impl GrpcController for Controller {
         let stop = Arc::clone(&self.stop);
         tokio::spawn(async move {
             // The graceful stop sends what is answered, this answer too.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(SHUTDOWN_PAUSE).await;
             let _ = stop.send(true);
         });
         Ok(Response::new(()))

@@ -1,7 +1,8 @@
 //! The log: one JSON object a line on stderr, in the form of hashicorp/go-hclog, which the agent parses.
 //!
 //! `@message`, `@level` and `@timestamp` are always strings: anything else there kills the agent. Numbers become floats in the
-//! agent, so that all fields are written as strings. Only events of this crate pass: a dependency's could hold secrets.
+//! agent, so that all fields are written as strings. Only events of the crates that the program lists pass: those of another
+//! dependency could hold secrets.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -16,31 +17,36 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-/// A line's bytes: the agent splits lines over 64 KiB, and loses them.
-const LINE: usize = 60 << 10;
-/// One field's bytes.
-const FIELD: usize = 16 << 10;
-/// Lines that wait for a reader of stderr; more are dropped and counted. The agent reads them as they come.
-const QUEUE: usize = 1_024;
-/// The module of lines that no event wrote, as the events' have theirs.
-const MODULE: &str = env!("CARGO_CRATE_NAME");
+use crate::limits::{LOG_FIELD, LOG_FLUSH, LOG_LINE, LOG_QUEUE, LOG_STACK};
 
+/// The crate of this layer, whose events always pass.
+const OWN: &str = env!("CARGO_CRATE_NAME");
+
+/// What the thread that writes to stderr is sent.
 enum Message {
+    /// A line with its end.
     Line(Vec<u8>),
-    /// Answer once everything before is written.
+    /// Asks for an answer once everything before is written.
     Flush(SyncSender<()>),
 }
 
+/// The queue of the thread that writes to stderr.
 static LINES: OnceLock<SyncSender<Message>> = OnceLock::new();
+/// Lines that found the queue full, since the last time that this was logged.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Sends this crate's events to stderr from now on, and panics too. A reader of stderr that is slow or gone costs lines, never
-/// an attestation.
-pub fn install() {
-    let (sender, receiver) = sync_channel::<Message>(QUEUE);
+/// Sends the events of these crates to stderr from now on, and panics too. A reader of stderr that is slow or gone costs lines,
+/// never an attestation.
+///
+/// Events of level TRACE never pass, and those of this crate always do. An event's crate is the first part of its target.
+///
+/// The first crate is the program's. It is the `@module` of lines that no event wrote: panics, and how many lines were dropped.
+pub fn install(crates: &'static [&'static str]) {
+    let module = crates.first().copied().unwrap_or(OWN);
+    let (sender, receiver) = sync_channel::<Message>(LOG_QUEUE);
     let writer = move || {
         for message in receiver {
-            // Errors are a closed stderr or a caller that did not wait: nobody reads, and nothing else depends on it.
+            // An error is a closed stderr, or a caller that did not wait: nobody reads, and nothing else depends on it.
             let _ = match message {
                 Message::Line(line) => std::io::stderr().write_all(&line).is_ok(),
                 Message::Flush(done) => done.send(()).is_ok(),
@@ -48,20 +54,20 @@ pub fn install() {
             let dropped = DROPPED.swap(0, Ordering::Relaxed);
             if dropped > 0 {
                 let text = format!("{dropped} log lines were dropped: stderr was not read in time");
-                let _ = std::io::stderr().write_all(&line("warn", MODULE, text_only(&text)));
+                let _ = std::io::stderr().write_all(&line("warn", module, text_only(&text)));
             }
         }
     };
-    let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10).spawn(writer);
+    let thread = std::thread::Builder::new().name("log".to_owned()).stack_size(LOG_STACK).spawn(writer);
     if thread.is_ok() && LINES.set(sender).is_ok() {
-        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Hclog));
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Hclog { crates }));
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let text = panic.payload_as_str().unwrap_or("no message");
         let mut fields = text_only(&format!("panic: {text}"));
         fields.insert("place".to_owned(), Value::from(place));
-        send(line("error", MODULE, fields));
+        send(line("error", module, fields));
     }));
 }
 
@@ -71,15 +77,19 @@ pub fn flush() {
     if let Some(lines) = LINES.get()
         && lines.try_send(Message::Flush(done)).is_ok()
     {
-        let _ = written.recv_timeout(std::time::Duration::from_millis(200));
+        let _ = written.recv_timeout(LOG_FLUSH);
     }
 }
 
-struct Hclog;
+/// The layer that writes hclog's lines.
+struct Hclog {
+    /// The crates whose events pass, beside [`OWN`].
+    crates: &'static [&'static str],
+}
 
 impl<S: Subscriber> Layer<S> for Hclog {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        is_ours(metadata) && *metadata.level() != Level::TRACE
+        passes(metadata, self.crates) && *metadata.level() != Level::TRACE
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -90,9 +100,10 @@ impl<S: Subscriber> Layer<S> for Hclog {
     }
 }
 
-/// Whether an event is this crate's.
-pub fn is_ours(metadata: &Metadata<'_>) -> bool {
-    metadata.target().split("::").next() == Some(MODULE)
+/// Whether an event may be logged: it is of one of these crates, or of the crate of this layer. An event's target begins with the
+/// name of its crate.
+pub fn passes(metadata: &Metadata<'_>, crates: &[&str]) -> bool {
+    metadata.target().split("::").next().is_some_and(|name| name == OWN || crates.contains(&name))
 }
 
 fn level(level: &Level) -> &'static str {
@@ -110,7 +121,7 @@ fn line(level: &'static str, module: &str, mut fields: Map<String, Value>) -> Ve
     fields.insert("@module".to_owned(), Value::from(module));
     fields.insert("@timestamp".to_owned(), Value::from(timestamp(OffsetDateTime::now_utc())));
     let mut text = Value::Object(fields).to_string().into_bytes();
-    if text.len() > LINE {
+    if text.len() > LOG_LINE {
         // Each field is bounded: they were many, or escaping made them long. Where it came from says more than nothing.
         return line(level, module, text_only("a log line was too long"));
     }
@@ -159,7 +170,7 @@ fn text_only(text: &str) -> Map<String, Value> {
 }
 
 fn bounded(text: &str) -> Value {
-    Value::from(text.get(..text.floor_char_boundary(FIELD)).unwrap_or_default())
+    Value::from(text.get(..text.floor_char_boundary(LOG_FIELD)).unwrap_or_default())
 }
 
 impl Visit for Fields {
@@ -176,7 +187,34 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Remembers the targets of the events that pass.
+    struct Passed(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Passed {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            self.0.lock().unwrap().push(event.metadata().target().to_owned());
+        }
+    }
+
+    #[test]
+    fn only_events_of_the_listed_crates_pass_and_no_traces() {
+        let passed = Arc::new(Mutex::new(Vec::new()));
+        let subscriber =
+            tracing_subscriber::registry().with(Passed(Arc::clone(&passed))).with(Hclog { crates: &["listed"] });
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "listed", "");
+            tracing::debug!(target: "listed::module", "");
+            tracing::warn!("this crate's own");
+            tracing::trace!(target: "listed", "too fine for the agent");
+            tracing::error!(target: "listed_too", "");
+            tracing::error!(target: "hyper::proto", "");
+        });
+        assert_eq!(*passed.lock().unwrap(), ["listed", "listed::module", module_path!()]);
+    }
 
     #[test]
     fn a_line_is_what_the_agent_parses() {
@@ -201,7 +239,7 @@ mod tests {
 
     #[test]
     fn no_line_is_longer_than_the_agent_reads() {
-        let field = |number: usize| (format!("field{number}"), Value::from("x".repeat(FIELD)));
+        let field = |number: usize| (format!("field{number}"), Value::from("x".repeat(LOG_FIELD)));
         for fields in [Map::from_iter((0..8).map(field)), text_only(&"\u{1}".repeat(1 << 20))] {
             let text = line("info", "m", fields);
             assert!(text.len() < 64 << 10);

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use super::services::{HealthCheckRequest, HealthCheckResponse, ServingStatus, health_server};
+use crate::proto::health::health_check_response::ServingStatus;
+use crate::proto::health::{HealthCheckRequest, HealthCheckResponse, health_server};
 
 /// The service that go-plugin asks about, and the server as a whole.
 const SERVICES: [&str; 2] = ["plugin", ""];
 
-pub(super) struct Health;
+pub(crate) struct Health;
 
 fn status(service: &str) -> Option<HealthCheckResponse> {
     SERVICES.contains(&service).then(|| HealthCheckResponse { status: ServingStatus::Serving.into() })

@@ -5,17 +5,15 @@
 
 use std::io;
 use std::thread;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
-/// How often getppid is asked where the kernel has no pidfd (before Linux 5.3).
-const PAUSE: Duration = Duration::from_secs(1);
+use crate::limits::PARENT_POLL;
 
 /// Calls `ended` when the parent process has ended. In a container process 1 is a usual parent.
-pub(super) fn watch(ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn watch(ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let Some(parent) = getppid() else {
         tracing::debug!("the parent process is in another pid namespace: it is not watched");
         return Ok(());
@@ -41,13 +39,14 @@ fn wait_for(parent: Pid) {
         tracing::debug!("the parent process has no pidfd ({error}): getppid is asked every second instead");
     }
     while getppid() == Some(parent) {
-        thread::sleep(PAUSE);
+        thread::sleep(PARENT_POLL);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
 

@@ -1,0 +1,76 @@
+//! Why a plugin is not served.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a plugin could not be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The client asks for something that this crate does not speak.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The socket could not be made.
+    #[error("the plugin's socket cannot be made in {}: {error}", .directory.display())]
+    Socket {
+        /// The directory in which the socket's own directory was to be.
+        directory: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A signal handler could not be set.
+    #[error("the handlers of SIGINT and SIGTERM cannot be set: {0}")]
+    Signals(io::Error),
+    /// The thread that watches the parent process could not be started.
+    #[error("the process that started the plugin cannot be watched: {0}")]
+    Parent(io::Error),
+    /// The handshake could not be written.
+    #[error("the handshake cannot be written to stdout: {0}")]
+    Handshake(io::Error),
+    /// The gRPC server failed.
+    #[error("the gRPC server failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// What a go-plugin client asks for, in the plugin's environment, that this crate does not speak. SPIRE asks for none of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// None of the client's protocol versions is 1.
+    #[error("PLUGIN_PROTOCOL_VERSIONS is {0:?}: this plugin speaks version 1 only")]
+    Protocol(String),
+    /// The client wants all of the broker's connections on one socket.
+    #[error("PLUGIN_MULTIPLEX_GRPC is set: this plugin does not multiplex its broker; SPIRE does not ask for it")]
+    Multiplex,
+    /// The handshake cannot name the socket's directory.
+    #[error("PLUGIN_UNIX_SOCKET_DIR is {0:?}: it must be UTF-8 without control characters and without \"|\"")]
+    SocketDirectory(OsString),
+    /// The socket's directory is to be in one whose owner could put another socket in its place.
+    #[error(
+        "PLUGIN_UNIX_SOCKET_DIR is {directory:?}, which belongs to user {owner}: only root or the plugin's user {user} may own it; \
+         chown it, or name another"
+    )]
+    ForeignSocketDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// The uid of its owner.
+        owner: u32,
+        /// The uid of the plugin.
+        user: u32,
+    },
+    /// The socket's directory is to be in one where other users could put another socket in its place.
+    #[error(
+        "PLUGIN_UNIX_SOCKET_DIR is {directory:?}, which others may write to (mode {mode:04o}): chmod go-w it, set its sticky bit, \
+         or name another"
+    )]
+    WritableSocketDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// The permission bits of its mode.
+        mode: u32,
+    },
+    /// The client wants TLS with certificates that both sides make.
+    #[error("PLUGIN_CLIENT_CERT is set: this plugin does not speak AutoMTLS; SPIRE does not ask for it")]
+    AutoMtls,
+}

@@ -1,0 +1,254 @@
+//! Metrics for the agent's metrics host service, which adds them to its own.
+//!
+//! Recording never waits: counters are summed and samples kept in a bounded buffer until a task of its own sends them. An agent
+//! without the service, or one that hangs, costs samples, and what was counted is sent when it answers.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::limits::{METRICS_BACKOFF, METRICS_CALL, METRICS_GAUGES, METRICS_INTERVAL, METRICS_SAMPLES, METRICS_SERIES};
+use crate::proto::host::metrics_client::MetricsClient;
+use crate::proto::host::{self, AddSampleRequest, IncrCounterRequest, SetGaugeRequest};
+use crate::socket;
+
+/// The name and the value of a label.
+pub type Label = (&'static str, Cow<'static, str>);
+
+/// Records metrics, and sends them to the agent's metrics host service. Cheap to clone: all clones record to the same place.
+///
+/// The agent adds no plugin's name to a key, so that each key begins with the name that [`HostMetrics::new`] is given.
+#[derive(Clone, Default)]
+pub struct HostMetrics(Option<Arc<Recorder>>);
+
+struct Recorder {
+    /// The first part of every key.
+    prefix: &'static str,
+    series: Mutex<BTreeMap<Series, Recorded>>,
+}
+
+/// The name and labels of a series.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Series {
+    /// The counter's or the gauge's name.
+    name: &'static str,
+    /// The name of the sample that goes with a counter.
+    sample: Option<&'static str>,
+    labels: Vec<Label>,
+}
+
+#[derive(Default)]
+struct Recorded {
+    count: u32,
+    seconds: Vec<f32>,
+    /// A gauge's value. Nothing is counted then.
+    gauge: Option<f32>,
+}
+
+impl Recorder {
+    fn series(&self) -> MutexGuard<'_, BTreeMap<Series, Recorded>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, name: &str) -> Vec<String> {
+        vec![self.prefix.to_owned(), name.to_owned()]
+    }
+}
+
+impl HostMetrics {
+    /// Metrics that a plugin sends while it is served. Every key is `prefix`, then the metric's own name.
+    pub fn new(prefix: &'static str) -> HostMetrics {
+        HostMetrics(Some(Arc::new(Recorder { prefix, series: Mutex::default() })))
+    }
+
+    /// Metrics that go nowhere, for a program that is not served as a plugin.
+    pub fn disabled() -> HostMetrics {
+        HostMetrics(None)
+    }
+
+    /// Adds one to a counter.
+    pub fn count(&self, counter: &'static str, labels: Vec<Label>) {
+        self.record(Series { name: counter, sample: None, labels }, None);
+    }
+
+    /// Adds one to a counter, and the seconds since `started` to a sample with the same labels.
+    pub fn count_timed(&self, counter: &'static str, sample: &'static str, labels: Vec<Label>, started: Instant) {
+        self.record(Series { name: counter, sample: Some(sample), labels }, Some(started));
+    }
+
+    /// Sets a gauge.
+    pub fn set_gauge(&self, gauge: &'static str, value: f32, labels: Vec<Label>) {
+        let Some(recorder) = &self.0 else { return };
+        let mut series = recorder.series();
+        let key = Series { name: gauge, sample: None, labels };
+        let gauges = series.values().filter(|recorded| recorded.gauge.is_some()).count();
+        if (gauges < METRICS_GAUGES && series.len() < METRICS_SERIES) || series.contains_key(&key) {
+            series.entry(key).or_default().gauge = Some(value);
+        }
+    }
+
+    fn record(&self, key: Series, started: Option<Instant>) {
+        let Some(recorder) = &self.0 else { return };
+        let mut series = recorder.series();
+        if series.len() >= METRICS_SERIES && !series.contains_key(&key) {
+            return;
+        }
+        let recorded = series.entry(key).or_default();
+        recorded.count = recorded.count.saturating_add(1);
+        if let Some(started) = started
+            && recorded.seconds.len() < METRICS_SAMPLES
+        {
+            recorded.seconds.push(started.elapsed().as_secs_f32());
+        }
+    }
+
+    /// Keeps the counts of what could not be sent for the next time.
+    fn keep(&self, unsent: BTreeMap<Series, Recorded>) {
+        let Some(recorder) = &self.0 else { return };
+        let mut series = recorder.series();
+        for (unsent, Recorded { count, gauge, .. }) in unsent {
+            if series.len() >= METRICS_SERIES && !series.contains_key(&unsent) {
+                continue;
+            }
+            let recorded = series.entry(unsent).or_default();
+            recorded.count = recorded.count.saturating_add(count);
+            recorded.gauge = recorded.gauge.or(gauge);
+        }
+    }
+
+    /// Sends what is recorded to the host services, once the broker knows their socket. Ends with its task.
+    pub(crate) async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
+        let Some(recorder) = &self.0 else { return };
+        let mut connected: Option<(PathBuf, MetricsClient<Channel>)> = None;
+        let mut pause = METRICS_INTERVAL;
+        loop {
+            tokio::time::sleep(pause).await;
+            let Some(services) = services.borrow_and_update().clone() else { continue };
+            let client = match connected.take() {
+                Some((known, client)) if known == services => client,
+                _ => MetricsClient::new(socket::dial(&services)),
+            };
+            let mut batch = std::mem::take(&mut *recorder.series());
+            pause = match send_batch(recorder, client.clone(), &mut batch).await {
+                Ok(()) => METRICS_INTERVAL,
+                Err(status) => {
+                    self.keep(batch);
+                    tracing::debug!(reason = %status.message(), "the agent's metrics service does not answer");
+                    (pause * 2).min(METRICS_BACKOFF)
+                }
+            };
+            connected = Some((services, client));
+        }
+    }
+}
+
+/// Sends, and takes what was sent out of `batch`.
+async fn send_batch(
+    recorder: &Recorder,
+    mut client: MetricsClient<Channel>,
+    batch: &mut BTreeMap<Series, Recorded>,
+) -> Result<(), Status> {
+    let late = |_| Status::deadline_exceeded("no answer in time");
+    while let Some(entry) = batch.first_entry() {
+        let labels: Vec<host::Label> = entry
+            .key()
+            .labels
+            .iter()
+            .map(|(name, value)| host::Label { name: (*name).to_owned(), value: value.to_string() })
+            .collect();
+        if let Some(val) = entry.get().gauge {
+            let gauge = SetGaugeRequest { key: recorder.key(entry.key().name), val, labels };
+            match tokio::time::timeout(METRICS_CALL, client.set_gauge(gauge)).await {
+                // An agent that refuses gauges has the rest.
+                Ok(Err(status)) if status.code() == Code::Unavailable => return Err(status),
+                _ => drop(entry.remove()),
+            }
+            continue;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "the service counts in floats")]
+        let counter = IncrCounterRequest {
+            key: recorder.key(entry.key().name),
+            val: entry.get().count as f32,
+            labels: labels.clone(),
+        };
+        let sent = tokio::time::timeout(METRICS_CALL, client.incr_counter(counter)).await;
+        if let Ok(Err(status)) = sent {
+            return Err(status);
+        }
+        // Sent, or perhaps: what may have arrived late is not sent twice.
+        let (series, recorded) = entry.remove_entry();
+        sent.map_err(late)??;
+        if let Some(sample) = series.sample {
+            for val in recorded.seconds {
+                let sample = AddSampleRequest { key: recorder.key(sample), val, labels: labels.clone() };
+                tokio::time::timeout(METRICS_CALL, client.add_sample(sample)).await.map_err(late)??;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(metrics: &HostMetrics) {
+        metrics.count_timed("attestations", "attestation_seconds", vec![("status", "OK".into())], Instant::now());
+    }
+
+    #[test]
+    fn counts_that_could_not_be_sent_are_kept_and_samples_are_bounded() {
+        let metrics = HostMetrics::new("test");
+        for _ in 0..100 {
+            count(&metrics);
+        }
+        let recorder = metrics.0.as_ref().unwrap();
+        let unsent = std::mem::take(&mut *recorder.series());
+        assert!(unsent.values().all(|recorded| recorded.seconds.len() == METRICS_SAMPLES));
+        count(&metrics);
+        metrics.keep(unsent);
+        let recorded = recorder.series();
+        let recorded = recorded.values().map(|recorded| (recorded.count, recorded.seconds.len())).collect::<Vec<_>>();
+        assert_eq!(recorded, [(101, 1)]);
+    }
+
+    #[test]
+    fn a_gauge_that_waits_is_changed_whatever_else_waits() {
+        let metrics = HostMetrics::new("test");
+        let labels = |number: usize| vec![("component", format!("extension {number}").into())];
+        for number in 0..2 * METRICS_GAUGES {
+            count(&metrics);
+            metrics.set_gauge("component_in_use", 1.0, labels(number));
+        }
+        metrics.set_gauge("component_in_use", 0.0, labels(0));
+        let recorded = metrics.0.as_ref().unwrap().series();
+        let gauges: Vec<f32> = recorded.values().filter_map(|recorded| recorded.gauge).collect();
+        assert_eq!(gauges.len(), METRICS_GAUGES, "bounded");
+        assert_eq!(gauges.iter().filter(|&&gauge| gauge == 0.0).count(), 1);
+    }
+
+    #[test]
+    fn series_are_bounded_and_those_that_wait_go_on_counting() {
+        let metrics = HostMetrics::new("test");
+        let labels = |number: usize| vec![("caller", number.to_string().into())];
+        for number in 0..2 * METRICS_SERIES {
+            metrics.count("calls", labels(number));
+        }
+        metrics.count("calls", labels(0));
+        metrics.set_gauge("gauge", 1.0, Vec::new());
+        let unsent = std::mem::take(&mut *metrics.0.as_ref().unwrap().series());
+        assert_eq!(unsent.len(), METRICS_SERIES);
+        assert_eq!(unsent.values().map(|recorded| recorded.count).max(), Some(2));
+        for number in 0..METRICS_SERIES {
+            metrics.count("other_calls", labels(number));
+        }
+        metrics.keep(unsent);
+        assert_eq!(metrics.0.as_ref().unwrap().series().len(), METRICS_SERIES);
+    }
+}

@@ -1,0 +1,335 @@
+//! A plugin as SPIRE runs it: launch, handshake, services, end. The facts of the wire are those of go-plugin and spire-plugin-sdk.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::NamedService;
+use tonic::service::RoutesBuilder;
+use tonic::transport::Server;
+
+use crate::contained::Contained;
+use crate::error::ServeError;
+use crate::goplugin::{Broker, Controller, Stdio};
+use crate::handshake::Environment;
+use crate::limits::{CANCELLED_CALLS, DRAIN};
+use crate::metrics::HostMetrics;
+use crate::proto::goplugin::grpc_broker_server::GrpcBrokerServer;
+use crate::proto::goplugin::grpc_controller_server::GrpcControllerServer;
+use crate::proto::goplugin::grpc_stdio_server::GrpcStdioServer;
+use crate::proto::health::health_server::HealthServer;
+use crate::proto::init::init_server::InitServer;
+use crate::socket::{self, Socket, SocketDirectory};
+use crate::{health, init, parent, run, signals};
+
+/// Which plugin a program is.
+#[derive(Debug, Clone, Copy)]
+pub struct Plugin {
+    /// SPIRE's type of plugin.
+    pub(crate) kind: &'static str,
+    /// The program's own name.
+    pub(crate) name: &'static str,
+    /// The names of sockets beside the plugin's.
+    pub(crate) sockets: &'static [&'static str],
+}
+
+impl Plugin {
+    /// A plugin of one of SPIRE's types, for example `WorkloadAttestor`. The type is the key and the value of go-plugin's magic
+    /// cookie.
+    ///
+    /// `name` is the program's own name, of letters, digits and hyphens. The directories of its sockets are named after it, and a
+    /// plugin cleans up all directories that begin with its name and a hyphen.
+    pub const fn new(kind: &'static str, name: &'static str) -> Plugin {
+        Plugin { kind, name, sockets: &[] }
+    }
+
+    /// A workload attestor.
+    pub const fn workload_attestor(name: &'static str) -> Plugin {
+        Plugin::new("WorkloadAttestor", name)
+    }
+
+    /// The names of sockets that the plugin makes in [`Started::directory`]. They are removed with the directory.
+    pub const fn with_sockets(self, sockets: &'static [&'static str]) -> Plugin {
+        Plugin { sockets, ..self }
+    }
+
+    /// What go-plugin says in the environment of this process.
+    pub fn environment(&self) -> Environment {
+        Environment::read(self.kind, |name| std::env::var_os(name))
+    }
+
+    /// Runs the program as the plugin, and is all that its `main` has to do. A person who starts the program is told what it is.
+    ///
+    /// `crates` are those whose events are logged, the program's own first ([`hclog::install`](crate::hclog::install)).
+    pub fn run(self, crates: &'static [&'static str], services: Services) -> ExitCode {
+        let environment = self.environment();
+        if !environment.is_agent() {
+            let Plugin { kind, name, .. } = self;
+            let _ = writeln!(std::io::stderr(), "{name} is a SPIRE plugin ({kind}): SPIRE starts it, as plugin_cmd");
+            return ExitCode::FAILURE;
+        }
+        run(crates, tokio::runtime::Runtime::new(), async { self.start(&environment)?.serve(services).await })
+    }
+
+    /// Starts the plugin as far as it goes without its services. The socket listens, and nothing is announced yet: SPIRE waits
+    /// up to 60 s for [`Started::serve`].
+    ///
+    /// From here on SIGINT is ignored. SIGTERM and the end of the parent process stop what is served, or will be. Every other
+    /// signal is the program's own affair.
+    ///
+    /// # Errors
+    /// The environment asks for something that is not spoken here, or the socket or a signal handler cannot be made.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(self, environment: &Environment) -> Result<Started, ServeError> {
+        environment.check()?;
+        let stop = Arc::new(watch::Sender::new(false));
+        // Unlike `send`, `send_replace` counts before anything listens, too.
+        let terminated = Arc::clone(&stop);
+        signals::watch(move || {
+            terminated.send_replace(true);
+        })
+        .map_err(ServeError::Signals)?;
+        let orphaned = Arc::clone(&stop);
+        parent::watch(move || {
+            tracing::info!("the process that started the plugin has ended: stopping");
+            orphaned.send_replace(true);
+        })
+        .map_err(ServeError::Parent)?;
+        let (socket, listener) = Socket::bind(self, environment)?;
+        Ok(Started { socket, listener, stop })
+    }
+
+    /// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
+    /// user's own; root sees everybody's. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is not found.
+    pub fn directories(&self) -> Vec<SocketDirectory> {
+        socket::directories(self)
+    }
+}
+
+/// A plugin whose socket listens. The socket and its directory are removed when it is dropped.
+#[derive(Debug)]
+pub struct Started {
+    socket: Socket,
+    listener: UnixListener,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+impl Started {
+    /// The directory of the socket, which only this user may enter. Sockets of the plugin's own may be made here; their names are
+    /// those of [`Plugin::with_sockets`].
+    pub fn directory(&self) -> &Path {
+        self.socket.directory()
+    }
+
+    /// Writes the handshake to stdout, and serves until SPIRE ends the plugin. Calls in flight then have 1.5 s.
+    ///
+    /// # Errors
+    /// Stdout is closed, or the server failed.
+    pub async fn serve(self, services: Services) -> Result<(), ServeError> {
+        self.socket.announce().map_err(ServeError::Handshake)?;
+        services.serve_until(self.listener, self.stop).await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// What a plugin serves, beside what go-plugin and SPIRE ask of every plugin: health, broker, stdio, controller and Init.
+#[derive(Default)]
+pub struct Services {
+    routes: RoutesBuilder,
+    names: Vec<String>,
+    metrics: HostMetrics,
+}
+
+impl Services {
+    /// Nothing yet.
+    pub fn new() -> Services {
+        Services::default()
+    }
+
+    /// Adds a gRPC service, which Init names to SPIRE. A panic in one of its calls is answered as Internal
+    /// ([`contained`](crate::contained)); one in a stream that the service returned costs the connection.
+    ///
+    /// # Panics
+    /// If the same service was added before.
+    pub fn with<S>(mut self, service: S) -> Services
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.routes.add_service(Contained(service));
+        self.names.push(S::NAME.to_owned());
+        self
+    }
+
+    /// The full names of the services, as Init tells them to SPIRE.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Sends these metrics to the agent.
+    pub fn with_metrics(mut self, metrics: HostMetrics) -> Services {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Serves on a listener until the controller is told to shut down. It is for tests inside one process: nothing is
+    /// announced, and no signal or parent process is looked at.
+    ///
+    /// # Errors
+    /// The server failed.
+    pub async fn serve_on(self, listener: UnixListener) -> Result<(), ServeError> {
+        self.serve_until(listener, Arc::new(watch::Sender::new(false))).await
+    }
+
+    /// Serves until `stop` says true, and then no longer than [`DRAIN`].
+    async fn serve_until(mut self, listener: UnixListener, stop: Arc<watch::Sender<bool>>) -> Result<(), ServeError> {
+        let (broker, host_services) = Broker::new();
+        let mut stopped = stop.subscribe();
+        self.routes
+            .add_service(HealthServer::new(health::Health))
+            .add_service(GrpcBrokerServer::new(broker))
+            .add_service(GrpcStdioServer::new(Stdio))
+            .add_service(GrpcControllerServer::new(Controller::new(stop)))
+            .add_service(InitServer::new(init::Init { services: self.names }));
+        let server = Server::builder()
+            .max_concurrent_streams(None)
+            .http2_max_pending_accept_reset_streams(Some(CANCELLED_CALLS))
+            .add_routes(self.routes.routes());
+        tokio::spawn(self.metrics.send(host_services));
+        let mut ended = stopped.clone();
+        let serving = server.serve_with_incoming_shutdown(socket::connections(listener), async move {
+            let _ = ended.wait_for(|&stop| stop).await;
+        });
+        tokio::select! {
+            served = serving => served?,
+            // Streams that the agent keeps open must not hold up the end.
+            () = async {
+                let _ = stopped.wait_for(|&stop| stop).await;
+                tokio::time::sleep(DRAIN).await;
+            } => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::net::UnixStream;
+    use tokio::time::timeout;
+    use tokio_stream::pending;
+    use tonic::client::Grpc;
+    use tonic::codegen::http::uri::PathAndQuery;
+    use tonic::transport::{Channel, Endpoint};
+    use tonic::{Code, IntoStreamingRequest as _, Request, Response, Status};
+    use tonic_prost::ProstCodec;
+
+    use super::*;
+    use crate::proto::goplugin::ConnInfo;
+    use crate::proto::health::{HealthCheckRequest, HealthCheckResponse};
+    use crate::proto::init::{InitRequest, InitResponse};
+    use crate::proto::*;
+
+    const MOMENT: Duration = Duration::from_millis(200);
+
+    async fn connect(path: &Path) -> Grpc<Channel> {
+        let path = path.to_owned();
+        let connect = tower::service_fn(move |_| {
+            let connected = UnixStream::connect(path.clone());
+            async { connected.await.map(TokioIo::new) }
+        });
+        let mut client =
+            Grpc::new(Endpoint::from_static("http://plugin").connect_with_connector(connect).await.unwrap());
+        client.ready().await.unwrap();
+        client
+    }
+
+    async fn call<I, O>(client: &mut Grpc<Channel>, method: &'static str, request: I) -> Result<O, Status>
+    where
+        I: prost::Message + Send + 'static,
+        O: prost::Message + Default + Send + 'static,
+    {
+        client.ready().await.unwrap();
+        let method = PathAndQuery::from_static(method);
+        client.unary(Request::new(request), method, ProstCodec::<I, O>::default()).await.map(Response::into_inner)
+    }
+
+    /// Answers every process with its pid, but panics at 0.
+    #[derive(Clone)]
+    struct Attestor;
+
+    #[tonic::async_trait]
+    impl WorkloadAttestor for Attestor {
+        async fn attest(&self, request: Request<AttestRequest>) -> Result<Response<AttestResponse>, Status> {
+            let pid = request.get_ref().pid;
+            assert_ne!(pid, 0, "a test's");
+            Ok(Response::new(AttestResponse { selector_values: vec![format!("pid:{pid}")] }))
+        }
+    }
+
+    #[tonic::async_trait]
+    impl Config for Attestor {}
+
+    #[tokio::test]
+    async fn lives_until_shutdown_and_ends_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plugin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let services = Services::new().with(WorkloadAttestorServer::new(Attestor)).with(ConfigServer::new(Attestor));
+        let plugin = tokio::spawn(services.serve_on(listener));
+
+        // A connection that comes and goes changes nothing.
+        for _ in 0..2 {
+            let mut client = connect(&path).await;
+            let mut names: InitResponse =
+                call(&mut client, "/spire.service.private.init.v1.Init/Init", InitRequest::default()).await.unwrap();
+            names.plugin_service_names.sort();
+            let expected =
+                ["spire.plugin.agent.workloadattestor.v1.WorkloadAttestor", "spire.service.common.config.v1.Config"];
+            assert_eq!(names.plugin_service_names, expected);
+        }
+
+        let mut client = connect(&path).await;
+        let health = |service: &str| HealthCheckRequest { service: service.to_owned() };
+        let check = "/grpc.health.v1.Health/Check";
+        let healthy: HealthCheckResponse = call(&mut client, check, health("plugin")).await.unwrap();
+        assert_eq!(healthy.status, 1);
+        let unknown = call::<_, HealthCheckResponse>(&mut client, check, health("other")).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+        let attest = "/spire.plugin.agent.workloadattestor.v1.WorkloadAttestor/Attest";
+        let panicked = call::<_, AttestResponse>(&mut client, attest, AttestRequest { pid: 0 }).await.unwrap_err();
+        assert_eq!(panicked.code(), Code::Internal);
+        let attested: AttestResponse = call(&mut client, attest, AttestRequest { pid: 7 }).await.unwrap();
+        assert_eq!(attested.selector_values, ["pid:7"], "the connection outlives a panic");
+        let configure = "/spire.service.common.config.v1.Config/Configure";
+        let configured = call::<_, ConfigureResponse>(&mut client, configure, ConfigureRequest::default()).await;
+        assert_eq!(configured.unwrap_err().code(), Code::Unimplemented, "what is not implemented says so");
+
+        client.ready().await.unwrap();
+        let broker = PathAndQuery::from_static("/plugin.GRPCBroker/StartStream");
+        let offers = pending::<ConnInfo>().into_streaming_request();
+        let mut broker =
+            client.streaming(offers, broker, ProstCodec::<ConnInfo, ConnInfo>::default()).await.unwrap().into_inner();
+        assert!(timeout(MOMENT, broker.message()).await.is_err(), "the broker's stream has ended");
+
+        // The answer comes while the broker's stream is open, and the stream holds the end up no longer than the drain.
+        timeout(MOMENT, call::<(), ()>(&mut client, "/plugin.GRPCController/Shutdown", ())).await.unwrap().unwrap();
+        timeout(DRAIN + MOMENT, plugin).await.unwrap().unwrap().unwrap();
+    }
+}

@@ -1,0 +1,323 @@
+//! The socket as a Unix domain socket, and its directory.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use hyper_util::rt::TokioIo;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, open, openat, unlinkat};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::error::{Refusal, ServeError};
+use crate::handshake::{self, Environment};
+use crate::limits::{ACCEPT_PAUSE, DIRECTORY_TRIES};
+use crate::server::Plugin;
+
+/// The network's name in the handshake and in the broker's offers.
+pub(crate) const NETWORK: &str = "unix";
+/// The socket's name in its directory.
+const SOCKET: &str = "plugin.sock";
+/// Where the socket's directory is made: in /run, where only root can write, else in /tmp. Not in TMPDIR, which is the agent's.
+const PARENTS: [&str; 2] = ["/run", "/tmp"];
+/// A directory itself, never what a link of its name leads to.
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The plugin's socket in a directory of its own, which only the plugin's user may enter. Both are removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    plugin: Plugin,
+    directory: PathBuf,
+    /// Locks the directory for as long as the plugin lives. Another plugin may remove a directory that nobody has locked.
+    _alive: File,
+}
+
+impl Socket {
+    /// Makes the directory, and listens there. What dead plugins left beside it is cleaned up meanwhile.
+    pub(crate) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
+        let (parent, listening) = match environment.socket_dir() {
+            Some(asked) => {
+                check_parent(asked)?;
+                (asked, Socket::listen(plugin, asked))
+            }
+            None => {
+                let [first, second] = PARENTS.map(Path::new);
+                match Socket::listen(plugin, first) {
+                    Err(_) => (second, Socket::listen(plugin, second)),
+                    listening => (first, listening),
+                }
+            }
+        };
+        let listening = listening.map_err(|error| ServeError::Socket { directory: parent.to_owned(), error })?;
+        let parent = parent.to_owned();
+        // Not here: whoever writes to /tmp decides how long this takes.
+        tokio::task::spawn_blocking(move || remove_dead(&plugin, &parent));
+        Ok(listening)
+    }
+
+    fn listen(plugin: Plugin, parent: &Path) -> io::Result<(Socket, UnixListener)> {
+        let socket = Socket::create(plugin, parent)?;
+        let listener = UnixListener::bind(socket.path())?;
+        Ok((socket, listener))
+    }
+
+    fn create(plugin: Plugin, parent: &Path) -> io::Result<Socket> {
+        for attempt in 0..DIRECTORY_TRIES {
+            // Names that nobody can take beforehand. mkdir never follows a link and never reuses.
+            let agent = std::os::unix::process::parent_id();
+            let name = format!("{}-{agent}-{:016x}", plugin.name, RandomState::new().hash_one(attempt));
+            let directory = parent.join(name);
+            match DirBuilder::new().mode(0o700).create(&directory) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error),
+            }
+            if let Ok(alive) = lock(&directory) {
+                return Ok(Socket { plugin, directory, _alive: alive });
+            }
+            // Another plugin, which is cleaning up, found it before it was locked, and removes it.
+            remove(&plugin, &directory);
+        }
+        Err(io::Error::other("a directory of our own could not be made and locked"))
+    }
+
+    /// The directory, where the plugin may put sockets of its own.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(SOCKET)
+    }
+
+    /// Writes the handshake.
+    pub(crate) fn announce(&self) -> io::Result<()> {
+        handshake::announce(NETWORK, &self.path().display().to_string())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        remove(&self.plugin, &self.directory);
+    }
+}
+
+/// Refuses a directory whose owner, or anybody else, could rename the socket's directory and put a false one in its place. What
+/// cannot be looked at is not refused here, because nothing can be made in it.
+fn check_parent(directory: &Path) -> Result<(), Refusal> {
+    let Ok(metadata) = fs::metadata(directory) else { return Ok(()) };
+    let (owner, mode, user) = (metadata.uid(), metadata.mode() & 0o7777, rustix::process::geteuid().as_raw());
+    let directory = directory.to_owned();
+    if owner != 0 && owner != user {
+        Err(Refusal::ForeignSocketDirectory { directory, owner, user })
+    } else if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        Err(Refusal::WritableSocketDirectory { directory, mode })
+    } else {
+        Ok(())
+    }
+}
+
+/// Says that the directory is in use, and makes sure that it is still there.
+fn lock(directory: &Path) -> io::Result<File> {
+    let alive = File::from(open(directory, DIRECTORY, Mode::empty())?);
+    flock(&alive, FlockOperation::NonBlockingLockExclusive)?;
+    let (there, locked) = (fs::symlink_metadata(directory)?, alive.metadata()?);
+    match (there.dev(), there.ino()) == (locked.dev(), locked.ino()) {
+        true => Ok(alive),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// The names of the sockets that may lie in a plugin's directory.
+fn sockets(plugin: &Plugin) -> impl Iterator<Item = &'static str> {
+    [SOCKET].into_iter().chain(plugin.sockets.iter().copied())
+}
+
+fn remove(plugin: &Plugin, directory: &Path) {
+    for socket in sockets(plugin) {
+        let _ = fs::remove_file(directory.join(socket));
+    }
+    let _ = fs::remove_dir(directory);
+}
+
+/// Whether a directory is named like a socket's directory: the plugin's name, then the process id of the agent that started it,
+/// which tells several agents on a host apart, then something random.
+fn is_of(plugin: &Plugin, name: &OsStr) -> bool {
+    name.to_str().and_then(|name| name.strip_prefix(plugin.name)).is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// Removes directories of plugins that were killed: of our name, of our user, and locked by nobody. Only the sockets and the
+/// empty directory are ever removed, through the opened directory: a link put in its place meanwhile leads nowhere.
+fn remove_dead(plugin: &Plugin, parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let Ok(parent) = open(parent, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty()) else { return };
+    for name in entries.flatten().map(|entry| entry.file_name()) {
+        if is_of(plugin, &name)
+            && let Ok(directory) = openat(&parent, &name, DIRECTORY, Mode::empty())
+            && fstat(&directory).is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw())
+            && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            for socket in sockets(plugin) {
+                let _ = unlinkat(&directory, socket, AtFlags::empty());
+            }
+            let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
+        }
+    }
+}
+
+/// The directory of a plugin's socket, which may be a running plugin's or a killed one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketDirectory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The uid of the user whose plugin made it.
+    pub owner: u32,
+}
+
+/// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
+/// user's own; root sees everybody's. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is not found.
+pub(crate) fn directories(plugin: &Plugin) -> Vec<SocketDirectory> {
+    let me = rustix::process::geteuid().as_raw();
+    let mut found = Vec::new();
+    for entry in PARENTS.iter().flat_map(fs::read_dir).flatten().flatten() {
+        let path = entry.path();
+        // The directory itself, never what a link of its name leads to.
+        let Ok(directory) = fs::symlink_metadata(&path) else { continue };
+        let ours = is_of(plugin, &entry.file_name()) && directory.is_dir();
+        if ours && (directory.uid() == me || me == 0) {
+            found.push(SocketDirectory { path, owner: directory.uid() });
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found
+}
+
+/// The connections that a listener accepts. One that fails is logged, and the next waits for a moment.
+pub(crate) fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
+    UnixListenerStream::new(listener).then(async |accepted| {
+        if let Err(error) = &accepted {
+            tracing::warn!("a connection cannot be accepted: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        accepted
+    })
+}
+
+/// A channel to the agent's host services. It is dialled at the first call, and again by itself when the connection is lost. No
+/// keepalive: a Go server punishes pings.
+pub(crate) fn dial(services: &Path) -> Channel {
+    let services = services.to_owned();
+    // The address of the endpoint is not used: the connector knows where to go.
+    Endpoint::from_static("http://host-services").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let connect = UnixStream::connect(services.clone());
+        async { connect.await.map(TokioIo::new) }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    const PLUGIN: Plugin = Plugin::workload_attestor("test-plugin").with_sockets(&["status.sock"]);
+
+    /// An environment that asks for this directory.
+    fn environment(directory: &Path) -> Environment {
+        Environment::read("WorkloadAttestor", |name| {
+            (name == "PLUGIN_UNIX_SOCKET_DIR").then(|| OsString::from(directory))
+        })
+    }
+
+    #[tokio::test]
+    async fn a_directory_in_which_others_may_replace_the_socket_is_refused() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let parent = tempfile::tempdir().unwrap();
+        let environment = environment(parent.path());
+        let refused = || match Socket::bind(PLUGIN, &environment) {
+            Ok(_) => None,
+            Err(ServeError::Refused(refused)) => Some(refused.to_string()),
+            Err(error) => panic!("{error}"),
+        };
+        for (mode, text) in [
+            (0o700, None),
+            (0o755, None),
+            (0o770, Some("(mode 0770): chmod go-w it")),
+            (0o707, Some("(mode 0707): chmod go-w it")),
+            (0o777, Some("(mode 0777): chmod go-w it")),
+            (0o1777, None),
+            (0o1770, None),
+        ] {
+            fs::set_permissions(parent.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let got = refused();
+            assert_eq!(got.is_some(), text.is_some(), "{mode:o}: {got:?}");
+            assert!(got.unwrap_or_default().contains(text.unwrap_or_default()), "{mode:o}");
+        }
+        // Only root can give it away.
+        if chown(parent.path(), Some(65_534), None).is_ok() {
+            assert!(refused().unwrap().contains("belongs to user 65534: only root or the plugin's user 0 may own it"));
+        }
+    }
+
+    #[tokio::test]
+    async fn dead_directories_are_removed_and_living_ones_and_others_are_not() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let parent = tempfile::tempdir().unwrap();
+        let dead = parent.path().join("test-plugin-1-0");
+        fs::create_dir(&dead).unwrap();
+        fs::write(dead.join("plugin.sock"), b"").unwrap();
+        fs::write(dead.join("status.sock"), b"").unwrap();
+        let foreign = parent.path().join("test-plugin-2-0");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("precious"), b"").unwrap();
+        let target = tempfile::tempdir().unwrap();
+        fs::write(target.path().join("plugin.sock"), b"").unwrap();
+        std::os::unix::fs::symlink(target.path(), parent.path().join("test-plugin-3-0")).unwrap();
+
+        let environment = environment(parent.path());
+        let (living, _listener) = Socket::bind(PLUGIN, &environment).unwrap();
+        let (second, _second_listener) = Socket::bind(PLUGIN, &environment).unwrap();
+        remove_dead(&PLUGIN, parent.path());
+        assert!(!dead.exists());
+        assert!(foreign.join("precious").exists());
+        assert!(target.path().join("plugin.sock").exists());
+        assert!(living.path().exists() && second.path().exists());
+        assert_eq!(fs::metadata(&living.directory).unwrap().permissions().mode() & 0o777, 0o700);
+        let gone = living.directory.clone();
+        drop(living);
+        assert!(!gone.exists());
+        assert!(second.path().exists());
+    }
+
+    #[test]
+    fn directories_of_another_plugin_are_not_taken_for_ours() {
+        let ours = |name: &str| is_of(&PLUGIN, OsStr::new(name));
+        assert!(ours("test-plugin-17-00ff00ff00ff00ff"));
+        for other in ["test-plugin", "test-plugins-17-00ff", "test-17-00ff"] {
+            assert!(!ours(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn plugins_that_start_together_take_nothing_from_each_other() {
+        let parent = tempfile::tempdir().unwrap();
+        let start = || {
+            for _ in 0..200 {
+                let socket = Socket::create(PLUGIN, parent.path()).unwrap();
+                remove_dead(&PLUGIN, parent.path());
+                assert!(socket.directory.exists());
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(start);
+            }
+        });
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+}
