@@ -1,5 +1,6 @@
 //! Components for tests, from the bodies of their functions as WebAssembly text; the canonical ABI by hand.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 #![allow(dead_code, reason = "every test file takes what it needs")]
 
 use std::fmt::Write as _;

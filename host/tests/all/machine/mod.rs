@@ -1,5 +1,6 @@
 //! A recorded machine for tests: some containers, and processes.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 #![allow(dead_code, reason = "every test file takes what it needs")]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! The stage of the tests of image verification: a signing world, verifiers that trust it, and what they say of an image.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::collections::BTreeMap;
