@@ -8,7 +8,6 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bounded::warnings::Warnings;
 use criterion::{Criterion, criterion_group, criterion_main};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
@@ -172,14 +171,7 @@ fn sandbox(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let processes = Arc::new(recorded());
     let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), ProofContext::ALL));
-    let machine = Arc::new(Machine {
-        processes,
-        docker,
-        sigstore: None,
-        verbose: false,
-        extensions: vec!["compose".to_owned()],
-        warnings: Warnings::default(),
-    });
+    let machine = Arc::new(Machine { extensions: vec!["compose".to_owned()], ..Machine::new(processes, docker) });
     let settings = Settings {
         capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
         use_new_container_locator: true,

@@ -208,7 +208,7 @@ pub const REPO_DIGESTS_KEPT: usize = 1_024;
 /// own time is over, from its start on.
 pub const VERIFY_WAIT: Duration = Duration::from_secs(9);
 /// Attestations that wait for verifications; the next is refused.
-pub const VERIFY_WAITERS: usize = 1_024;
+pub const VERIFY_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
 /// One verification, with everything it fetches.
 pub const VERIFICATION: Duration = Duration::from_secs(60);
 /// Verifications at the same time, and of one registry: one that hangs leaves the others alone.

@@ -17,7 +17,6 @@ use crate::capability::{Machine, Workload};
 use crate::config::Configuration;
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
-use bounded::warnings::Warnings;
 
 /// One scenario.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -177,14 +176,8 @@ impl Scenario {
     /// The scenario's process, on its machine.
     pub fn workload(&self) -> Workload {
         let processes = Arc::new(self.recorded_processes());
-        let machine = Machine {
-            docker: Arc::new(self.containers(processes.clone(), false)),
-            processes,
-            sigstore: None,
-            verbose: false,
-            extensions: Vec::new(),
-            warnings: Warnings::default(),
-        };
+        let docker = Arc::new(self.containers(processes.clone(), false));
+        let machine = Machine::new(processes, docker);
         Workload::new(Arc::new(machine), self.pid)
     }
 

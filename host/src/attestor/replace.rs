@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
+use bounded::file::Fingerprint;
 use tokio::time::Instant;
 
 use super::Attestor;
@@ -25,8 +26,6 @@ use crate::error::Error;
 use crate::limits;
 use crate::scenario::Scenario;
 use crate::status::{POLICY, Use};
-use bounded::file::Fingerprint;
-use bounded::warnings::Warnings;
 
 /// What one attestation runs on.
 pub(super) struct Snapshot {
@@ -293,12 +292,10 @@ impl Attestor {
         };
         let sigstore = verifier.clone().filter(|_| configuration.sigstore.is_some());
         let machine = Arc::new(Machine {
-            processes: Arc::clone(&self.processes),
-            docker,
             sigstore,
             verbose: configuration.verbose_container_locator_logs,
             extensions: configuration.extensions.iter().map(|extension| extension.name.clone()).collect(),
-            warnings: Warnings::default(),
+            ..Machine::new(Arc::clone(&self.processes), docker)
         });
         let settings = settings(&configuration, &machine);
         let (policy, notes) = match &configuration.policy {

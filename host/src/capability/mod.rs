@@ -13,9 +13,9 @@ pub mod sigstore;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bounded::lanes::{Full, Lanes};
 use bounded::warnings::Warnings;
 
 use self::claimant::Claimant;
@@ -36,6 +36,8 @@ pub struct Machine {
     pub docker: Arc<Containers>,
     /// Verifies images, if the configuration says so.
     pub sigstore: Option<Arc<Sigstore>>,
+    /// Those who wait for a verification.
+    pub verifications: Lanes<Claimant>,
     /// Log the cgroup and mountinfo lines at debug (`verbose_container_locator_logs`).
     pub verbose: bool,
     /// The names of the configured extensions: no policy may emit under them.
@@ -44,22 +46,18 @@ pub struct Machine {
     pub warnings: Warnings,
 }
 
-/// Counts a waiter for as long as it waits, also when it is cancelled.
-pub(crate) struct Waiting<'a> {
-    count: &'a AtomicUsize,
-    /// How many waited before.
-    pub(crate) before: usize,
-}
-
-impl<'a> Waiting<'a> {
-    pub(crate) fn new(count: &'a AtomicUsize) -> Waiting<'a> {
-        Waiting { count, before: count.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+impl Machine {
+    /// A machine with these processes and containers, and nothing else configured.
+    pub fn new(processes: Arc<dyn Processes>, docker: Arc<Containers>) -> Machine {
+        Machine {
+            processes,
+            docker,
+            sigstore: None,
+            verifications: Lanes::new(1, limits::VERIFY_WAITERS),
+            verbose: false,
+            extensions: Vec::new(),
+            warnings: Warnings::default(),
+        }
     }
 }
 
@@ -339,12 +337,8 @@ impl Workload {
                 Err(refused) => refused,
             },
             Import::Verify => match self.image() {
-                Ok(image) => match Arc::clone(&self.machine).docker.repo_digests(&image.id, self.claimant()).await {
-                    Ok(repo_digests) => {
-                        let until = self.started + limits::VERIFY_WAIT;
-                        let (told, note) = image.sigstore.verify(image.places(&repo_digests), until).await;
-                        (Told::Verify(told), note).into()
-                    }
+                Ok(image) => match self.verify(&image).await {
+                    Ok((judged, note)) => (Told::Verify(judged), note).into(),
                     Err(fault) => {
                         let note = crate::error::fault_text(&fault).to_owned();
                         (Told::Verify(Err(fault)), note).into()
@@ -355,6 +349,15 @@ impl Workload {
             _ => return,
         };
         self.record(import, answered, started);
+    }
+
+    /// The verdict on the image, and the note for `explain`.
+    async fn verify(&mut self, image: &RunImage) -> Result<(Result<Judged, Fault>, String), Fault> {
+        let (machine, claimant) = (Arc::clone(&self.machine), self.claimant());
+        let full = |full: Full| Fault::Exhausted(format!("{full} for image verifications: does a registry hang?"));
+        let _waiting = machine.verifications.enter(claimant).map_err(full)?;
+        let repo_digests = machine.docker.repo_digests(&image.id, claimant).await?;
+        Ok(image.sigstore.verify(image.places(&repo_digests), self.started + limits::VERIFY_WAIT).await)
     }
 
     /// What there is to verify.

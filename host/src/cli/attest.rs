@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use bounded::text::{is_invisible, printable};
 use serde_json::json;
 
 use super::style::Style;
 use super::{Failure, Output, PLACEHOLDER, Target};
-use bounded::text::{is_invisible, printable};
 
 /// Selectors in the suggested entry.
 const SUGGESTED: usize = 3;

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bounded::text::printable;
+
 use super::style::Style;
 use super::{ADVICE, Failure, Target, provenance};
 use crate::capability::sigstore::Judged;
 use crate::capability::{Asked, Import, Told, engine_name};
 use crate::error::{code_name, fault_text};
-use bounded::text::printable;
 
 /// Lines of one kind that are shown of a step.
 const LINES: usize = 24;

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
+use bounded::text::printable;
 use spire_plugin::hclog;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -10,7 +11,6 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::telemetry::LOGGED;
-use bounded::text::printable;
 
 /// Writes warnings to stderr, with `verbose` everything.
 pub(super) fn install(verbose: bool) {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bounded::text::printable;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::style::Style;
@@ -27,7 +28,6 @@ use crate::plugin::{self, PLUGIN};
 use crate::scenario::Scenario;
 use crate::telemetry::LOGGED;
 use crate::telemetry::metrics::Metrics;
-use bounded::text::printable;
 
 /// The contract that this program speaks.
 const CONTRACT: &str = "docker-attestor:policy@1.0.0";

@@ -4,13 +4,14 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use bounded::text::printable;
+
 use super::style::Style;
 use super::{Failure, read_config};
 use crate::attestor::Attestor;
 use crate::config::{Form, Invalid};
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;
-use bounded::text::printable;
 
 pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     match judge(path).await {

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bounded::text::printable;
+
 use super::style::Style;
 use super::{Failure, PLACEHOLDER, read_config, waiting};
 use crate::capability::sigstore::{Examination, Finding, Purpose, Report, Sigstore};
 use crate::config::{self, Invalid, Section};
 use crate::error::Error;
-use bounded::text::printable;
 
 pub(super) async fn run(
     image: &str,

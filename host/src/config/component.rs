@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use bounded::text::is_sha256_hex;
+
 use super::report::Report;
 use super::{OnFailure, raw};
 use crate::capability::sigstore::Identities;
 use crate::engine::selectors::reserved;
 use crate::limits;
-use bounded::text::is_sha256_hex;
 
 /// Digests in one pin.
 const DIGESTS: usize = 64;

@@ -8,13 +8,14 @@ mod validated;
 
 use std::fmt;
 
+use hcl1::{Document, Value};
+
 pub use self::component::{Component, Extension, Grants, Pin};
 use self::raw::Raw;
 pub use self::report::{Note, Report, Section};
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub(crate) use self::sigstore::{is_host, registry_name};
 pub use self::validated::{ApiVersion, Configuration, Endpoint};
-use hcl1::{Document, Value};
 
 /// Why a configuration is refused: everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use bounded::text::{cut, printable};
+use hcl1::Warnings;
+
 use super::Invalid;
 use super::component::{self, Component, Extension};
 use super::raw::Raw;
 use super::report::{Report, Section};
 use super::sigstore::{self, Sigstore};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
-use bounded::text::{cut, printable};
-use hcl1::Warnings;
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";

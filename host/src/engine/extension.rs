@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use bounded::text::is_invisible;
 use wasmtime::component::Component;
 
 use super::component::Description;
@@ -16,7 +17,6 @@ use crate::capability::docker::proof::Proven;
 use crate::config::{Grants, OnFailure};
 use crate::error::Error;
 use crate::limits;
-use bounded::text::is_invisible;
 
 /// An extension that is compiled, linked and configured.
 pub struct Extension {

@@ -1,5 +1,6 @@
 //! The policy's imports: every one becomes a question to [`Workload::ask`], but `log.write`.
 
+use bounded::text::{cut, printable};
 use wasmtime::{Result, StoreLimits};
 
 use super::redaction::Values;
@@ -14,7 +15,6 @@ use crate::capability::docker::proof::Proven;
 use crate::capability::process::cgroups;
 use crate::capability::{Import, Told, Workload};
 use crate::limits;
-use bounded::text::{cut, printable};
 
 /// The state of one call.
 pub(super) struct Call {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bounded::file;
+use bounded::text::{cut, printable};
 use semver::Version;
 use wasmtime::component::Component as Compiled;
 
@@ -13,8 +15,6 @@ use super::component::{Description, World, digest};
 use crate::capability::sigstore::Sigstore;
 use crate::config::{Component, Pin};
 use crate::limits;
-use bounded::file;
-use bounded::text::{cut, printable};
 
 /// A step from a file to what runs, for errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

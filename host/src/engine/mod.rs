@@ -14,6 +14,7 @@ pub mod trial;
 
 use std::sync::Arc;
 
+use bounded::lanes::{Lanes, Turn};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
@@ -29,7 +30,6 @@ use crate::capability::claimant::Claimant;
 use crate::capability::{Import, Workload};
 use crate::error::{Error, fault_text, fault_text_mut};
 use crate::limits;
-use bounded::lanes::{Lanes, Turn};
 
 // `settings` is a part of the build script too, which has no `limits`.
 const _: () = assert!(

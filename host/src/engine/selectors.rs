@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 
+use bounded::text::is_invisible;
+
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
 use crate::capability::docker::Container;
 use crate::capability::sigstore::Judged;
 use crate::capability::{Told, Workload};
 use crate::limits;
-use bounded::text::is_invisible;
 
 /// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.
 const KINDS: [&str; 5] = ["label", "env", "image_id", "image_config_digest", "image_manifest_digest"];

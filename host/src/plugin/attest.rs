@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bounded::text::printable;
 use spire_plugin::contained;
 use spire_plugin::prost::Message as _;
 use spire_plugin::proto::{
@@ -12,7 +13,6 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::attestor::Attestor;
 use crate::telemetry::metrics::Metrics;
-use bounded::text::printable;
 
 pub(super) struct WorkloadAttestor {
     attestor: Arc<Attestor>,

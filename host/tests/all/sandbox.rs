@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bounded::warnings::Warnings;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
 use docker_attestor::capability::{Machine, Workload};
 use docker_attestor::engine::{Policy, Sandbox};
@@ -15,14 +14,8 @@ use crate::component::{asking, data_at, encode, policy, returning};
 use crate::machine::{OTHERS, OURS, PID, attestor, configure, containers, processes};
 
 fn workload() -> Workload {
-    let machine = Machine {
-        processes: processes(),
-        docker: Arc::new(containers()),
-        sigstore: None,
-        verbose: false,
-        extensions: vec!["compose".to_owned()],
-        warnings: Warnings::default(),
-    };
+    let machine =
+        Machine { extensions: vec!["compose".to_owned()], ..Machine::new(processes(), Arc::new(containers())) };
     Workload::new(Arc::new(machine), PID)
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bounded::warnings::Warnings;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
 use docker_attestor::capability::claimant::Claimant;
 use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
@@ -60,9 +59,7 @@ async fn workload() -> Workload {
     let processes = Arc::new(Recorded { processes, now: 2, ..Recorded::default() });
     let docker = Arc::new(Containers::new(Box::new(Large), processes.clone(), ProofContext::ALL));
     docker.fetch(&ContainerId::new(ID).unwrap(), Claimant::Attestor).await.unwrap();
-    let warnings = Warnings::default();
-    let machine = Machine { processes, docker, sigstore: None, verbose: false, extensions: Vec::new(), warnings };
-    Workload::new(Arc::new(machine), PID)
+    Workload::new(Arc::new(Machine::new(processes, docker)), PID)
 }
 
 /// A component with much memory. (It gives none of it back, but forgets what it was told before each claim.)

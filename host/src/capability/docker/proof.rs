@@ -19,12 +19,12 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use bounded::text::is_sha256_hex;
 use serde::{Deserialize, Serialize};
 
 use super::{Container, Inspected, RunningContainer, TooLarge};
 use crate::capability::process::linux::may_read_namespaces;
 use crate::capability::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
-use bounded::text::is_sha256_hex;
 
 /// A claim in the only form that may reach an engine: 64 lowercase hex digits (clause a). Ids are spliced into URLs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -7,7 +7,6 @@ use super::*;
 use crate::bindings::docker_attestor::policy::docker::Engine as WitEngine;
 use crate::capability::process::recorded::{Recorded, RecordedProcess};
 use crate::capability::{Import, Machine, Told, Workload};
-use bounded::warnings::Warnings;
 
 /// What the engine says next, by id.
 type Answers = Arc<Mutex<BTreeMap<String, Result<Option<Inspected>, Fault>>>>;
@@ -87,14 +86,8 @@ impl World {
         }
         let processes = Arc::new(processes(count));
         let engine = Scripted { answers: Arc::clone(&answers), calls: Arc::clone(&calls) };
-        let machine = Arc::new(Machine {
-            docker: Arc::new(Containers::new(Box::new(engine), processes.clone(), ProofContext::ALL)),
-            processes,
-            sigstore: None,
-            verbose: false,
-            extensions: Vec::new(),
-            warnings: Warnings::default(),
-        });
+        let docker = Arc::new(Containers::new(Box::new(engine), processes.clone(), ProofContext::ALL));
+        let machine = Arc::new(Machine::new(processes, docker));
         World { machine, answers, calls }
     }
 

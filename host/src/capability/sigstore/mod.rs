@@ -15,11 +15,11 @@ mod trust;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bounded::warnings::Warnings;
 use sha2::{Digest as _, Sha256};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::types::DerPublicKey;
@@ -33,12 +33,10 @@ pub use self::material::Purpose;
 use self::registry::{Digest, Registries, RegistryError, Repository};
 use self::rules::{Demands, Good, Subject, Trust};
 pub use self::rules::{Finding, Report, Rule};
-use super::Waiting;
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, OnFailure};
 use crate::limits;
-use bounded::warnings::Warnings;
 
 /// What became of verifying an image.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,7 +160,6 @@ pub struct Sigstore {
     running: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Threads that judge. One that is stuck keeps its permit.
     judging: Arc<Semaphore>,
-    waiting: AtomicUsize,
     doing: watch::Sender<String>,
     warnings: Warnings,
 }
@@ -237,7 +234,6 @@ impl Sigstore {
             flights: Mutex::default(),
             running: Mutex::default(),
             judging: Arc::new(Semaphore::new(limits::JUDGING)),
-            waiting: AtomicUsize::new(0),
             doing: watch::Sender::new(String::new()),
             warnings: Warnings::default(),
         };
@@ -312,11 +308,6 @@ impl Sigstore {
     ) -> (Result<Judged, Fault>, String) {
         if let Some(known) = self.known(image) {
             return known;
-        }
-        let waiting = Waiting::new(&self.waiting);
-        if waiting.before >= limits::VERIFY_WAITERS {
-            let text = format!("{} attestations are waiting for image verifications already", limits::VERIFY_WAITERS);
-            return (Err(Fault::Exhausted(text.clone())), text);
         }
         let mut reasons = Vec::new();
         let mut away = Vec::new();

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use bounded::text::printable;
+
 use super::super::Failure;
 use super::super::style::Style;
 use super::describe;
-use bounded::text::printable;
 
 pub(super) fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     let description = describe(path)?;

@@ -9,13 +9,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bounded::file;
 use clap::Subcommand;
 
 use super::Failure;
 use super::style::Style;
 use crate::engine::component::Description;
 use crate::limits;
-use bounded::file;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bounded::text::printable;
+
 use super::super::Failure;
 use super::super::style::Style;
 use super::describe;
@@ -17,7 +19,6 @@ use crate::engine::component::World;
 use crate::error::{Error, code_name};
 use crate::scenario::{Expect, Scenario};
 use crate::telemetry::metrics::Metrics;
-use bounded::text::printable;
 
 /// What `diff` calls the policy inside this program.
 const BUILT_IN: &str = "built-in";

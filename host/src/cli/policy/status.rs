@@ -4,13 +4,13 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bounded::text::printable;
 use serde::Serialize;
 
 use super::super::style::Style;
 use super::super::{Failure, Output};
 use crate::plugin::status::{Found, ask, find};
 use crate::status::Status;
-use bounded::text::printable;
 
 /// Sockets without an answer that are named.
 const NAMED: usize = 10;

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use bounded::text::{is_sha256_hex, printable};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{is_host, registry_name};
-use bounded::text::{is_sha256_hex, printable};
 
 /// Docker Hub's name in references.
 pub(in super::super) const HUB: &str = "docker.io";

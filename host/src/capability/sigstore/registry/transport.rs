@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bounded::text::printable;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use reqwest::{Certificate, Client, NoProxy, Proxy, Request, RequestBuilder, Url};
@@ -15,7 +16,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Digest, RegistryError};
 use crate::limits;
-use bounded::text::printable;
 
 /// What is never reached through a proxy: this machine.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";

@@ -17,12 +17,12 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use bounded::file;
 use serde_json::{Map, Value, json};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::Verifier;
 
 use crate::limits;
-use bounded::file;
 
 pub(super) use self::tuf::Refresh;
 use self::tuf::Shared;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bounded::file;
 use jiff::Timestamp;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
@@ -24,7 +25,6 @@ use sigstore_tuf::transport::FetchFuture;
 use sigstore_tuf::{Error, MemoryStore, MetadataStore, Repository, Updater, UpdaterConfig};
 
 use super::{Arrays, FILE, assemble, chain, parse, read, variable};
-use bounded::file;
 
 /// A whole refresh: some six small files of one host.
 const REFRESH: Duration = Duration::from_secs(30);
