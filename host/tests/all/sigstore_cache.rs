@@ -10,6 +10,7 @@ use std::time::Duration;
 use docker_attestor::bindings::docker_attestor::policy::sigstore::Signature;
 use docker_attestor::bindings::docker_attestor::policy::types::Fault as Verdict;
 use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
+use docker_attestor::limits;
 use serde_json::json;
 use sigstore_verify::types::SignatureBytes;
 use sigstore_world::oci::{self, ArtifactType};
@@ -775,4 +776,26 @@ async fn an_omitted_or_skipped_image_makes_the_containers_selectors_alone() {
     let attestor = attestor(&stage.config(""), Vec::new(), None).await;
     let error = attestor.attest(PID).await.unwrap_err();
     assert!(error.code() == Code::PermissionDenied && error.to_string().contains("no repo digest"), "{error}");
+}
+
+/// 400 attestations of one container while its registry hangs: those beyond its lane are refused at once, and the message says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_storms_while_its_registry_hangs_fills_its_own_lane() {
+    let stage = Stage::new();
+    let registry = registry().await;
+    let reference = stage.signed_image(&registry, "app");
+    registry.fault("/v2/", Fault::HangBeforeHeaders);
+    let attestor = Arc::new(attestor(&stage.config(BRIEF), vec![reference], None).await);
+    let mut storm = tokio::task::JoinSet::new();
+    for _ in 0..400 {
+        let attestor = Arc::clone(&attestor);
+        storm.spawn(async move { attestor.attest(PID).await.unwrap_err() });
+    }
+    for _ in 0..400 - limits::VERIFY_WAITERS.lane {
+        let error = storm.join_next().await.unwrap().unwrap();
+        assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("of the same container or user are waiting"), "{text}");
+    }
+    storm.abort_all();
 }
