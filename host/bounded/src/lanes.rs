@@ -69,7 +69,7 @@ impl<K: Clone + Eq + Hash> Lanes<K> {
         Lanes { permits: Semaphore::new(permits), bounds, lanes: Mutex::default(), waiting: AtomicUsize::new(0) }
     }
 
-    /// A permit, if one is free and nobody waits for it.
+    /// A permit, if one is free and no caller waits.
     pub fn try_turn(&self) -> Option<Turn<'_>> {
         self.permits.try_acquire().ok().map(|permit| Turn { _permit: Some(permit), _head: None })
     }

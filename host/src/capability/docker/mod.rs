@@ -193,7 +193,7 @@ struct Cache {
 
 struct CachedContainer {
     container: Arc<RunningContainer>,
-    /// When the engine was last asked, whatever came of it.
+    /// When the engine was last asked, also where it did not answer.
     asked: Instant,
     /// Whether it was used since then.
     used: bool,
@@ -477,7 +477,7 @@ impl Containers {
     }
 }
 
-/// The machine could not say something that the proof needs: nothing is known, and it may pass.
+/// The fault for processes that could not be read: transient, and no proof of anything.
 fn unreadable(error: &dyn std::error::Error) -> Fault {
     Fault::Unavailable(format!("this machine's processes: {error}"))
 }

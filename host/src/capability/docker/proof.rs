@@ -161,7 +161,7 @@ pub enum InitError {
     /// The process that the engine names is not the container's.
     #[error(transparent)]
     NotProven(#[from] NotProven),
-    /// The machine could not say, for want of file descriptors or memory: nothing is known, and it may pass.
+    /// The processes could not be read, for example without free file descriptors. The fault is transient and proves nothing.
     #[error("{0}")]
     Unreadable(String),
 }
