@@ -74,7 +74,7 @@ pub struct Recording {
     /// The uid of the engine's process.
     #[serde(default, skip_serializing_if = "is_default")]
     pub engine_uid: u32,
-    /// Lines of the /proc/PID/cgroup of the engine's process; none where it is not known.
+    /// Lines of the /proc/PID/cgroup of the engine's process. Empty where the process is not known.
     #[serde(default, skip_serializing_if = "is_default")]
     pub engine_cgroup: Vec<String>,
     /// `Config.Labels`.

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -35,16 +34,22 @@ pub enum Full {
 pub struct Lanes<K> {
     permits: Semaphore,
     bounds: Bounds,
-    lanes: Mutex<HashMap<K, Arc<Lane>>>,
+    queue: Mutex<Queue<K>>,
+}
+
+/// Those who wait.
+#[derive(Debug)]
+struct Queue<K> {
+    lanes: HashMap<K, Lane>,
     /// Callers in all lanes.
-    waiting: AtomicUsize,
+    waiting: usize,
 }
 
 /// The callers of one claimant. One of them at a time waits for a permit, so that the permits' queue has one of each lane.
 #[derive(Debug)]
 struct Lane {
     head: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    waiting: usize,
 }
 
 /// A place in a lane, given back when it is dropped: also by a caller that gave up.
@@ -52,7 +57,8 @@ struct Lane {
 pub struct Place<'a, K: Eq + Hash> {
     lanes: &'a Lanes<K>,
     claimant: K,
-    lane: Arc<Lane>,
+    /// The lane's.
+    head: Arc<Semaphore>,
 }
 
 /// A permit, given back when it is dropped.
@@ -66,7 +72,8 @@ pub struct Turn<'a> {
 impl<K: Clone + Eq + Hash> Lanes<K> {
     /// Lanes for `permits` that may be used at the same time.
     pub fn new(permits: usize, bounds: Bounds) -> Lanes<K> {
-        Lanes { permits: Semaphore::new(permits), bounds, lanes: Mutex::default(), waiting: AtomicUsize::new(0) }
+        let queue = Mutex::new(Queue { lanes: HashMap::new(), waiting: 0 });
+        Lanes { permits: Semaphore::new(permits), bounds, queue }
     }
 
     /// A permit, if one is free and no caller waits.
@@ -79,13 +86,13 @@ impl<K: Clone + Eq + Hash> Lanes<K> {
     /// # Errors
     /// The lane is full; or all lanes together are, and this one has its share of them.
     pub fn enter(&self, claimant: K) -> Result<Place<'_, K>, Full> {
-        let mut lanes = self.lanes();
-        let in_lane = lanes.get(&claimant).map_or(0, |lane| lane.waiting.load(Ordering::Relaxed));
+        let mut queue = self.queue();
+        let in_lane = queue.lanes.get(&claimant).map_or(0, |lane| lane.waiting);
         if in_lane >= self.bounds.lane {
             return Err(Full::Lane(in_lane));
         }
-        let in_all = self.waiting.load(Ordering::Relaxed);
-        let share = self.bounds.total / (lanes.len() + usize::from(in_lane == 0));
+        let in_all = queue.waiting;
+        let share = self.bounds.total / (queue.lanes.len() + usize::from(in_lane == 0));
         if in_all >= self.bounds.total && in_lane >= share.max(1) {
             return Err(Full::Total(in_all));
         }
@@ -93,18 +100,17 @@ impl<K: Clone + Eq + Hash> Lanes<K> {
         if in_all >= 2 * self.bounds.total && in_lane > 0 {
             return Err(Full::Total(in_all));
         }
-        let lane = lanes
-            .entry(claimant.clone())
-            .or_insert_with(|| Arc::new(Lane { head: Arc::new(Semaphore::new(1)), waiting: AtomicUsize::new(0) }));
-        lane.waiting.fetch_add(1, Ordering::Relaxed);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { lanes: self, claimant, lane: Arc::clone(lane) })
+        queue.waiting += 1;
+        let empty = || Lane { head: Arc::new(Semaphore::new(1)), waiting: 0 };
+        let lane = queue.lanes.entry(claimant.clone()).or_insert_with(empty);
+        lane.waiting += 1;
+        Ok(Place { lanes: self, claimant, head: Arc::clone(&lane.head) })
     }
 }
 
 impl<K> Lanes<K> {
-    fn lanes(&self) -> MutexGuard<'_, HashMap<K, Arc<Lane>>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue<K>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,7 +119,7 @@ impl<'a, K: Eq + Hash> Place<'a, K> {
     /// one gives its permit back.
     pub async fn turn(&self, throttled: impl FnOnce() -> bool) -> Turn<'a> {
         // An error would mean that the semaphore is closed, which it never is.
-        let head = Arc::clone(&self.lane.head).acquire_owned().await.ok();
+        let head = Arc::clone(&self.head).acquire_owned().await.ok();
         let permit = self.lanes.permits.acquire().await.ok();
         Turn { _permit: permit, _head: head.filter(|_| throttled()) }
     }
@@ -121,10 +127,13 @@ impl<'a, K: Eq + Hash> Place<'a, K> {
 
 impl<K: Eq + Hash> Drop for Place<'_, K> {
     fn drop(&mut self) {
-        let mut lanes = self.lanes.lanes();
-        self.lanes.waiting.fetch_sub(1, Ordering::Relaxed);
-        if self.lane.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
-            lanes.remove(&self.claimant);
+        let mut queue = self.lanes.queue();
+        queue.waiting -= 1;
+        if let Some(lane) = queue.lanes.get_mut(&self.claimant) {
+            lane.waiting -= 1;
+            if lane.waiting == 0 {
+                queue.lanes.remove(&self.claimant);
+            }
         }
     }
 }
@@ -161,7 +170,8 @@ mod tests {
         let last = |uid: u32| order.iter().rposition(|&turn| turn == uid).unwrap();
         // One turn of the long lane before each of theirs, and the one that ran when they came.
         assert!(last(3) <= 4 && last(2) <= 7, "{order:?}");
-        assert!(lanes.lanes().is_empty() && lanes.waiting.load(Ordering::Relaxed) == 0);
+        let queue = lanes.queue();
+        assert!(queue.lanes.is_empty() && queue.waiting == 0);
     }
 
     #[tokio::test]

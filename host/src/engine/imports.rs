@@ -90,9 +90,14 @@ impl Call {
     }
 
     /// Counts the host's work for this call: what a component causes is its own cost.
-    fn charge(&mut self, work: u64) -> Result<()> {
+    fn count(&mut self, work: u64) {
         self.work = self.work.saturating_add(work);
         self.in_a_row = self.in_a_row.saturating_add(work);
+    }
+
+    /// Counts work, and fails the call where it is too much.
+    fn charge(&mut self, work: u64) -> Result<()> {
+        self.count(work);
         wasmtime::ensure!(
             self.work <= limits::HOST_WORK,
             "what it asked of the host took more CPU than a call may (25 ms)"
@@ -253,8 +258,7 @@ impl Call {
                 None => return const { &Values::NONE },
             };
             // The next charge fails the call if this was too much.
-            self.work = self.work.saturating_add(values.cost());
-            self.in_a_row = self.in_a_row.saturating_add(values.cost());
+            self.count(values.cost());
             self.values = Some(values);
         }
         self.values.as_ref().unwrap_or(const { &Values::NONE })

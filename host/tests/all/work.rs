@@ -11,7 +11,7 @@ use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Se
 use docker_attestor::capability::claimant::Claimant;
 use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
 use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
+use docker_attestor::capability::process::recorded::Recorded;
 use docker_attestor::capability::{Import, Machine, Told, Workload};
 use docker_attestor::config;
 use docker_attestor::engine::Sandbox;
@@ -19,6 +19,7 @@ use docker_attestor::engine::component::Description;
 use docker_attestor::error::Error;
 
 use crate::component::{asking, data_at, encode, extension_text, policy_text};
+use crate::machine::process;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PID: i32 = 101;
@@ -48,13 +49,7 @@ impl Engine for Large {
 
 /// A process in it; the engine was asked already.
 async fn workload() -> Workload {
-    let process = |nspid: [i32; 2]| RecordedProcess {
-        cgroup: vec![format!("0::/docker/{ID}")],
-        start_time: 1,
-        pid_namespaces: vec![2, 1],
-        nspid: nspid.to_vec(),
-        ..RecordedProcess::default()
-    };
+    let process = |nspid: [i32; 2]| process(&format!("/docker/{ID}"), &nspid, &[2, 1]);
     let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
     let processes = Arc::new(Recorded { processes, now: 2, ..Recorded::default() });
     let docker = Arc::new(Containers::new(Box::new(Large), processes.clone(), ProofContext::ALL));

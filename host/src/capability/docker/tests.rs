@@ -178,7 +178,7 @@ async fn a_container_that_is_used_is_asked_for_again_once_a_minute_and_nobody_wa
     }
     assert_eq!(world.init_pid(0), Some(100));
     assert!(!world.obtains(99).await);
-    // What nobody used was not asked for. (Two for the first lookups, one for the use, one for the failed claim.)
+    // Container 1 was not used, so it was not asked for. (Two for the first lookups, one for the use, one for the failed claim.)
     assert_eq!(world.calls(), 4);
     maintained.abort();
 }

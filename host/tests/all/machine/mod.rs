@@ -48,7 +48,7 @@ impl Engine for KnowsAll {
             image_id: Some(format!("sha256:{name}")),
             image_manifest_digest: None,
         };
-        // The one within ours was put there by whoever started it.
+        // The user who started the one within ours put it there.
         let (pid_mode, cgroup_parent) = match id.as_str() {
             WITHIN => (format!("container:{OURS}"), format!("/docker/{OURS}/docker")),
             _ => (String::new(), String::new()),
@@ -62,7 +62,8 @@ impl Engine for KnowsAll {
     }
 }
 
-fn process(cgroup: &str, nspid: &[i32], namespaces: &[u64]) -> RecordedProcess {
+/// A process in this cgroup of the unified hierarchy, with these pids and these pid namespaces, as [`RecordedProcess`] has them.
+pub(crate) fn process(cgroup: &str, nspid: &[i32], namespaces: &[u64]) -> RecordedProcess {
     RecordedProcess {
         cgroup: vec![format!("0::{cgroup}")],
         start_time: 1,

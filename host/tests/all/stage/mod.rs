@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
 use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
+use docker_attestor::capability::process::recorded::Recorded;
 use docker_attestor::capability::sigstore::{Examination, Identities, Report, Sigstore, verify_blob};
 use docker_attestor::config;
 use docker_attestor::telemetry::metrics::Metrics;
@@ -21,6 +21,8 @@ use sigstore_world::oci::{self, Manifest};
 use sigstore_world::registry::Registry;
 use sigstore_world::{Options, World};
 use tempfile::TempDir;
+
+use crate::machine::process;
 
 /// The identity that the world signs with unless it is told otherwise.
 pub(crate) const SIGNER: &str = r#"allowed_identities = { "https://issuer.world.test" = ["signer@world.test"] }"#;
@@ -140,13 +142,7 @@ pub(crate) const PID: i32 = 101;
 /// An attestor of a recorded machine: one container, whose image has these repo digests and this manifest.
 pub(crate) async fn attestor(plugin_data: &str, repo_digests: Vec<String>, manifest: Option<String>) -> Attestor {
     let id = "0123456789abcdef".repeat(4);
-    let process = |nspid: [i32; 2]| RecordedProcess {
-        cgroup: vec![format!("0::/docker/{id}")],
-        start_time: 1,
-        pid_namespaces: vec![2, 1],
-        nspid: nspid.to_vec(),
-        ..RecordedProcess::default()
-    };
+    let process = |nspid: [i32; 2]| process(&format!("/docker/{id}"), &nspid, &[2, 1]);
     let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
     let processes = Arc::new(Recorded { processes, now: 2, ..Recorded::default() });
     let engine = OneContainer { repo_digests, manifest };
