@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::claimant::Claimant;
-use docker_attestor::capability::docker::proof::{ContainerId, Init, ProofContext, Proven};
-use docker_attestor::capability::docker::{
-    Container, Containers, Engine, Finding, Inspected, Inspecting, Lookup, Peer, RunningContainer,
-};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
-use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
 use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
 use docker_attestor::capability::{Import, Machine, Workload};
 use docker_attestor::config;
+use docker_attestor::containers::cache::{
+    Container, Containers, Engine, Finding, Inspected, Inspecting, Lookup, Peer, RunningContainer,
+};
+use docker_attestor::containers::claimant::Claimant;
+use docker_attestor::containers::process::recorded::{Recorded, RecordedProcess};
+use docker_attestor::containers::process::{Processes as _, cgroup_mounts, parse_cgroup};
+use docker_attestor::containers::proof::{ContainerId, Init, ProofContext, Proven};
 use docker_attestor::engine::Sandbox;
 use docker_attestor::engine::component::Description;
 use docker_attestor::telemetry::metrics::Metrics;

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::attestor::{Attestor, Error, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::capability::docker::proof::{Clause, ContainerId, ProofContext};
-use crate::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use crate::capability::process::Process;
-use crate::capability::process::recorded::{Recorded, RecordedProcess};
 use crate::capability::{Machine, Workload};
 use crate::config::Configuration;
+use crate::containers::cache::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
+use crate::containers::process::Process;
+use crate::containers::process::recorded::{Recorded, RecordedProcess};
+use crate::containers::proof::{Clause, ContainerId, ProofContext};
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
 

@@ -5,9 +5,6 @@
 //! the call is abandoned, the answer fetched outside the sandbox, and the policy run again from the start with everything it
 //! was told before. A hung engine thus holds no sandbox. What was told is also what an answer depends on.
 
-pub mod claimant;
-pub mod docker;
-pub mod process;
 pub mod sigstore;
 
 use std::hash::{Hash, Hasher};
@@ -18,14 +15,14 @@ use std::time::{Duration, Instant};
 use bounded::lanes::{Full, Lanes};
 use bounded::warnings::Warnings;
 
-use self::claimant::Claimant;
-use self::docker::proof::{Clause, ContainerId, NotProven, Proven};
-use self::docker::{Container, Containers, Lookup, RunningContainer};
-use self::process::{Credentials, Process, Processes};
 use self::sigstore::{Image, Judged, Sigstore};
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::process::CgroupMount;
 use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::containers::cache::{Container, Containers, Lookup, RunningContainer};
+use crate::containers::claimant::Claimant;
+use crate::containers::process::{Credentials, Process, Processes};
+use crate::containers::proof::{Clause, ContainerId, NotProven, Proven};
 use crate::limits;
 
 /// The capabilities of one configuration.
@@ -125,7 +122,7 @@ impl Told {
                 mounts.iter().map(|mount| size_of::<CgroupMount>() + mount.root.len() + mount.fs_type.len()).sum()
             }
             Told::JobObjectNames(Ok(names)) => names.iter().map(|name| size_of::<String>() + name.len()).sum(),
-            Told::Container(Ok(Some(proven))) => docker::bytes(proven.container()),
+            Told::Container(Ok(Some(proven))) => crate::containers::cache::bytes(proven.container()),
             // Verdicts are shared with those that are cached, and have 500 signatures at most.
             _ => 0,
         }
@@ -395,7 +392,7 @@ impl Workload {
         let process = match self.machine.processes.open(self.pid) {
             Ok(process) => process,
             Err(error) => {
-                process::fault("", self.pid, &error)?;
+                crate::containers::process::fault("", self.pid, &error)?;
                 None
             }
         };
@@ -409,7 +406,7 @@ impl Workload {
         let text = match read(&*process) {
             Ok(text) => text,
             Err(error) => {
-                process::fault(file, self.pid, &error)?;
+                crate::containers::process::fault(file, self.pid, &error)?;
                 Vec::new()
             }
         };
@@ -449,9 +446,9 @@ impl Workload {
             // Only for the operator who debugs a locator: no policy of ours reads it, and nothing depends on it.
             let _ = self.read("mountinfo", |process| process.mountinfo());
         }
-        let parsed = self
-            .cgroup()
-            .and_then(|text| process::parse_cgroup(&text).map(|lines| lines.len()).map(|lines| (text, lines)));
+        let parsed = self.cgroup().and_then(|text| {
+            crate::containers::process::parse_cgroup(&text).map(|lines| lines.len()).map(|lines| (text, lines))
+        });
         let note = match &parsed {
             Ok((_, 0)) => format!("process {} is gone", self.pid),
             Ok((_, lines)) => format!("read /proc/{}/cgroup: {lines} lines", self.pid),
@@ -461,8 +458,9 @@ impl Workload {
     }
 
     fn cgroup_mounts(&mut self) -> (Told, String) {
-        let mounts =
-            self.read("mountinfo", |process| process.mountinfo()).and_then(|text| process::cgroup_mounts(&text));
+        let mounts = self
+            .read("mountinfo", |process| process.mountinfo())
+            .and_then(|text| crate::containers::process::cgroup_mounts(&text));
         let note = match &mounts {
             Ok(mounts) => format!("read /proc/{}/mountinfo: {} cgroup mounts", self.pid, mounts.len()),
             Err(fault) => crate::error::fault_text(fault).to_owned(),
@@ -474,7 +472,7 @@ impl Workload {
         let credentials = match self.process() {
             Ok(Some(process)) => match process.credentials() {
                 Ok(credentials) => Ok(Some(credentials)),
-                Err(error) => process::fault("status", self.pid, &error).map(|()| None),
+                Err(error) => crate::containers::process::fault("status", self.pid, &error).map(|()| None),
             },
             Ok(None) => Ok(None),
             Err(fault) => Err(fault),

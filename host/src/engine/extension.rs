@@ -11,10 +11,10 @@ use super::imports::Call;
 use super::{Sandbox, broken, run};
 use crate::bindings::extension::ExtensionPre;
 pub use crate::bindings::extension::exports::docker_attestor::policy::deriver::{Credentials, Image, Workload};
-use crate::capability::claimant::Claimant;
-use crate::capability::docker::Container;
-use crate::capability::docker::proof::Proven;
 use crate::config::{Grants, OnFailure};
+use crate::containers::cache::Container;
+use crate::containers::claimant::Claimant;
+use crate::containers::proof::Proven;
 use crate::error::Error;
 use crate::limits;
 

@@ -10,10 +10,10 @@ use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
-use crate::capability::docker::Container;
-use crate::capability::docker::proof::Proven;
-use crate::capability::process::cgroups;
 use crate::capability::{Import, Told, Workload};
+use crate::containers::cache::Container;
+use crate::containers::process::cgroups;
+use crate::containers::proof::Proven;
 use crate::limits;
 
 /// The state of one call.

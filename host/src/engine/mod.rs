@@ -26,8 +26,8 @@ use self::settings::Allocation;
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
 use crate::bindings::extension::Extension as ExtensionBindings;
 use crate::bindings::{Policy as Bindings, PolicyPre};
-use crate::capability::claimant::Claimant;
 use crate::capability::{Import, Workload};
+use crate::containers::claimant::Claimant;
 use crate::error::{Error, fault_text, fault_text_mut};
 use crate::limits;
 

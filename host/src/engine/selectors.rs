@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use bounded::text::is_invisible;
 
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
-use crate::capability::docker::Container;
 use crate::capability::sigstore::Judged;
 use crate::capability::{Told, Workload};
+use crate::containers::cache::Container;
 use crate::limits;
 
 /// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::Recorded;
-use docker_attestor::capability::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
 use docker_attestor::config;
+use docker_attestor::containers::cache::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
+use docker_attestor::containers::process::recorded::Recorded;
+use docker_attestor::containers::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
+use docker_attestor::containers::proof::{ContainerId, ProofContext};
 use docker_attestor::limits;
 use docker_attestor::telemetry::metrics::Metrics;
 use proptest::prelude::*;

@@ -8,13 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::claimant::Claimant;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{
-    Container, Containers, Engine, Finding, Inspected, Inspecting, Lookup, Peer,
-};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::config;
+use docker_attestor::containers::cache::{Container, Containers, Engine, Finding, Inspected, Inspecting, Lookup, Peer};
+use docker_attestor::containers::claimant::Claimant;
+use docker_attestor::containers::process::recorded::{Recorded, RecordedProcess};
+use docker_attestor::containers::proof::{ContainerId, ProofContext};
 use docker_attestor::limits;
 use docker_attestor::telemetry::metrics::Metrics;
 

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::claimant::Claimant;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::Recorded;
 use docker_attestor::capability::{Import, Machine, Told, Workload};
 use docker_attestor::config;
+use docker_attestor::containers::cache::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
+use docker_attestor::containers::claimant::Claimant;
+use docker_attestor::containers::process::recorded::Recorded;
+use docker_attestor::containers::proof::{ContainerId, ProofContext};
 use docker_attestor::engine::Sandbox;
 use docker_attestor::engine::component::Description;
 use docker_attestor::error::Error;

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::{Failure, PLACEHOLDER, read_config};
 use crate::attestor::Attestor;
-use crate::capability::docker::client::Client;
-use crate::capability::docker::proof::{ContainerId, ProofContext};
-use crate::capability::docker::{Containers, Engine, Finding, Inspecting};
-use crate::capability::process::linux::Linux;
-use crate::capability::process::recording::Recording as RecordingProcesses;
 use crate::config::{self, Configuration};
+use crate::containers::cache::{Containers, Engine, Finding, Inspecting};
+use crate::containers::engine::docker::Client;
+use crate::containers::process::linux::Linux;
+use crate::containers::process::recording::Recording as RecordingProcesses;
+use crate::containers::proof::{ContainerId, ProofContext};
 use crate::error::Error;
 use crate::scenario::{Expect, Recording, Scenario};
 use crate::telemetry::metrics::Metrics;

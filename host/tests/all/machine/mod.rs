@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::config;
+use docker_attestor::containers::cache::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
+use docker_attestor::containers::process::recorded::{Recorded, RecordedProcess};
+use docker_attestor::containers::proof::{ContainerId, ProofContext};
 use docker_attestor::engine::compiler;
 use docker_attestor::error::Error;
 use docker_attestor::telemetry::metrics::Metrics;

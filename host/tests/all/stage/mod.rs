@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::Recorded;
 use docker_attestor::capability::sigstore::{Examination, Identities, Report, Sigstore, verify_blob};
 use docker_attestor::config;
+use docker_attestor::containers::cache::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
+use docker_attestor::containers::process::recorded::Recorded;
+use docker_attestor::containers::proof::{ContainerId, ProofContext};
 use docker_attestor::telemetry::metrics::Metrics;
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
 use sigstore_verify::types::DerPublicKey;

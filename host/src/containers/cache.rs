@@ -1,8 +1,6 @@
 //! The container engine: the WIT interface `docker`. A container is asked for once, kept with the init process that the
 //! engine's answer belongs to, and proven afresh for each attestation.
 
-pub mod client;
-pub mod proof;
 #[cfg(test)]
 mod tests;
 
@@ -18,11 +16,11 @@ use bounded::lanes::{Full, Lanes};
 use bounded::single_flight::SingleFlight;
 use tokio::sync::Notify;
 
-use self::proof::{Clause, ContainerId, Init, InitError, NotProven, ProofContext, Proven};
 use super::process::{Process, Processes};
+use super::proof::{Clause, ContainerId, Init, InitError, NotProven, ProofContext, Proven};
 pub use crate::bindings::docker_attestor::policy::docker::ProvenContainer as Container;
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::capability::claimant::Claimant;
+use crate::containers::claimant::Claimant;
 use crate::limits;
 
 /// A container engine. It is asked about one container or one image, by its whole id.
@@ -66,17 +64,17 @@ pub struct Peer {
 
 /// A container that runs, as the engine described it, and the init process that the description belongs to.
 pub struct RunningContainer {
-    id: ContainerId,
-    container: Result<Arc<Container>, TooLarge>,
-    init: Init,
-    context: ProofContext,
-    fetched: Instant,
+    pub(super) id: ContainerId,
+    pub(super) container: Result<Arc<Container>, TooLarge>,
+    pub(super) init: Init,
+    pub(super) context: ProofContext,
+    pub(super) fetched: Instant,
 }
 
 impl RunningContainer {
     /// Proves that the process, whose /proc/PID/cgroup is `cgroup`, is in this container.
     pub fn prove(&self, process: &dyn Process, cgroup: &[u8]) -> Result<Result<Proven, TooLarge>, NotProven> {
-        proof::prove(self, process, cgroup)
+        super::proof::prove(self, process, cgroup)
     }
 
     /// The container's id.

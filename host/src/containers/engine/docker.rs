@@ -22,11 +22,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::proof::ContainerId;
-use super::{Container, Engine, Finding, Inspected, Inspecting, Peer};
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::capability::process::linux::Linux;
 use crate::config::{ApiVersion, Endpoint};
+use crate::containers::cache::{Container, Engine, Finding, Inspected, Inspecting, Peer};
+use crate::containers::process::linux::Linux;
+use crate::containers::proof::ContainerId;
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
 

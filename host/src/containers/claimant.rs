@@ -32,7 +32,7 @@ impl Claimant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capability::process::recorded::RecordedProcess;
+    use crate::containers::process::recorded::RecordedProcess;
 
     #[test]
     fn only_root_and_the_engine_make_namespaces_with_lanes_of_their_own() {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::bindings::docker_attestor::policy::docker::Engine as WitEngine;
-use crate::capability::process::recorded::{Recorded, RecordedProcess};
 use crate::capability::{Import, Machine, Told, Workload};
+use crate::containers::process::recorded::{Recorded, RecordedProcess};
 
 /// What the engine says next, by id.
 type Answers = Arc<Mutex<BTreeMap<String, Result<Option<Inspected>, Fault>>>>;

@@ -1,0 +1,3 @@
+//! What a container engine says about containers.
+
+pub mod docker;
