@@ -11,10 +11,9 @@ use crate::attestor::{Attestor, Error, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::capability::{Machine, Workload};
 use crate::config::Configuration;
-use crate::containers::cache::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use crate::containers::process::Process;
-use crate::containers::process::recorded::{Recorded, RecordedProcess};
-use crate::containers::proof::{Clause, ContainerId, ProofContext};
+use crate::containers::engine::recorded::{RecordedContainer, RecordedEngine};
+use crate::containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use crate::containers::{Clause, Containers, ProofContext};
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
 
@@ -39,7 +38,7 @@ pub struct Scenario {
     pub now: u64,
     /// What the Docker engine answers, by container id. Other ids it does not know.
     #[serde(default)]
-    pub docker: BTreeMap<String, Recording>,
+    pub docker: BTreeMap<String, RecordedContainer>,
     /// What the attestation must come to.
     pub expect: Expect,
 }
@@ -54,82 +53,6 @@ fn is_after_everything(now: &u64) -> bool {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// What the engine answers for one container.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recording {
-    /// Another id than was asked for; a lying engine.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub id: Option<String>,
-    /// `State.Pid`.
-    pub pid: i32,
-    /// `HostConfig.PidMode`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub pid_mode: String,
-    /// `HostConfig.CgroupParent`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub cgroup_parent: String,
-    /// The uid of the engine's process.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub engine_uid: u32,
-    /// Lines of the /proc/PID/cgroup of the engine's process. Empty where the process is not known.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub engine_cgroup: Vec<String>,
-    /// `Config.Labels`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub labels: BTreeMap<String, String>,
-    /// `Config.Env`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub env: Vec<String>,
-    /// `Config.Image`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub image: String,
-    /// `Image`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub image_id: Option<String>,
-    /// `RepoDigests` of the image.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub repo_digests: Vec<String>,
-    /// `ImageManifestDescriptor.digest`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub image_manifest_digest: Option<String>,
-    /// Instead of an answer: the engine is away.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub unavailable: bool,
-}
-
-impl Recording {
-    /// What an engine answered.
-    pub fn of(inspected: &Inspected) -> Recording {
-        let Inspected { container, pid, pid_mode, cgroup_parent, engine } = inspected;
-        let engine_cgroup = engine.process.as_ref().and_then(|process| process.cgroup().ok()).unwrap_or_default();
-        Recording {
-            id: None,
-            pid: *pid,
-            pid_mode: pid_mode.clone(),
-            cgroup_parent: cgroup_parent.clone(),
-            engine_uid: engine.uid,
-            engine_cgroup: String::from_utf8_lossy(&engine_cgroup).lines().map(str::to_owned).collect(),
-            labels: container.labels.iter().cloned().collect(),
-            env: container.env.clone(),
-            image: container.image.clone(),
-            image_id: container.image_id.clone(),
-            repo_digests: Vec::new(),
-            image_manifest_digest: container.image_manifest_digest.clone(),
-            unavailable: false,
-        }
-    }
-}
-
-impl Recording {
-    fn engine(&self) -> Peer {
-        let process = || -> Arc<dyn Process> {
-            Arc::new(RecordedProcess { cgroup: self.engine_cgroup.clone(), ..RecordedProcess::default() })
-        };
-        Peer { uid: self.engine_uid, process: (!self.engine_cgroup.is_empty()).then(process) }
-    }
 }
 
 /// What an attestation must come to.
@@ -162,8 +85,8 @@ impl Scenario {
     pub fn read(path: &Path) -> Result<Scenario, Unreadable> {
         let unreadable = |reason: String| Unreadable { path: path.display().to_string(), reason };
         let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-        if text.len() > limits::ENGINE_REPLY {
-            return Err(unreadable(format!("larger than {} bytes", limits::ENGINE_REPLY)));
+        if text.len() > limits::SCENARIO_FILE {
+            return Err(unreadable(format!("larger than {} bytes", limits::SCENARIO_FILE)));
         }
         serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
     }
@@ -181,14 +104,14 @@ impl Scenario {
         Workload::new(Arc::new(machine), self.pid)
     }
 
-    fn recorded_processes(&self) -> Recorded {
-        Recorded { processes: self.processes.clone(), now: self.now, own_cgroup: self.own_cgroup.clone() }
+    fn recorded_processes(&self) -> RecordedProcesses {
+        RecordedProcesses { processes: self.processes.clone(), now: self.now, own_cgroup: self.own_cgroup.clone() }
     }
 
     /// `declared`: `engine_shares_pid_namespace`.
-    fn containers(&self, processes: Arc<Recorded>, declared: bool) -> Containers {
+    fn containers(&self, processes: Arc<RecordedProcesses>, declared: bool) -> Containers {
         let context = ProofContext { declared, ..ProofContext::ALL };
-        Containers::new(Box::new(RecordedEngine(self.docker.clone())), processes, context)
+        Containers::new(Arc::new(RecordedEngine(self.docker.clone())), processes, context)
     }
 
     /// What its own configuration means.
@@ -203,7 +126,7 @@ impl Scenario {
     pub async fn run(&self) -> Result<Explanation, Error> {
         let broken =
             |error: wasmtime::Error| Error::Fault(Fault::Malformed(format!("the sandbox cannot be made: {error}")));
-        let attestor = Attestor::of(Arc::new(Recorded::default()), Metrics::disabled()).map_err(broken)?;
+        let attestor = Attestor::of(Arc::new(RecordedProcesses::default()), Metrics::disabled()).map_err(broken)?;
         self.run_beside(&attestor, self.configuration()?).await
     }
 
@@ -243,38 +166,5 @@ impl Expect {
             (expected, Ok(got)) => Err(format!("expected {expected:?}, got {got:?}")),
             (expected, Err(error)) => Err(format!("expected {expected:?}, got {:?}: {error}", error.code())),
         }
-    }
-}
-
-struct RecordedEngine(BTreeMap<String, Recording>);
-
-impl Engine for RecordedEngine {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
-        let answer = match self.0.get(id.as_str()) {
-            None => Ok(None),
-            Some(recording) if recording.unavailable => {
-                Err(Fault::Unavailable("container engine (recorded): connection refused".to_owned()))
-            }
-            Some(recording) => Ok(Some(Inspected {
-                container: Container {
-                    id: recording.id.clone().unwrap_or_else(|| id.as_str().to_owned()),
-                    labels: recording.labels.clone().into_iter().collect(),
-                    env: recording.env.clone(),
-                    image: recording.image.clone(),
-                    image_id: recording.image_id.clone(),
-                    image_manifest_digest: recording.image_manifest_digest.clone(),
-                },
-                pid: recording.pid,
-                pid_mode: recording.pid_mode.clone(),
-                cgroup_parent: recording.cgroup_parent.clone(),
-                engine: recording.engine(),
-            })),
-        };
-        Box::pin(std::future::ready(answer))
-    }
-
-    fn repo_digests<'a>(&'a self, image: &'a str) -> Finding<'a> {
-        let of = self.0.values().find(|recording| recording.image_id.as_deref() == Some(image));
-        Box::pin(std::future::ready(Ok(of.map_or_else(Vec::new, |recording| recording.repo_digests.clone()))))
     }
 }

@@ -12,10 +12,10 @@ use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings};
 use crate::capability::Machine;
 use crate::capability::sigstore::Sigstore;
 use crate::config::{self, Component, Configuration, Pin};
-use crate::containers::cache::Containers;
-use crate::containers::engine::docker::Client;
+use crate::containers::Containers;
+use crate::containers::ProofContext;
+use crate::containers::engine::docker::DockerEngine;
 use crate::containers::process::linux;
-use crate::containers::proof::ProofContext;
 use crate::engine::Policy;
 use crate::engine::answers::Answers;
 use crate::engine::component::World;
@@ -469,14 +469,15 @@ impl Attestor {
     }
 
     fn engine(&self, configuration: &Configuration) -> Arc<Containers> {
-        let client = Client::new(
+        let metrics = self.metrics.clone();
+        let engine = DockerEngine::new(
             configuration.docker.clone(),
             configuration.docker_version,
             configuration.engine_shares_pid_namespace,
-            self.metrics.clone(),
+            Arc::new(move |call| metrics.engine_call(call)),
         );
         let context = ProofContext::of_process(configuration.engine_shares_pid_namespace);
-        Arc::new(Containers::new(Box::new(client), Arc::clone(&self.processes), context))
+        Arc::new(Containers::new(Arc::new(engine), Arc::clone(&self.processes), context))
     }
 }
 

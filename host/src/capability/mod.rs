@@ -17,12 +17,13 @@ use bounded::warnings::Warnings;
 
 use self::sigstore::{Image, Judged, Sigstore};
 use crate::bindings::docker_attestor::policy::docker::Engine;
-use crate::bindings::docker_attestor::policy::process::CgroupMount;
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::containers::cache::{Container, Containers, Lookup, RunningContainer};
-use crate::containers::claimant::Claimant;
-use crate::containers::process::{Credentials, Process, Processes};
-use crate::containers::proof::{Clause, ContainerId, NotProven, Proven};
+use crate::containers::process::{
+    CgroupMount, Credentials, Process, Processes, cgroup_mounts as parse_cgroup_mounts, parse_cgroup,
+};
+use crate::containers::{
+    Checked, Claim, Claimant, Clause, Container, ContainerId, Containers, Error, NotProven, Outcome, Proven,
+};
 use crate::limits;
 
 /// The capabilities of one configuration.
@@ -122,7 +123,7 @@ impl Told {
                 mounts.iter().map(|mount| size_of::<CgroupMount>() + mount.root.len() + mount.fs_type.len()).sum()
             }
             Told::JobObjectNames(Ok(names)) => names.iter().map(|name| size_of::<String>() + name.len()).sum(),
-            Told::Container(Ok(Some(proven))) => crate::containers::cache::bytes(proven.container()),
+            Told::Container(Ok(Some(proven))) => proven.container().bytes(),
             // Verdicts are shared with those that are cached, and have 500 signatures at most.
             _ => 0,
         }
@@ -207,8 +208,6 @@ pub struct Workload {
     /// /proc/PID/cgroup, read once: what the policy claims from is what the proof holds against.
     cgroup: Option<Result<Arc<[u8]>, Fault>>,
     asked: Vec<Asked>,
-    /// The cached container that a claim could not be proven against: the engine is asked again before that is the answer.
-    doubtful: Option<Arc<RunningContainer>>,
     started: tokio::time::Instant,
 }
 
@@ -216,7 +215,7 @@ impl Workload {
     /// The workload with this pid.
     pub fn new(machine: Arc<Machine>, pid: i32) -> Workload {
         let started = tokio::time::Instant::now();
-        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new(), doubtful: None, started }
+        Workload { machine, pid, process: None, cgroup: None, asked: Vec::new(), started }
     }
 
     /// The names of the configured extensions.
@@ -291,10 +290,10 @@ impl Workload {
                 let reason = "job objects are Windows': this is a Linux host";
                 (Told::JobObjectNames(Err(Fault::NotConfigured(reason.to_owned()))), reason.to_owned()).into()
             }
-            Import::Container(Engine::Docker, claim) => match self.claim(claim) {
-                Ok(id) => {
-                    let cached = self.machine.docker.cached(&id)?;
-                    self.decide(cached, "the engine's answer was kept", true)?
+            Import::Container(Engine::Docker, claim) => match self.claimed(claim) {
+                Ok((id, process, cgroup)) => {
+                    let claim = self.claim(&id, &*process, &cgroup);
+                    self.decided(&id, self.machine.docker.check_cached(&claim)?)
                 }
                 Err(refused) => refused,
             },
@@ -320,17 +319,19 @@ impl Workload {
     pub async fn fetch(&mut self, import: Import) {
         let started = Instant::now();
         let answered = match &import {
-            Import::Container(Engine::Docker, claim) => match self.claim(claim) {
-                Ok(id) => match self.look_up(&id).await {
-                    Ok((lookup, source)) => match self.decide(lookup, source, false) {
-                        Some(decided) => decided,
-                        None => return,
-                    },
-                    Err(fault) => {
-                        let note = crate::error::fault_text(&fault).to_owned();
-                        (Told::Container(Err(fault)), note).into()
+            Import::Container(Engine::Docker, claim) => match self.claimed(claim) {
+                Ok((id, process, cgroup)) => {
+                    let claimant = self.claimant();
+                    let claim = self.claim(&id, &*process, &cgroup);
+                    match self.machine.docker.check(&claim, claimant).await {
+                        Ok(checked) => self.decided(&id, checked),
+                        Err(error) => {
+                            let fault = Fault::from(error);
+                            let note = crate::error::fault_text(&fault).to_owned();
+                            (Told::Container(Err(fault)), note).into()
+                        }
                     }
-                },
+                }
                 Err(refused) => refused,
             },
             Import::Verify => match self.image() {
@@ -392,7 +393,7 @@ impl Workload {
         let process = match self.machine.processes.open(self.pid) {
             Ok(process) => process,
             Err(error) => {
-                crate::containers::process::fault("", self.pid, &error)?;
+                Error::unless_gone(self.pid, "", &error)?;
                 None
             }
         };
@@ -401,12 +402,12 @@ impl Workload {
     }
 
     /// The text of a file of the process; empty when the process is gone.
-    fn read(&mut self, file: &str, read: fn(&dyn Process) -> io::Result<Vec<u8>>) -> Result<Vec<u8>, Fault> {
+    fn read(&mut self, file: &'static str, read: fn(&dyn Process) -> io::Result<Vec<u8>>) -> Result<Vec<u8>, Fault> {
         let Some(process) = self.process()? else { return Ok(Vec::new()) };
         let text = match read(&*process) {
             Ok(text) => text,
             Err(error) => {
-                crate::containers::process::fault(file, self.pid, &error)?;
+                Error::unless_gone(self.pid, file, &error)?;
                 Vec::new()
             }
         };
@@ -447,7 +448,8 @@ impl Workload {
             let _ = self.read("mountinfo", |process| process.mountinfo());
         }
         let parsed = self.cgroup().and_then(|text| {
-            crate::containers::process::parse_cgroup(&text).map(|lines| lines.len()).map(|lines| (text, lines))
+            let lines = parse_cgroup(&text)?.len();
+            Ok((text, lines))
         });
         let note = match &parsed {
             Ok((_, 0)) => format!("process {} is gone", self.pid),
@@ -458,9 +460,8 @@ impl Workload {
     }
 
     fn cgroup_mounts(&mut self) -> (Told, String) {
-        let mounts = self
-            .read("mountinfo", |process| process.mountinfo())
-            .and_then(|text| crate::containers::process::cgroup_mounts(&text));
+        let mounts =
+            self.read("mountinfo", |process| process.mountinfo()).and_then(|text| Ok(parse_cgroup_mounts(&text)?));
         let note = match &mounts {
             Ok(mounts) => format!("read /proc/{}/mountinfo: {} cgroup mounts", self.pid, mounts.len()),
             Err(fault) => crate::error::fault_text(fault).to_owned(),
@@ -472,7 +473,7 @@ impl Workload {
         let credentials = match self.process() {
             Ok(Some(process)) => match process.credentials() {
                 Ok(credentials) => Ok(Some(credentials)),
-                Err(error) => crate::containers::process::fault("status", self.pid, &error).map(|()| None),
+                Err(error) => Error::unless_gone(self.pid, "status", &error).map(|()| None).map_err(Fault::from),
             },
             Ok(None) => Ok(None),
             Err(fault) => Err(fault),
@@ -485,71 +486,44 @@ impl Workload {
         (Told::Credentials(credentials), note)
     }
 
-    /// Clause a: only a whole id may reach the engine, and only so many.
-    fn claim(&self, claim: &str) -> Result<ContainerId, Answered> {
+    /// A claim's id, and the process and its cgroups that the claim is checked with. An error is the answer already: clause a does
+    /// not hold, the policy claims too much, or the process is gone or cannot be read.
+    fn claimed(&mut self, claim: &str) -> Result<(ContainerId, Arc<dyn Process>, Arc<[u8]>), Answered> {
         let asked = self.asked.iter().filter(|asked| matches!(asked.import, Import::Container(..))).count();
         if asked >= limits::CONTAINERS_ASKED {
             let reason = format!("a policy may ask for {} containers", limits::CONTAINERS_ASKED);
             return Err((Told::Container(Err(Fault::Policy(reason.clone()))), reason).into());
         }
-        ContainerId::new(claim).ok_or_else(|| {
-            let start: String = claim.chars().take(80).collect();
-            let reason = NotProven {
-                clause: Clause::Id,
-                seen: format!("\"{}\" is not a container id of 64 lowercase hex digits", start.escape_debug()),
-                remedy: "a matcher's <id> must stand for the whole id",
-            };
-            self.not_proven(&reason, "nothing was asked")
-        })
-    }
-
-    /// Asks the engine: for the first time, or again for a container that a claim could not be proven against.
-    async fn look_up(&mut self, id: &ContainerId) -> Result<(Lookup, &'static str), Fault> {
-        let (machine, claimant) = (Arc::clone(&self.machine), self.claimant());
-        match self.doubtful.take().filter(|doubtful| doubtful.id() == id) {
-            None => Ok((machine.docker.fetch(id, claimant).await?, "the engine was asked")),
-            Some(doubtful) => Ok(match machine.docker.reask(&doubtful, claimant).await {
-                Ok(lookup) => (lookup, "the engine was asked again"),
-                Err(_) => (Lookup::Running(doubtful), "the engine's answer was kept: it could not be asked again"),
-            }),
+        let id = ContainerId::parse(claim).map_err(|reason| self.not_proven(&reason, "nothing was asked"))?;
+        match (self.process(), self.cgroup()) {
+            (Ok(Some(process)), Ok(cgroup)) if !cgroup.is_empty() => Ok((id, process, cgroup)),
+            (Ok(_), Ok(_)) => Err((Told::Container(Ok(None)), format!("process {} is gone", self.pid)).into()),
+            (Err(fault), _) | (_, Err(fault)) => {
+                let note = crate::error::fault_text(&fault).to_owned();
+                Err((Told::Container(Err(fault)), note).into())
+            }
         }
     }
 
-    /// What the policy is told of a claim, and the note for `explain`. `None` for a cached container that may be out of date: it is
-    /// older than this attestation, and what failed is how the process relates to the container's init process. The engine is then
-    /// asked again before that is the answer.
-    fn decide(&mut self, lookup: Lookup, source: &str, cached: bool) -> Option<Answered> {
-        let nothing = |note: &str| Some((Told::Container(Ok(None)), format!("{source}: {note}")).into());
-        let container = match lookup {
-            Lookup::Running(container) => container,
-            Lookup::Unknown => return nothing("it knows no such container"),
-            Lookup::NotRunning => return nothing("the container does not run"),
-            Lookup::NotProven(reason) => return Some(self.not_proven(&reason, source)),
-        };
-        let proof = match (self.process(), self.cgroup()) {
-            (Ok(Some(process)), Ok(cgroup)) if !cgroup.is_empty() => container.prove(&*process, &cgroup),
-            (Ok(_), Ok(_)) => return Some((Told::Container(Ok(None)), format!("process {} is gone", self.pid)).into()),
-            (Err(fault), _) | (_, Err(fault)) => {
-                let note = crate::error::fault_text(&fault).to_owned();
-                return Some((Told::Container(Err(fault)), note).into());
+    fn claim<'a>(&self, id: &'a ContainerId, process: &'a dyn Process, cgroup: &'a [u8]) -> Claim<'a> {
+        Claim { id, process, cgroup, since: self.started.into_std() }
+    }
+
+    /// What the policy is told of a claim, and the note for `explain`.
+    fn decided(&self, id: &ContainerId, Checked { source, outcome }: Checked) -> Answered {
+        let nothing = |note: &str| (Told::Container(Ok(None)), format!("{source}: {note}")).into();
+        match outcome {
+            Outcome::Proven { container, init_pid } => {
+                let note = format!("{source}; proven against init process {init_pid}");
+                (Told::Container(Ok(Some(container))), note).into()
             }
-        };
-        match proof {
-            Ok(Ok(proven)) => {
-                let note = format!("{source}; proven against init process {}", container.init_pid());
-                Some((Told::Container(Ok(Some(proven))), note).into())
+            Outcome::TooLarge(too_large) => {
+                let text = format!("container {id}: {too_large}");
+                (Told::Container(Err(Fault::Malformed(text.clone()))), text).into()
             }
-            Ok(Err(too_large)) => {
-                let text = format!("container {}: {too_large}", container.id());
-                Some((Told::Container(Err(Fault::Malformed(text.clone()))), text).into())
-            }
-            Err(NotProven { clause: Clause::Cgroup | Clause::PidNamespace, .. })
-                if cached && container.fetched() < self.started.into_std() =>
-            {
-                self.doubtful = Some(container);
-                None
-            }
-            Err(reason) => Some(self.not_proven(&reason, source)),
+            Outcome::Unknown => nothing("it knows no such container"),
+            Outcome::NotRunning => nothing("the container does not run"),
+            Outcome::NotProven(reason) => self.not_proven(&reason, &source.to_string()),
         }
     }
 

@@ -15,7 +15,7 @@ use self::raw::Raw;
 pub use self::report::{Note, Report, Section};
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub(crate) use self::sigstore::{is_host, registry_name};
-pub use self::validated::{ApiVersion, Configuration, Endpoint};
+pub use self::validated::Configuration;
 
 /// Why a configuration is refused: everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! What the configuration means: every value checked, before the first attestation.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use bounded::text::{cut, printable};
@@ -11,6 +10,7 @@ use super::component::{self, Component, Extension};
 use super::raw::Raw;
 use super::report::{Report, Section};
 use super::sigstore::{self, Sigstore};
+use crate::containers::engine::{ApiVersion, Endpoint};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 
 /// Where the Docker engine listens by default.
@@ -44,33 +44,6 @@ pub struct Configuration {
     pub extensions: Vec<Extension>,
     /// Its warnings and notes.
     pub report: Report,
-}
-
-/// Where an engine listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// An absolute path.
-    Unix(PathBuf),
-    /// `host:port`, plain http.
-    Tcp(String),
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Unix(path) => write!(formatter, "unix://{}", path.display()),
-            Endpoint::Tcp(address) => write!(formatter, "tcp://{address}"),
-        }
-    }
-}
-
-/// A version of the Docker Engine API, such as 1.41.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ApiVersion {
-    /// 1
-    pub major: u16,
-    /// 41
-    pub minor: u16,
 }
 
 /// The checks of everything but the trust domain.

@@ -1,144 +1,50 @@
-//! The container engine: the WIT interface `docker`. A container is asked for once, kept with the init process that the
-//! engine's answer belongs to, and proven afresh for each attestation.
+//! The containers of one engine. The engine is asked once for each container, its answer is kept together with the init process
+//! that the answer belongs to, and every claim is proven afresh against it.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::fmt;
 use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use bounded::lanes::{Full, Lanes};
+use bounded::lanes::Lanes;
 use bounded::single_flight::SingleFlight;
 use tokio::sync::Notify;
 
-use super::process::{Process, Processes};
-use super::proof::{Clause, ContainerId, Init, InitError, NotProven, ProofContext, Proven};
-pub use crate::bindings::docker_attestor::policy::docker::ProvenContainer as Container;
-use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::containers::claimant::Claimant;
-use crate::limits;
-
-/// A container engine. It is asked about one container or one image, by its whole id.
-pub trait Engine: Send + Sync {
-    /// The container, or `None` when the engine does not know it.
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a>;
-
-    /// The repo digests (`repository@sha256:…`) of the image with this id; none when it was never pushed or pulled.
-    fn repo_digests<'a>(&'a self, image: &'a str) -> Finding<'a>;
-}
-
-/// What [`Engine::repo_digests`] answers, later.
-pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, Fault>> + Send + 'a>>;
-
-/// What [`Engine::inspect`] answers, later.
-pub type Inspecting<'a> = Pin<Box<dyn Future<Output = Result<Option<Inspected>, Fault>> + Send + 'a>>;
-
-/// What an engine says of a container. Nothing of it is proven.
-#[derive(Clone)]
-pub struct Inspected {
-    /// The facts, if the container is the workload's.
-    pub container: Container,
-    /// `State.Pid`: the init process, 0 when none runs.
-    pub pid: i32,
-    /// `HostConfig.PidMode`.
-    pub pid_mode: String,
-    /// `HostConfig.CgroupParent`.
-    pub cgroup_parent: String,
-    /// The engine's process.
-    pub engine: Peer,
-}
-
-/// The process at the other end of the engine's socket.
-#[derive(Clone, Default)]
-pub struct Peer {
-    /// Its effective uid.
-    pub uid: u32,
-    /// The process, held by a pidfd; `None` where the kernel shows none of ours: TCP, or a process that ended.
-    pub process: Option<Arc<dyn Process>>,
-}
+use crate::containers::container::{Container, TooLarge};
+use crate::containers::engine::Engine;
+use crate::containers::error::Error;
+use crate::containers::limits;
+use crate::containers::process::{Process, Processes};
+use crate::containers::proof::{self, Clause, ContainerId, Init, InitError, NotProven, ProofContext, Proven};
 
 /// A container that runs, as the engine described it, and the init process that the description belongs to.
 pub struct RunningContainer {
-    pub(super) id: ContainerId,
-    pub(super) container: Result<Arc<Container>, TooLarge>,
-    pub(super) init: Init,
-    pub(super) context: ProofContext,
-    pub(super) fetched: Instant,
+    pub(crate) id: ContainerId,
+    pub(crate) container: Result<Arc<Container>, TooLarge>,
+    pub(crate) init: Init,
+    pub(crate) context: ProofContext,
+    pub(crate) fetched: Instant,
 }
 
 impl RunningContainer {
     /// Proves that the process, whose /proc/PID/cgroup is `cgroup`, is in this container.
+    ///
+    /// # Errors
+    /// The clause that does not hold. `Ok(Err(…))`: the process is in the container, but the container is too large for an answer.
     pub fn prove(&self, process: &dyn Process, cgroup: &[u8]) -> Result<Result<Proven, TooLarge>, NotProven> {
-        super::proof::prove(self, process, cgroup)
+        proof::prove(self, process, cgroup)
     }
 
-    /// The container's id.
-    pub fn id(&self) -> &ContainerId {
-        &self.id
-    }
-
-    /// The pid of the container's init process.
-    pub fn init_pid(&self) -> i32 {
-        self.init.pid()
-    }
-
-    /// When the engine was asked.
-    pub fn fetched(&self) -> Instant {
-        self.fetched
-    }
-
-    /// Bytes that it holds.
+    /// The bytes that its facts take.
     fn bytes(&self) -> usize {
-        self.container.as_ref().map_or(0, |container| bytes(container))
+        self.container.as_ref().map_or(0, |container| container.bytes())
     }
-}
-
-/// A container with more labels and env values than the selectors of an answer may be. None of them reaches a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "it has {labels} labels and {env} env values of {bytes} bytes in all: an answer may have {} selectors of {} bytes in all; \
-     start it with fewer",
-    limits::SELECTORS,
-    limits::SELECTORS_TOTAL
-)]
-pub struct TooLarge {
-    /// How many labels.
-    pub labels: usize,
-    /// How many env values.
-    pub env: usize,
-    /// Bytes of both.
-    pub bytes: usize,
-}
-
-impl TooLarge {
-    /// Counts what may reach a policy.
-    fn check(container: &Container) -> Result<(), TooLarge> {
-        let Container { labels, env, .. } = container;
-        let of_labels: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
-        let of_env: usize = env.iter().map(String::len).sum();
-        let counted = TooLarge { labels: labels.len(), env: env.len(), bytes: of_labels + of_env };
-        match counted.labels + counted.env > limits::SELECTORS || counted.bytes > limits::SELECTORS_TOTAL {
-            true => Err(counted),
-            false => Ok(()),
-        }
-    }
-}
-
-/// Bytes of memory that the facts of a container take, near enough.
-pub fn bytes(container: &Container) -> usize {
-    let Container { id, labels, env, image, image_id, image_manifest_digest } = container;
-    let text = |text: &String| size_of::<String>() + text.capacity();
-    text(id)
-        + labels.iter().map(|(key, value)| text(key) + text(value)).sum::<usize>()
-        + env.iter().map(text).sum::<usize>()
-        + text(image)
-        + image_id.as_ref().map_or(0, text)
-        + image_manifest_digest.as_ref().map_or(0, text)
 }
 
 /// What is known of a container id.
@@ -150,40 +56,132 @@ pub enum Lookup {
     Unknown,
     /// The container does not run.
     NotRunning,
-    /// The engine's answer does not hold against this machine's processes.
+    /// The engine's answer does not agree with this machine's processes.
     NotProven(NotProven),
+}
+
+/// A process that claims to be in a container.
+#[derive(Clone, Copy)]
+pub struct Claim<'a> {
+    /// The container.
+    pub id: &'a ContainerId,
+    /// The process.
+    pub process: &'a dyn Process,
+    /// The text of the process's /proc/PID/cgroup, which the claim came from.
+    pub cgroup: &'a [u8],
+    /// When the attestation began. An answer of the engine that is older may be out of date.
+    pub since: Instant,
+}
+
+/// What became of a claim.
+pub struct Checked {
+    /// Where the engine's answer came from.
+    pub source: Source,
+    /// What the claim came to.
+    pub outcome: Outcome,
+}
+
+/// Where the engine's answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The answer was cached.
+    Cached,
+    /// The engine was asked.
+    Asked,
+    /// The answer was cached, the claim failed against it, and the engine was asked again.
+    AskedAgain,
+    /// The same, but the engine could not be asked again.
+    CouldNotAskAgain,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Source::Cached => "the engine's answer was cached",
+            Source::Asked => "the engine was asked",
+            Source::AskedAgain => "the engine was asked again",
+            Source::CouldNotAskAgain => "the engine's answer was cached, and the engine could not be asked again",
+        })
+    }
+}
+
+/// What a claim came to.
+pub enum Outcome {
+    /// The process is in the container.
+    Proven {
+        /// The container.
+        container: Proven,
+        /// The pid of the container's init process.
+        init_pid: i32,
+    },
+    /// The process is in the container, but the container has more than an answer may hold.
+    TooLarge(TooLarge),
+    /// The engine does not know the container.
+    Unknown,
+    /// The container does not run.
+    NotRunning,
+    /// A clause does not hold.
+    NotProven(NotProven),
+}
+
+impl Lookup {
+    fn judge(&self, claim: &Claim<'_>) -> Outcome {
+        match self {
+            Lookup::Unknown => Outcome::Unknown,
+            Lookup::NotRunning => Outcome::NotRunning,
+            Lookup::NotProven(reason) => Outcome::NotProven(reason.clone()),
+            Lookup::Running(running) => match running.prove(claim.process, claim.cgroup) {
+                Ok(Ok(container)) => Outcome::Proven { container, init_pid: running.init.pid() },
+                Ok(Err(too_large)) => Outcome::TooLarge(too_large),
+                Err(reason) => Outcome::NotProven(reason),
+            },
+        }
+    }
+
+    /// The container, if the claim's failure may mean that the cached answer is out of date: the answer is older than the
+    /// attestation, and the claim failed in how the process relates to the container's init process.
+    fn doubtful(&self, outcome: &Outcome, claim: &Claim<'_>) -> Option<&Arc<RunningContainer>> {
+        match (self, outcome) {
+            (Lookup::Running(running), Outcome::NotProven(reason))
+                if matches!(reason.clause, Clause::Cgroup | Clause::PidNamespace) && running.fetched < claim.since =>
+            {
+                Some(running)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The containers of one engine.
 pub struct Containers {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
     processes: Arc<dyn Processes>,
     context: ProofContext,
     cache: Mutex<Cache>,
-    /// Fetches in flight: the engine is asked once for all processes of a claimant that claim the same container. (Not for all
-    /// claimants: one must never wait in the lane of another.)
-    lookups: SingleFlight<(ContainerId, Claimant), Result<Lookup, Fault>>,
+    /// Lookups in flight: the engine is asked once for all processes of a claimant that claim the same container. (Not once for all
+    /// claimants, because no claimant may wait in the lane of another.)
+    lookups: SingleFlight<(ContainerId, Claimant), Result<Lookup, Error>>,
     /// The same for the repo digests of images.
-    images: SingleFlight<String, Result<Arc<[String]>, Fault>>,
+    images: SingleFlight<String, Result<Arc<[String]>, Error>>,
     calls: Lanes<Claimant>,
     /// Calls that ask again for what is in the cache.
     reasks: Lanes<Claimant>,
-    /// Told when an answer is used that is due to be asked for again.
+    /// Notified when a cached container is used that is due to be asked for again.
     due: Notify,
-    /// The user of the engine's process, as it was seen last.
+    /// The uid of the engine's process, as it was seen last.
     engine_uid: AtomicU32,
 }
 
 #[derive(Default)]
 struct Cache {
     running: HashMap<ContainerId, CachedContainer>,
-    /// Bytes that all of them hold.
+    /// The bytes of all of them.
     bytes: usize,
     /// Ids that the engine did not know, and when it said so.
     unknown: HashMap<ContainerId, Instant>,
     /// Claimants whose last claim the engine did not know, and when it said so.
     throttled: HashMap<Claimant, Instant>,
-    /// The repo digests of images, and since when. An empty list is never kept.
+    /// The repo digests of images, and when they were fetched. An empty list is never cached.
     images: HashMap<String, (Arc<[String]>, Instant)>,
     /// When expired entries were last dropped.
     swept: Option<Instant>,
@@ -191,9 +189,9 @@ struct Cache {
 
 struct CachedContainer {
     container: Arc<RunningContainer>,
-    /// When the engine was last asked, also where it did not answer.
+    /// When the engine was last asked, whether or not it answered.
     asked: Instant,
-    /// Whether it was used since then.
+    /// Whether the container was used since then.
     used: bool,
 }
 
@@ -202,7 +200,7 @@ impl Cache {
         self.swept.is_none_or(|swept| now.duration_since(swept) >= limits::CONTAINER_SWEEP)
     }
 
-    /// Drops expired entries, and containers whose init process has ended: they hold descriptors.
+    /// Drops expired entries, and containers whose init process has ended.
     fn sweep(&mut self, now: Instant) {
         self.swept = Some(now);
         self.running.retain(|_, cached| cached.container.init.alive());
@@ -212,12 +210,12 @@ impl Cache {
         self.images.retain(|_, (_, since)| now.duration_since(*since) < limits::REPO_DIGESTS_TTL);
     }
 
-    /// Keeps what the engine said of an id, and drops what it said before; `fetched` is when it was asked. An answer that lives is
-    /// never evicted for another id's: where the cache is full, the new one is asked for each time.
+    /// Replaces what was cached of an id by what the engine says now; `fetched` is when the engine was asked. A container that
+    /// lives is never evicted for another one: where the cache is full, the engine is asked for the new one each time.
     fn keep(&mut self, id: &ContainerId, lookup: &Lookup, fetched: Instant, claimant: Claimant) {
         let now = Instant::now();
         if self.running.get(id).is_some_and(|cached| cached.container.fetched > fetched) {
-            // A reply that was long on its way says less than what came after it.
+            // A reply that was long on its way is older than the one that is cached.
             return;
         }
         match lookup {
@@ -255,7 +253,7 @@ impl Cache {
     }
 }
 
-/// Inserts a key with its time; in a full table the oldest goes.
+/// Inserts a key with its time. A full table drops its oldest key.
 fn insert_bounded<K: Clone + Eq + Hash>(table: &mut HashMap<K, Instant>, key: K, now: Instant) {
     if table.len() >= limits::UNKNOWN_CACHED && !table.contains_key(&key) {
         let oldest = table.iter().min_by_key(|(_, since)| **since).map(|(key, _)| key.clone());
@@ -266,7 +264,7 @@ fn insert_bounded<K: Clone + Eq + Hash>(table: &mut HashMap<K, Instant>, key: K,
 
 impl Containers {
     /// The containers of `engine`, whose pids are those of `processes`.
-    pub fn new(engine: Box<dyn Engine>, processes: Arc<dyn Processes>, context: ProofContext) -> Containers {
+    pub fn new(engine: Arc<dyn Engine>, processes: Arc<dyn Processes>, context: ProofContext) -> Containers {
         Containers {
             engine,
             processes,
@@ -281,13 +279,46 @@ impl Containers {
         }
     }
 
-    /// The user of the engine's process, as it was seen last; root before.
+    /// The uid of the engine's process, as it was seen last. Root before that.
     pub fn engine_uid(&self) -> u32 {
         self.engine_uid.load(Ordering::Relaxed)
     }
 
-    /// What is known without asking the engine: a container whose init process still lives, or that the engine did not know the
-    /// id a moment ago. Does not wait.
+    /// Checks a claim against what is cached, without waiting. `None`: the engine must be asked, which [`Containers::check`] does.
+    pub fn check_cached(&self, claim: &Claim<'_>) -> Option<Checked> {
+        let cached = self.cached(claim.id)?;
+        let outcome = cached.judge(claim);
+        match cached.doubtful(&outcome, claim) {
+            Some(_) => None,
+            None => Some(Checked { source: Source::Cached, outcome }),
+        }
+    }
+
+    /// Checks a claim. Asks the engine for a container that is not cached, and asks again where a claim fails against a cached
+    /// container. `claimant` says in which lane the call waits for the engine.
+    ///
+    /// # Errors
+    /// The engine cannot be asked, or the processes cannot be read. Nothing is proven then.
+    pub async fn check(&self, claim: &Claim<'_>, claimant: Claimant) -> Result<Checked, Error> {
+        let (lookup, source) = match self.cached(claim.id) {
+            None => (self.fetch(claim.id, claimant).await?, Source::Asked),
+            Some(cached) => {
+                let outcome = cached.judge(claim);
+                match cached.doubtful(&outcome, claim) {
+                    None => return Ok(Checked { source: Source::Cached, outcome }),
+                    Some(doubtful) => match self.reask(doubtful, claimant).await {
+                        Ok(lookup) => (lookup, Source::AskedAgain),
+                        Err(_) => return Ok(Checked { source: Source::CouldNotAskAgain, outcome }),
+                    },
+                }
+            }
+        };
+        let outcome = lookup.judge(claim);
+        Ok(Checked { source, outcome })
+    }
+
+    /// What is known without asking the engine: a container whose init process still lives, or that the engine did not know the id
+    /// a moment ago.
     pub fn cached(&self, id: &ContainerId) -> Option<Lookup> {
         let now = Instant::now();
         let container = {
@@ -306,8 +337,11 @@ impl Containers {
     }
 
     /// Asks the engine, once for all processes of the claimant that ask at the same time.
-    pub async fn fetch(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Fault> {
-        let place = self.calls.enter(claimant).map_err(waiting)?;
+    ///
+    /// # Errors
+    /// The engine cannot be asked, or the processes cannot be read.
+    pub async fn fetch(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Error> {
+        let place = self.calls.enter(claimant)?;
         self.lookups
             .run(&(id.clone(), claimant), || async {
                 let throttled = || {
@@ -315,22 +349,21 @@ impl Containers {
                     cache.throttled.get(&claimant).is_some_and(|since| since.elapsed() < limits::THROTTLED_TTL)
                 };
                 let _turn = place.turn(throttled).await;
-                // Another claimant's fetch may have ended meanwhile.
+                // The fetch of another claimant may have ended meanwhile.
                 match self.cached(id) {
-                    Some(known) => Ok(known),
+                    Some(cached) => Ok(cached),
                     None => self.ask(id, claimant).await,
                 }
             })
             .await
     }
 
-    /// Asks the engine again for a container that is in the cache, past the cache: a claimant could not be proven to be in it, or a
-    /// minute is over. What the engine says is kept at once.
+    /// Asks the engine again for a container that is cached. What the engine says replaces the cached container at once.
     ///
     /// # Errors
-    /// The engine's, or too many ask already. What is in the cache stays.
-    pub async fn reask(&self, doubtful: &RunningContainer, claimant: Claimant) -> Result<Lookup, Fault> {
-        let place = self.reasks.enter(claimant).map_err(waiting)?;
+    /// The engine cannot be asked, or too many callers ask already. What is cached stays.
+    async fn reask(&self, doubtful: &RunningContainer, claimant: Claimant) -> Result<Lookup, Error> {
+        let place = self.reasks.enter(claimant)?;
         let _turn = place.turn(|| false).await;
         // Another caller may have asked since.
         let cached = self.cache().running.get(&doubtful.id).map(|cached| Arc::clone(&cached.container));
@@ -340,42 +373,45 @@ impl Containers {
         }
     }
 
-    /// The repo digests of an image, if the engine was asked a moment ago.
+    /// The repo digests of an image, if they were fetched a moment ago.
     pub fn cached_repo_digests(&self, image: &str) -> Option<Arc<[String]>> {
         let cache = self.cache();
         let (digests, since) = cache.images.get(image)?;
         (since.elapsed() < limits::REPO_DIGESTS_TTL).then(|| Arc::clone(digests))
     }
 
-    /// The repo digests of an image, asked for once for all who ask at the same time.
-    pub async fn repo_digests(&self, image: &str, claimant: Claimant) -> Result<Arc<[String]>, Fault> {
-        let _waiting = self.calls.enter(claimant).map_err(waiting)?;
+    /// The repo digests of an image, fetched once for all callers that ask at the same time.
+    ///
+    /// # Errors
+    /// The engine cannot be asked.
+    pub async fn repo_digests(&self, image: &str, claimant: Claimant) -> Result<Arc<[String]>, Error> {
+        let _waiting = self.calls.enter(claimant)?;
         self.images.run(&image.to_owned(), || self.ask_repo_digests(image)).await
     }
 
-    async fn ask_repo_digests(&self, image: &str) -> Result<Arc<[String]>, Fault> {
+    async fn ask_repo_digests(&self, image: &str) -> Result<Arc<[String]>, Error> {
         if let Some(cached) = self.cached_repo_digests(image) {
             return Ok(cached);
         }
         let digests: Arc<[String]> = {
-            // In no claimant's lane: others wait for the same answer.
-            let place = self.calls.enter(Claimant::Attestor).map_err(waiting)?;
+            // In the attestor's own lane, since several claimants may wait for the same answer.
+            let place = self.calls.enter(Claimant::Attestor)?;
             let _turn = place.turn(|| false).await;
             Arc::from(self.engine.repo_digests(image).await?)
         };
         let mut cache = self.cache();
-        if cache.images.len() >= limits::REPO_DIGESTS_KEPT {
+        if cache.images.len() >= limits::REPO_DIGESTS_CACHED {
             cache.sweep(Instant::now());
         }
-        if !digests.is_empty() && cache.images.len() < limits::REPO_DIGESTS_KEPT {
+        if !digests.is_empty() && cache.images.len() < limits::REPO_DIGESTS_CACHED {
             cache.images.insert(image.to_owned(), (Arc::clone(&digests), Instant::now()));
         }
         Ok(digests)
     }
 
-    /// Keeps the cache true for as long as somebody has the containers: drops containers that are gone, and asks again, once a
-    /// minute, for those that are used. (Whether an init process lives is asked of the kernel at every use. What this asks is
-    /// whether the engine still says the same: a wrong answer that is never doubted would stay.)
+    /// Keeps the cache true until the containers are dropped. Drops containers that are gone, and asks the engine again, once a
+    /// minute, for those that are used. (Every use asks the kernel whether the init process lives. This asks whether the engine
+    /// still says the same, because a wrong answer that no claim contradicts would stay for ever.)
     pub async fn maintain(containers: Weak<Containers>) {
         loop {
             let Some(this) = containers.upgrade() else { return };
@@ -405,7 +441,7 @@ impl Containers {
                     }
                     Err(_) => failed += 1,
                 }
-                // The engine is unreachable. (One container's failure is no reason to leave the others.)
+                // The engine is unreachable. (The failure of one container is no reason to skip the others.)
                 if failed == 3 {
                     tokio::time::sleep(limits::CONTAINER_SWEEP).await;
                     break;
@@ -418,8 +454,8 @@ impl Containers {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks, and keeps what the engine says.
-    async fn ask(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Fault> {
+    /// Asks the engine, and caches its answer.
+    async fn ask(&self, id: &ContainerId, claimant: Claimant) -> Result<Lookup, Error> {
         let fetched = Instant::now();
         let lookup = self.inspect_and_find_init(id, fetched).await?;
         self.cache().keep(id, &lookup, fetched, claimant);
@@ -427,9 +463,9 @@ impl Containers {
     }
 
     /// `fetched` is when this began.
-    async fn inspect_and_find_init(&self, id: &ContainerId, fetched: Instant) -> Result<Lookup, Fault> {
+    async fn inspect_and_find_init(&self, id: &ContainerId, fetched: Instant) -> Result<Lookup, Error> {
         for pause in [Some(20), Some(50), None] {
-            let asked_at = self.processes.now().map_err(|error| unreadable(&error))?;
+            let asked_at = self.processes.now().map_err(|error| Error::processes(&error))?;
             let Some(inspected) = self.engine.inspect(id).await? else {
                 return Ok(Lookup::Unknown);
             };
@@ -446,14 +482,14 @@ impl Containers {
             self.engine_uid.store(inspected.engine.uid, Ordering::Relaxed);
             match Init::find(&*self.processes, id, &inspected, asked_at, self.context) {
                 Err(InitError::NotProven(not_proven)) => return Ok(Lookup::NotProven(not_proven)),
-                Err(error @ InitError::Unreadable(_)) => return Err(unreadable(&error)),
+                Err(error @ InitError::Unreadable(_)) => return Err(Error::processes(&error)),
                 Ok(Some(init)) => {
                     let container = self.shared(id, inspected.container);
                     let context = self.context;
                     let running = RunningContainer { id: id.clone(), container, init, context, fetched };
                     return Ok(Lookup::Running(Arc::new(running)));
                 }
-                // Init started or ended while the engine was asked: ask again.
+                // The init process started or ended while the engine was asked: ask again.
                 Ok(None) => match pause {
                     Some(pause) => tokio::time::sleep(Duration::from_millis(pause)).await,
                     None => break,
@@ -467,19 +503,10 @@ impl Containers {
         }))
     }
 
-    /// The facts, shared with the cached ones if they are equal: answers that are used again compare them by address first.
+    /// The facts, shared with the cached ones if they are equal. Answers that are used again compare them by address first.
     fn shared(&self, id: &ContainerId, container: Container) -> Result<Arc<Container>, TooLarge> {
         TooLarge::check(&container)?;
         let cached = self.cache().running.get(id).and_then(|cached| cached.container.container.clone().ok());
         Ok(cached.filter(|cached| **cached == container).unwrap_or_else(|| Arc::new(container)))
     }
-}
-
-/// The fault for processes that could not be read: transient, and no proof of anything.
-fn unreadable(error: &dyn std::error::Error) -> Fault {
-    Fault::Unavailable(format!("this machine's processes: {error}"))
-}
-
-fn waiting(full: Full) -> Fault {
-    Fault::Exhausted(format!("{full} for the container engine: is it hanging?"))
 }

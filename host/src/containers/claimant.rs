@@ -1,8 +1,10 @@
-//! Who claims: what a process cannot choose, so that a storm of claims waits behind itself (see [`bounded::lanes`]).
+//! The claimant of a call: the part of a process's identity that the process cannot choose.
+//!
+//! Each claimant waits in a lane of its own (see [`bounded::lanes`]), so that a storm of claims waits behind itself.
 
-use super::process::{Origin, PidNamespace, Process};
+use crate::containers::process::{Origin, PidNamespace, Process};
 
-/// Who asks: the key of a lane. A process can choose none of it.
+/// The key of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Claimant {
     /// A process in a container: the outermost pid namespace below the attestor's that it is in. Every process of a container has

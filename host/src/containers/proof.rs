@@ -1,14 +1,14 @@
-//! The proof that a process is in a container. The policy claims, the host proves (decision 1 of the design).
+//! The proof that a process is in a container.
 //!
-//! A container id that was read from a cgroup path or by a matcher is a claim: the process may have chosen it.
-//! [`Proven`] can only be made by [`prove`], which holds the claim against what the engine says and what the kernel says of
-//! the container's init process and of the claimant. Every clause stands below as one function, in the order in which it is
-//! checked; a failed one says which it is and what to do.
+//! A container id that comes from a cgroup path is a claim, because the process may have chosen the path. Only [`prove`] makes a
+//! [`Proven`]. It compares the claim with what the engine says, and with what the kernel says of the container's init process and of
+//! the claimant. Each clause is one function below, in the order in which the clauses are checked. A clause that does not hold
+//! becomes a [`NotProven`], which names the clause and what to do.
 //!
 //! | clause | what holds | where |
 //! |---|---|---|
 //! | a | the claim is 64 lowercase hex digits, the engine answers with exactly that id and an init pid | [`ContainerId`], [`Init::find`] |
-//! | b | the engine's pids are ours: its socket's peer is in our pid namespace | `client::Connect` |
+//! | b | the engine's pids are ours: its socket's peer is in our pid namespace | `engine::connection::Connect` |
 //! | c | init is genuine: started before the engine was asked, pid 1 of a trusted pid namespace directly below ours | [`Init::find`] |
 //! | d | the container's cgroup is in no other container's, but those that the engine or we are in, or that `CgroupParent` names | [`Above::may_hold`] |
 //! | d | the claimant's cgroup is the container's or below it, in every hierarchy that names the container | [`below_container`] |
@@ -22,7 +22,9 @@ use std::sync::Arc;
 use bounded::text::is_sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use crate::containers::cache::{Container, Inspected, RunningContainer, TooLarge};
+use crate::containers::cache::RunningContainer;
+use crate::containers::container::{Container, TooLarge};
+use crate::containers::engine::Inspected;
 use crate::containers::process::linux::may_read_namespaces;
 use crate::containers::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
 
@@ -34,6 +36,21 @@ impl ContainerId {
     /// `None` for anything but 64 lowercase hex digits.
     pub fn new(claim: &str) -> Option<ContainerId> {
         is_sha256_hex(claim).then(|| ContainerId(claim.to_owned()))
+    }
+
+    /// The id in a claim.
+    ///
+    /// # Errors
+    /// Clause a does not hold.
+    pub fn parse(claim: &str) -> Result<ContainerId, NotProven> {
+        ContainerId::new(claim).ok_or_else(|| {
+            let start: String = claim.chars().take(80).collect();
+            NotProven {
+                clause: Clause::Id,
+                seen: format!("\"{}\" is not a container id of 64 lowercase hex digits", start.escape_debug()),
+                remedy: "a matcher's <id> must stand for the whole id",
+            }
+        })
     }
 
     /// The 64 digits.

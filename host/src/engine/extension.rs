@@ -12,9 +12,9 @@ use super::{Sandbox, broken, run};
 use crate::bindings::extension::ExtensionPre;
 pub use crate::bindings::extension::exports::docker_attestor::policy::deriver::{Credentials, Image, Workload};
 use crate::config::{Grants, OnFailure};
-use crate::containers::cache::Container;
-use crate::containers::claimant::Claimant;
-use crate::containers::proof::Proven;
+use crate::containers::Claimant;
+use crate::containers::Container;
+use crate::containers::Proven;
 use crate::error::Error;
 use crate::limits;
 

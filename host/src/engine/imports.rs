@@ -4,16 +4,15 @@ use bounded::text::{cut, printable};
 use wasmtime::{Result, StoreLimits};
 
 use super::redaction::Values;
-use crate::bindings::docker_attestor::policy::docker::Engine;
+use crate::bindings::docker_attestor::policy::docker::{Engine, ProvenContainer};
 use crate::bindings::docker_attestor::policy::log::Level;
 use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
 use crate::capability::{Import, Told, Workload};
-use crate::containers::cache::Container;
-use crate::containers::process::cgroups;
-use crate::containers::proof::Proven;
+use crate::containers::process::{self as parsed, parse_cgroup};
+use crate::containers::{Container, Error as ContainersError, Proven};
 use crate::limits;
 
 /// The state of one call.
@@ -127,6 +126,25 @@ impl Call {
     }
 }
 
+/// The lines of /proc/PID/cgroup in the contract's form.
+fn cgroups(text: &[u8]) -> std::result::Result<Vec<Cgroup>, ContainersError> {
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let lines = parse_cgroup(text)?.into_iter().map(|line| Cgroup {
+        hierarchy: lossy(line.hierarchy),
+        controllers: lossy(line.controllers),
+        path: lossy(line.path),
+    });
+    Ok(lines.collect())
+}
+
+/// Only a proven container has the contract's form.
+impl From<&Proven> for ProvenContainer {
+    fn from(proven: &Proven) -> ProvenContainer {
+        let Container { id, labels, env, image, image_id, image_manifest_digest } = proven.container().clone();
+        ProvenContainer { id, labels, env, image, image_id, image_manifest_digest }
+    }
+}
+
 fn no_workload<T>() -> Result<Result<T, Fault>> {
     Ok(Err(Fault::NotConfigured("there is no workload while settings are validated".to_owned())))
 }
@@ -135,7 +153,7 @@ impl process::Host for Call {
     async fn cgroups(&mut self) -> Result<Result<Vec<Cgroup>, Fault>> {
         match self.ask(Import::Cgroups).await? {
             Some(Told::Cgroups(told)) => {
-                let cgroups = told.and_then(|text| cgroups(&text));
+                let cgroups = told.and_then(|text| Ok(cgroups(&text)?));
                 let lines = cgroups.as_deref().unwrap_or_default();
                 let bytes = lines.iter().map(|line| line.hierarchy.len() + line.controllers.len() + line.path.len());
                 self.hand_over(3 * lines.len(), bytes.sum())?;
@@ -151,7 +169,11 @@ impl process::Host for Call {
                 let mounts = told.as_deref().unwrap_or_default();
                 let bytes = mounts.iter().map(|mount| mount.root.len() + mount.fs_type.len());
                 self.hand_over(2 * mounts.len(), bytes.sum())?;
-                Ok(told)
+                let mount = |mount: &parsed::CgroupMount| CgroupMount {
+                    root: mount.root.clone(),
+                    fs_type: mount.fs_type.clone(),
+                };
+                Ok(told.map(|mounts| mounts.iter().map(mount).collect()))
             }
             _ => no_workload(),
         }
@@ -172,7 +194,7 @@ impl job_objects::Host for Call {
 }
 
 impl docker::Host for Call {
-    async fn container(&mut self, engine: Engine, id: String) -> Result<Result<Option<Container>, Fault>> {
+    async fn container(&mut self, engine: Engine, id: String) -> Result<Result<Option<ProvenContainer>, Fault>> {
         self.charge(id.len() as u64)?;
         wasmtime::ensure!(
             id.len() <= limits::CLAIM,
@@ -186,7 +208,7 @@ impl docker::Host for Call {
                 let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
                     + env.iter().map(String::len).sum::<usize>();
                 self.hand_over(2 * labels.len() + env.len(), bytes)?;
-                let container = proven.container().clone();
+                let container = ProvenContainer::from(&proven);
                 self.told.get_or_insert((proven, true, true));
                 Ok(Ok(Some(container)))
             }

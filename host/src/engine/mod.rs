@@ -27,7 +27,7 @@ use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Setting
 use crate::bindings::extension::Extension as ExtensionBindings;
 use crate::bindings::{Policy as Bindings, PolicyPre};
 use crate::capability::{Import, Workload};
-use crate::containers::claimant::Claimant;
+use crate::containers::Claimant;
 use crate::error::{Error, fault_text, fault_text_mut};
 use crate::limits;
 

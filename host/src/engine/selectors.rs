@@ -8,7 +8,7 @@ use bounded::text::is_invisible;
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
 use crate::capability::sigstore::Judged;
 use crate::capability::{Told, Workload};
-use crate::containers::cache::Container;
+use crate::containers::Container;
 use crate::limits;
 
 /// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.

@@ -15,6 +15,7 @@ use std::time::Instant;
 use spire_plugin::metrics::HostMetrics;
 use tonic::Code;
 
+use crate::containers::engine::EngineCall;
 use crate::error::code_name;
 use crate::status::Component;
 
@@ -53,7 +54,7 @@ impl Metrics {
     }
 
     /// The container engine was called.
-    pub fn engine_call(&self, operation: &'static str, outcome: &'static str, started: Instant) {
+    pub fn engine_call(&self, EngineCall { operation, outcome, started }: EngineCall) {
         let labels = vec![("operation", operation.into()), ("outcome", outcome.into())];
         self.0.count_timed("engine_calls", "engine_call_seconds", labels, started);
     }

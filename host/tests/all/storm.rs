@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use docker_attestor::attestor::Attestor;
 use docker_attestor::config;
-use docker_attestor::containers::cache::{Container, Containers, Engine, Finding, Inspected, Inspecting, Lookup, Peer};
-use docker_attestor::containers::claimant::Claimant;
-use docker_attestor::containers::process::recorded::{Recorded, RecordedProcess};
-use docker_attestor::containers::proof::{ContainerId, ProofContext};
-use docker_attestor::limits;
+use docker_attestor::containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use docker_attestor::containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use docker_attestor::containers::{Claimant, Container, ContainerId, Containers, Lookup, ProofContext};
 use docker_attestor::telemetry::metrics::Metrics;
 
 const STORMER: Claimant = Claimant::User(1_000);
@@ -38,7 +36,7 @@ fn id(number: usize) -> ContainerId {
 struct Shared(Arc<Slow>);
 
 impl Engine for Shared {
-    fn inspect<'a>(&'a self, asked: &'a ContainerId) -> Inspecting<'a> {
+    fn inspect<'a>(&'a self, asked: &'a ContainerId) -> InspectFuture<'a> {
         Box::pin(async move {
             let known = (0..CONTAINERS).find(|&number| *asked == id(number));
             self.0.calls.fetch_add(1, Ordering::Relaxed);
@@ -65,13 +63,13 @@ impl Engine for Shared {
         })
     }
 
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 
 /// The processes of the containers, and 5,000 that are elsewhere, each in a cgroup with an id of its own.
-fn processes(storm: &RecordedProcess) -> Arc<Recorded> {
+fn processes(storm: &RecordedProcess) -> Arc<RecordedProcesses> {
     let init = |number: usize| RecordedProcess {
         cgroup: vec![format!("0::/docker/{}", id(number))],
         start_time: 1,
@@ -86,11 +84,15 @@ fn processes(storm: &RecordedProcess) -> Arc<Recorded> {
     };
     let processes = (0..CONTAINERS).map(|number| (100 + number as i32, init(number)));
     let storm = (0..5_000).map(|number| (10_000 + number as i32, made_up(number)));
-    Arc::new(Recorded { processes: processes.chain(storm).collect::<BTreeMap<_, _>>(), now: 2, ..Recorded::default() })
+    Arc::new(RecordedProcesses {
+        processes: processes.chain(storm).collect::<BTreeMap<_, _>>(),
+        now: 2,
+        ..RecordedProcesses::default()
+    })
 }
 
-fn containers(engine: &Arc<Slow>, processes: Arc<Recorded>) -> Containers {
-    Containers::new(Box::new(Shared(Arc::clone(engine))), processes, ProofContext::ALL)
+fn containers(engine: &Arc<Slow>, processes: Arc<RecordedProcesses>) -> Containers {
+    Containers::new(Arc::new(Shared(Arc::clone(engine))), processes, ProofContext::ALL)
 }
 
 /// 5,000 processes of somebody attest at once, and in the middle of it one of each container that was not seen before.
@@ -146,7 +148,7 @@ async fn a_claimant_of_made_up_ids_has_one_call_at_a_time_however_many_are_cache
     let engine = Arc::new(Slow::default());
     let containers = Arc::new(containers(&engine, processes(&RecordedProcess::default())));
     // The caches of unknown ids and of their claimants are full.
-    let fill = (0..limits::UNKNOWN_CACHED + 100).map(|number| {
+    let fill = (0..docker_attestor::containers::limits::UNKNOWN_CACHED + 100).map(|number| {
         let containers = Arc::clone(&containers);
         tokio::spawn(
             async move { containers.fetch(&id(10_000 + number), Claimant::User(10_000 + number as u32)).await },

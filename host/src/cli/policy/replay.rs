@@ -14,7 +14,7 @@ use super::super::style::Style;
 use super::describe;
 use crate::attestor::{Attestor, Explanation};
 use crate::config::{Component, Configuration, Pin};
-use crate::containers::process::recorded::Recorded;
+use crate::containers::process::recorded::RecordedProcesses;
 use crate::engine::component::World;
 use crate::error::{Error, code_name};
 use crate::scenario::{Expect, Scenario};
@@ -119,7 +119,7 @@ fn scenarios(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Scenario)>, Failure> {
 }
 
 fn attestor() -> Result<Attestor, Failure> {
-    Attestor::of(Arc::new(Recorded::default()), Metrics::disabled())
+    Attestor::of(Arc::new(RecordedProcesses::default()), Metrics::disabled())
         .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))
 }
 

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::bindings::docker_attestor::policy::docker::Engine as WitEngine;
-use crate::capability::{Import, Machine, Told, Workload};
-use crate::containers::process::recorded::{Recorded, RecordedProcess};
+use crate::containers::engine::{EngineError, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use crate::containers::process::recorded::{RecordedProcess, RecordedProcesses};
 
 /// What the engine says next, by id.
-type Answers = Arc<Mutex<BTreeMap<String, Result<Option<Inspected>, Fault>>>>;
+type Answers = Arc<Mutex<BTreeMap<String, Result<Option<Inspected>, Error>>>>;
 
 struct Scripted {
     answers: Answers,
@@ -17,13 +16,13 @@ struct Scripted {
 }
 
 impl Engine for Scripted {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let answer = self.answers.lock().unwrap().get(id.as_str()).cloned();
         Box::pin(std::future::ready(answer.unwrap_or(Ok(None))))
     }
 
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -36,7 +35,7 @@ fn id(number: usize) -> ContainerId {
 
 /// Init processes have the pids from 100 on, the other processes of their containers those from 10,000 on. Init 99 is another one
 /// of container 0, in a pid namespace of its own.
-fn processes(count: usize) -> Recorded {
+fn processes(count: usize) -> RecordedProcesses {
     let process = |number: usize, namespace: u64, nspid: [i32; 2]| RecordedProcess {
         cgroup: vec![format!("0::/docker/{}", id(number))],
         start_time: 1,
@@ -50,7 +49,7 @@ fn processes(count: usize) -> Recorded {
         processes.insert(init, process(number, namespace, [init, 1]));
         processes.insert(other, process(number, namespace, [other, 7]));
     }
-    Recorded { processes, now: 2, ..Recorded::default() }
+    RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() }
 }
 
 fn inspected(number: usize, pid: i32, label_bytes: usize) -> Inspected {
@@ -70,15 +69,22 @@ fn inspected(number: usize, pid: i32, label_bytes: usize) -> Inspected {
     }
 }
 
-struct World {
-    machine: Arc<Machine>,
+/// The error of an engine that is unreachable.
+fn unreachable(reason: &str) -> Error {
+    let error = EngineError::Unreachable { reason: reason.to_owned(), tries: 3 };
+    Error::Engine { endpoint: "unix:///engine".to_owned(), error }
+}
+
+struct Machine {
+    containers: Arc<Containers>,
+    processes: Arc<RecordedProcesses>,
     answers: Answers,
     calls: Arc<AtomicUsize>,
 }
 
-impl World {
-    /// `count` containers, each with a label of so many bytes.
-    fn new(count: usize, label_bytes: usize) -> World {
+impl Machine {
+    /// A machine with `count` containers, each with a label of so many bytes.
+    fn new(count: usize, label_bytes: usize) -> Machine {
         let (answers, calls): (Answers, Arc<AtomicUsize>) = Default::default();
         for number in 0..count {
             let answer = Ok(Some(inspected(number, 100 + number as i32, label_bytes)));
@@ -86,31 +92,32 @@ impl World {
         }
         let processes = Arc::new(processes(count));
         let engine = Scripted { answers: Arc::clone(&answers), calls: Arc::clone(&calls) };
-        let docker = Arc::new(Containers::new(Box::new(engine), processes.clone(), ProofContext::ALL));
-        let machine = Arc::new(Machine::new(processes, docker));
-        World { machine, answers, calls }
+        let containers = Containers::new(Arc::new(engine), processes.clone(), ProofContext::ALL);
+        Machine { containers: Arc::new(containers), processes, answers, calls }
     }
 
-    fn containers(&self) -> &Containers {
-        &self.machine.docker
-    }
-
-    fn says(&self, number: usize, answer: Result<Option<Inspected>, Fault>) {
+    fn says(&self, number: usize, answer: Result<Option<Inspected>, Error>) {
         self.answers.lock().unwrap().insert(id(number).to_string(), answer);
     }
 
-    /// Whether a process gets container 0.
-    async fn obtains(&self, pid: i32) -> bool {
-        let mut workload = Workload::new(Arc::clone(&self.machine), pid);
-        let question = Import::Container(WitEngine::Docker, id(0).to_string());
-        if workload.ask(&question).is_none() {
-            workload.fetch(question.clone()).await;
+    /// What becomes of a process's claim to be in container 0, as an attestation asks.
+    async fn check(&self, pid: i32) -> Outcome {
+        let process = self.processes.open(pid).unwrap().unwrap();
+        let (id, cgroup) = (id(0), process.cgroup().unwrap());
+        let claim = Claim { id: &id, process: &*process, cgroup: &cgroup, since: Instant::now() };
+        match self.containers.check_cached(&claim) {
+            Some(checked) => checked.outcome,
+            None => self.containers.check(&claim, CLAIMANT).await.unwrap().outcome,
         }
-        matches!(workload.ask(&question), Some(Told::Container(Ok(Some(_)))))
+    }
+
+    /// Whether a process obtains container 0.
+    async fn obtains(&self, pid: i32) -> bool {
+        matches!(self.check(pid).await, Outcome::Proven { .. })
     }
 
     fn init_pid(&self, number: usize) -> Option<i32> {
-        self.containers().cache().running.get(&id(number)).map(|cached| cached.container.init_pid())
+        self.containers.cache().running.get(&id(number)).map(|cached| cached.container.init.pid())
     }
 
     fn calls(&self) -> usize {
@@ -120,22 +127,22 @@ impl World {
 
 #[tokio::test]
 async fn a_claim_that_fails_against_a_cached_container_asks_the_engine_again() {
-    let world = World::new(1, 1);
+    let machine = Machine::new(1, 1);
     // The engine lost track of the container: it names another process.
-    world.says(0, Ok(Some(inspected(0, 99, 1))));
-    assert!(world.obtains(99).await);
+    machine.says(0, Ok(Some(inspected(0, 99, 1))));
+    assert!(machine.obtains(99).await);
     // It has recovered. The real process is not in the cached one's pid namespace.
-    world.says(0, Ok(Some(inspected(0, 100, 1))));
-    assert!(world.obtains(10_000).await, "the real container's process");
-    assert_eq!(world.init_pid(0), Some(100));
-    assert!(!world.obtains(99).await, "what was proven before no longer is");
+    machine.says(0, Ok(Some(inspected(0, 100, 1))));
+    assert!(machine.obtains(10_000).await, "the real container's process");
+    assert_eq!(machine.init_pid(0), Some(100));
+    assert!(!machine.obtains(99).await, "what was proven before no longer is");
     // Nothing is asked for what the answer of just now says, but each later attestation may ask again.
-    assert_eq!(world.calls(), 3);
+    assert_eq!(machine.calls(), 3);
 }
 
 #[tokio::test]
 async fn what_the_engine_says_again_replaces_the_cached_container_and_an_error_does_not() {
-    let away = Fault::Unavailable("away".to_owned());
+    let away = unreachable("away");
     let another = Inspected { pid_mode: "host".to_owned(), ..inspected(0, 10_000, 1) };
     for (answer, cached) in [
         (Ok(None), None),
@@ -146,105 +153,105 @@ async fn what_the_engine_says_again_replaces_the_cached_container_and_an_error_d
         (Ok(Some(another)), Some(10_000)),
         (Err(away), Some(100)),
     ] {
-        let world = World::new(1, 1);
-        assert!(world.obtains(10_000).await);
-        world.says(0, answer);
+        let machine = Machine::new(1, 1);
+        assert!(machine.obtains(10_000).await);
+        machine.says(0, answer);
         // Not in its pid namespace: clause f fails, and the engine is asked.
-        assert!(!world.obtains(99).await);
-        assert!(world.calls() > 1, "the engine was not asked again");
-        assert_eq!(world.init_pid(0), cached);
+        assert!(!machine.obtains(99).await);
+        assert!(machine.calls() > 1, "the engine was not asked again");
+        assert_eq!(machine.init_pid(0), cached);
     }
 }
 
 #[tokio::test]
 async fn a_container_that_is_used_is_asked_for_again_once_a_minute_and_nobody_waits_for_it() {
-    let world = World::new(2, 1);
-    world.says(0, Ok(Some(inspected(0, 99, 1))));
-    assert!(world.obtains(99).await);
-    world.containers().fetch(&id(1), CLAIMANT).await.unwrap();
-    let maintained = tokio::spawn(Containers::maintain(Arc::downgrade(&world.machine.docker)));
+    let machine = Machine::new(2, 1);
+    machine.says(0, Ok(Some(inspected(0, 99, 1))));
+    assert!(machine.obtains(99).await);
+    machine.containers.fetch(&id(1), CLAIMANT).await.unwrap();
+    let maintained = tokio::spawn(Containers::maintain(Arc::downgrade(&machine.containers)));
     let minute_ago = Instant::now().checked_sub(limits::CONTAINER_REASK).unwrap();
-    for cached in world.containers().cache().running.values_mut() {
+    for cached in machine.containers.cache().running.values_mut() {
         cached.asked = minute_ago;
     }
-    world.says(0, Ok(Some(inspected(0, 100, 1))));
+    machine.says(0, Ok(Some(inspected(0, 100, 1))));
     // The attacker alone never fails a clause. Its next use is answered from the cache, and is the last.
-    assert!(world.obtains(99).await);
+    assert!(machine.obtains(99).await);
     for _ in 0..1_000 {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        if world.init_pid(0) == Some(100) {
+        if machine.init_pid(0) == Some(100) {
             break;
         }
     }
-    assert_eq!(world.init_pid(0), Some(100));
-    assert!(!world.obtains(99).await);
+    assert_eq!(machine.init_pid(0), Some(100));
+    assert!(!machine.obtains(99).await);
     // Container 1 was not used, so it was not asked for. (Two for the first lookups, one for the use, one for the failed claim.)
-    assert_eq!(world.calls(), 4);
+    assert_eq!(machine.calls(), 4);
     maintained.abort();
 }
 
 #[tokio::test]
 async fn one_container_that_the_engine_cannot_describe_keeps_no_other_from_being_asked_for_again() {
-    let world = World::new(20, 1);
+    let machine = Machine::new(20, 1);
     for number in 0..20 {
-        world.containers().fetch(&id(number), CLAIMANT).await.unwrap();
+        machine.containers.fetch(&id(number), CLAIMANT).await.unwrap();
     }
     let minute_ago = Instant::now().checked_sub(limits::CONTAINER_REASK).unwrap();
-    for cached in world.containers().cache().running.values_mut() {
+    for cached in machine.containers.cache().running.values_mut() {
         (cached.asked, cached.used) = (minute_ago, true);
     }
-    world.says(7, Err(Fault::Unavailable("its lock hangs".to_owned())));
-    let maintained = tokio::spawn(Containers::maintain(Arc::downgrade(&world.machine.docker)));
-    world.containers().due.notify_one();
+    machine.says(7, Err(unreachable("its lock hangs")));
+    let maintained = tokio::spawn(Containers::maintain(Arc::downgrade(&machine.containers)));
+    machine.containers.due.notify_one();
     for _ in 0..1_000 {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        if world.calls() == 40 {
+        if machine.calls() == 40 {
             break;
         }
     }
     maintained.abort();
-    assert_eq!(world.calls(), 40);
-    assert!(world.containers().cache().running.values().all(|cached| cached.asked > minute_ago));
+    assert_eq!(machine.calls(), 40);
+    assert!(machine.containers.cache().running.values().all(|cached| cached.asked > minute_ago));
 }
 
 #[tokio::test]
 async fn a_reply_that_was_long_on_its_way_replaces_nothing_newer() {
-    let world = World::new(1, 1);
+    let machine = Machine::new(1, 1);
     let before = Instant::now();
-    let newer = world.containers().fetch(&id(0), CLAIMANT).await.unwrap();
+    let newer = machine.containers.fetch(&id(0), CLAIMANT).await.unwrap();
     for older in [Lookup::Unknown, Lookup::NotRunning] {
-        world.containers().cache().keep(&id(0), &older, before, CLAIMANT);
-        assert_eq!(world.init_pid(0), Some(100));
+        machine.containers.cache().keep(&id(0), &older, before, CLAIMANT);
+        assert_eq!(machine.init_pid(0), Some(100));
     }
-    world.containers().cache().keep(&id(0), &newer, Instant::now(), CLAIMANT);
-    assert_eq!(world.init_pid(0), Some(100));
+    machine.containers.cache().keep(&id(0), &newer, Instant::now(), CLAIMANT);
+    assert_eq!(machine.init_pid(0), Some(100));
 }
 
 #[tokio::test]
 async fn no_lookup_evicts_a_container_that_lives() {
-    let world = World::new(limits::CONTAINERS_CACHED + 1, 1);
+    let machine = Machine::new(limits::CONTAINERS_CACHED + 1, 1);
     for number in 0..=limits::CONTAINERS_CACHED {
-        let lookup = world.containers().fetch(&id(number), CLAIMANT).await.unwrap();
+        let lookup = machine.containers.fetch(&id(number), CLAIMANT).await.unwrap();
         assert!(matches!(lookup, Lookup::Running(_)), "the one that is not cached is found too");
     }
-    assert!((0..limits::CONTAINERS_CACHED).all(|number| world.containers().cached(&id(number)).is_some()));
-    assert!(world.containers().cached(&id(limits::CONTAINERS_CACHED)).is_none());
+    assert!((0..limits::CONTAINERS_CACHED).all(|number| machine.containers.cached(&id(number)).is_some()));
+    assert!(machine.containers.cached(&id(limits::CONTAINERS_CACHED)).is_none());
 }
 
 #[tokio::test]
 async fn cached_containers_are_bounded_in_bytes() {
-    let world = World::new(80, limits::SELECTORS_TOTAL - 100);
+    let machine = Machine::new(80, limits::VALUES_TOTAL - 100);
     for number in 0..80 {
-        world.containers().fetch(&id(number), CLAIMANT).await.unwrap();
+        machine.containers.fetch(&id(number), CLAIMANT).await.unwrap();
     }
-    let cache = world.containers().cache();
+    let cache = machine.containers.cache();
     assert!((60..64).contains(&cache.running.len()), "{}", cache.running.len());
     assert!(cache.bytes <= limits::CONTAINERS_CACHED_BYTES);
 }
 
 #[tokio::test]
 async fn a_container_that_fits_no_answer_is_refused_by_name_and_count_and_holds_nothing() {
-    let world = World::new(1, 1);
+    let machine = Machine::new(1, 1);
     let many = |labels: usize, bytes: usize| {
         let mut inspected = inspected(0, 100, 1);
         inspected.container.labels = (0..labels).map(|key| (key.to_string(), String::new())).collect();
@@ -252,28 +259,22 @@ async fn a_container_that_fits_no_answer_is_refused_by_name_and_count_and_holds_
         inspected
     };
     for (inspected, named) in [
-        (many(limits::SELECTORS, 1), "it has 4096 labels and 1 env values"),
-        (many(1, limits::SELECTORS_TOTAL), "it has 1 labels and 1 env values of 1048577 bytes"),
+        (many(limits::VALUES, 1), "it has 4096 labels and 1 env values"),
+        (many(1, limits::VALUES_TOTAL), "it has 1 labels and 1 env values of 1048577 bytes"),
     ] {
-        world.says(0, Ok(Some(inspected)));
-        world.containers().cache().remove(&id(0));
-        let calls = world.calls();
+        machine.says(0, Ok(Some(inspected)));
+        machine.containers.cache().remove(&id(0));
+        let calls = machine.calls();
         for pid in [10_000, 100, 10_000] {
-            let mut workload = Workload::new(Arc::clone(&world.machine), pid);
-            let question = Import::Container(WitEngine::Docker, id(0).to_string());
-            if workload.ask(&question).is_none() {
-                workload.fetch(question.clone()).await;
-            }
-            let Some(Told::Container(Err(Fault::Malformed(text)))) = workload.ask(&question) else {
-                panic!("process {pid} was told of it")
-            };
-            assert!(text.contains(named) && text.contains(id(0).as_str()), "{text}");
+            let Outcome::TooLarge(too_large) = machine.check(pid).await else { panic!("process {pid} obtained it") };
+            let text = too_large.to_string();
+            assert!(text.contains(named), "{text}");
         }
-        assert_eq!(world.calls(), calls + 1, "the refusal is cached");
-        assert!(world.containers().cache().bytes < 1_000);
-        assert!(!world.obtains(99).await, "and told only to who is in the container");
+        assert_eq!(machine.calls(), calls + 1, "the refusal is cached");
+        assert!(machine.containers.cache().bytes < 1_000);
+        assert!(!machine.obtains(99).await, "and told only to who is in the container");
     }
-    world.says(0, Ok(Some(many(limits::SELECTORS - 1, 1))));
-    world.containers().cache().remove(&id(0));
-    assert!(world.obtains(10_000).await);
+    machine.says(0, Ok(Some(many(limits::VALUES - 1, 1))));
+    machine.containers.cache().remove(&id(0));
+    assert!(machine.obtains(10_000).await);
 }

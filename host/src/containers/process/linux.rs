@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{
-    Credentials, Origin, PidNamespace, Process, Processes, Stat, parse_credentials, parse_real_uid, parse_stat,
+    Credentials, Origin, PidNamespace, Process, Processes, Stat, namespaces, parse_credentials, parse_real_uid,
+    parse_stat,
 };
-use crate::limits;
+use crate::containers::limits;
 
 /// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
 const NAMESPACE_DEPTH: usize = 33;
@@ -51,7 +52,7 @@ impl Linux {
     /// `None` when it has ended. Held by a pidfd, so that a process that took its pid is never taken for it: by SO_PEERPIDFD, which
     /// names that very process, and by the pid before Linux 6.5, which has no other way.
     pub fn open_peer(&self, socket: impl AsFd, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
-        match peer_pidfd::peer_pidfd(socket.as_fd()) {
+        match namespaces::peer_pidfd(socket.as_fd()) {
             Ok(pidfd) => self.open_held(pid, pidfd),
             // The peer has ended and was waited for (ENODATA on Linux 6.16 and newer, ESRCH or EINVAL before).
             Err(Errno::NODATA | Errno::SRCH | Errno::INVAL) => Ok(None),
@@ -351,91 +352,6 @@ pub fn may_read_namespaces() -> bool {
     effective
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .is_some_and(|mask| mask & (1 << CAP_SYS_PTRACE) != 0)
-}
-
-/// The relations between namespaces, which only ioctl_ns(2) tells.
-mod namespaces {
-    #![expect(unsafe_code, reason = "no safe wrapper of ioctl_ns(2) exists")]
-
-    use std::ffi::c_void;
-    use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-
-    use rustix::io::Result;
-    use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
-
-    /// The parent of a pid namespace (NS_GET_PARENT).
-    pub(super) fn parent(namespace: &OwnedFd) -> Result<OwnedFd> {
-        // SAFETY: NS_GET_PARENT takes no argument and answers a new descriptor or an error.
-        unsafe { ioctl(namespace, NewDescriptor::<2>) }
-    }
-
-    /// The user namespace that owns a namespace (NS_GET_USERNS).
-    pub(super) fn owner(namespace: &OwnedFd) -> Result<OwnedFd> {
-        // SAFETY: NS_GET_USERNS takes no argument and answers a new descriptor or an error.
-        unsafe { ioctl(namespace, NewDescriptor::<1>) }
-    }
-
-    /// The uid that created a user namespace (NS_GET_OWNER_UID).
-    pub(super) fn creator(namespace: &OwnedFd) -> Result<u32> {
-        // SAFETY: NS_GET_OWNER_UID writes one uid_t.
-        unsafe { ioctl(namespace, rustix::ioctl::Getter::<{ number(4) }, u32>::new()) }
-    }
-
-    const fn number(number: u8) -> Opcode {
-        opcode::none(0xb7, number)
-    }
-
-    struct NewDescriptor<const NUMBER: u8>;
-
-    // SAFETY: the requests take no argument, change no memory and answer a descriptor that nobody else owns.
-    unsafe impl<const NUMBER: u8> Ioctl for NewDescriptor<NUMBER> {
-        type Output = OwnedFd;
-
-        const IS_MUTATING: bool = false;
-
-        fn opcode(&self) -> Opcode {
-            number(NUMBER)
-        }
-
-        fn as_ptr(&mut self) -> *mut c_void {
-            std::ptr::null_mut()
-        }
-
-        unsafe fn output_from_ptr(output: IoctlOutput, _: *mut c_void) -> Result<OwnedFd> {
-            // SAFETY: on success the kernel answers a descriptor that it made for this call.
-            Ok(unsafe { OwnedFd::from_raw_fd(output as RawFd) })
-        }
-    }
-}
-
-/// The pidfd of a unix socket's peer.
-mod peer_pidfd {
-    #![expect(unsafe_code, reason = "no crate that we have wraps SO_PEERPIDFD")]
-
-    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
-
-    use rustix::io::{Errno, Result};
-
-    /// SO_PEERPIDFD (unix(7)), since Linux 6.5; the number is that of every architecture that Docker runs on.
-    pub(super) fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
-        let mut pidfd: libc::c_int = -1;
-        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the kernel writes at most `length` bytes into `pidfd`, which has as many, and both outlive the call.
-        let outcome = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_PEERPIDFD,
-                (&raw mut pidfd).cast(),
-                &raw mut length,
-            )
-        };
-        match outcome == 0 && pidfd >= 0 {
-            // SAFETY: on success the kernel answers a descriptor that it made for this call.
-            true => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
-            false => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
-        }
-    }
 }
 
 #[cfg(test)]

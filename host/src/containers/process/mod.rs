@@ -1,17 +1,18 @@
-//! What the operating system says about a process: the WIT interface `process`, and what the proof reads.
+//! What the operating system says about processes.
 //!
-//! The host reads, parses and bounds; what a path means is decided by the policy, and proven in `docker::proof`.
+//! This module reads, parses and bounds. It does not decide what a cgroup path means: a policy claims, and [`crate::containers::proof`] proves.
 
 #[cfg(target_os = "linux")]
 pub mod linux;
+#[cfg(target_os = "linux")]
+mod namespaces;
 pub mod recorded;
 pub mod recording;
 
 use std::io;
 use std::sync::Arc;
 
-use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
-use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::containers::error::Error;
 
 /// The processes of one machine.
 pub trait Processes: Send + Sync {
@@ -149,7 +150,10 @@ impl CgroupLine<'_> {
 }
 
 /// The lines of /proc/PID/cgroup. One line that cannot be parsed fails the whole.
-pub fn parse_cgroup(text: &[u8]) -> Result<Vec<CgroupLine<'_>>, Fault> {
+///
+/// # Errors
+/// [`Error::ProcLine`].
+pub fn parse_cgroup(text: &[u8]) -> Result<Vec<CgroupLine<'_>>, Error> {
     lines(text)
         .map(|line| {
             let mut fields = line.splitn(3, |&byte| byte == b':');
@@ -161,20 +165,20 @@ pub fn parse_cgroup(text: &[u8]) -> Result<Vec<CgroupLine<'_>>, Fault> {
         .collect()
 }
 
-/// The WIT form of the lines of /proc/PID/cgroup.
-pub fn cgroups(text: &[u8]) -> Result<Vec<Cgroup>, Fault> {
-    Ok(parse_cgroup(text)?
-        .into_iter()
-        .map(|line| Cgroup {
-            hierarchy: String::from_utf8_lossy(line.hierarchy).into_owned(),
-            controllers: String::from_utf8_lossy(line.controllers).into_owned(),
-            path: String::from_utf8_lossy(line.path).into_owned(),
-        })
-        .collect())
+/// A mount of a cgroup hierarchy, as /proc/PID/mountinfo shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupMount {
+    /// The path in the hierarchy that the mount shows (field 4 of proc_pid_mountinfo(5)), with the kernel's octal escapes.
+    pub root: String,
+    /// `cgroup` or `cgroup2` (field 9).
+    pub fs_type: String,
 }
 
 /// The cgroup mounts of /proc/PID/mountinfo. One line that cannot be parsed fails the whole.
-pub fn cgroup_mounts(text: &[u8]) -> Result<Vec<CgroupMount>, Fault> {
+///
+/// # Errors
+/// [`Error::ProcLine`].
+pub fn cgroup_mounts(text: &[u8]) -> Result<Vec<CgroupMount>, Error> {
     let mut mounts = Vec::new();
     for line in lines(text).filter(|line| !line.is_empty()) {
         // Fields are single spaces apart; the mount source may be empty, so that spaces never collapse.
@@ -201,27 +205,13 @@ pub fn cgroup_mounts(text: &[u8]) -> Result<Vec<CgroupMount>, Fault> {
     Ok(mounts)
 }
 
-/// What a failed read means for the attestation; `Ok` when the process is only gone.
-pub fn fault(file: &str, pid: i32, error: &io::Error) -> Result<(), Fault> {
-    match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        io::ErrorKind::PermissionDenied => Err(Fault::Denied(format!(
-            "/proc/{pid}/{file}: permission denied: run the agent as root or give it CAP_SYS_PTRACE"
-        ))),
-        _ => Err(Fault::Malformed(format!("/proc/{pid}/{file}: {error}"))),
-    }
-}
-
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let empty = text.is_empty();
     text.split(|&byte| byte == b'\n').filter(move |_| !empty)
 }
 
-fn malformed(file: &str, line: &[u8], expected: &str) -> Fault {
+fn malformed(file: &'static str, line: &[u8], expected: &'static str) -> Error {
     let start = line.get(..line.len().min(80)).unwrap_or_default();
-    Fault::Malformed(format!(
-        "a line of /proc/PID/{file} cannot be parsed: expected {expected}, got \"{}\"",
-        start.escape_ascii()
-    ))
+    Error::ProcLine { file, expected, line: start.escape_ascii().to_string() }
 }

@@ -1,4 +1,4 @@
-//! A recorded machine's processes: what scenarios, and the demo without an engine, replay.
+//! Processes of a recorded machine, which scenarios replay.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +10,7 @@ use super::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
 
 /// The processes of a recorded machine.
 #[derive(Debug, Clone, Default)]
-pub struct Recorded {
+pub struct RecordedProcesses {
     /// By pid.
     pub processes: BTreeMap<i32, RecordedProcess>,
     /// When the engine is asked, in clock ticks since boot.
@@ -60,7 +60,7 @@ fn host_namespace() -> Vec<u64> {
     vec![1]
 }
 
-impl Processes for Recorded {
+impl Processes for RecordedProcesses {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         Ok(self.processes.get(&pid).map(|process| Arc::new(process.clone()) as Arc<dyn Process>))
     }

@@ -1,4 +1,4 @@
-//! Processes that write down what is read of them, for a scenario.
+//! Processes of a live machine whose reads are recorded, for a scenario.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::recorded::RecordedProcess;
 use super::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
 
-/// The processes of another machine, and what was read of each so far.
-pub struct Recording {
+/// Forwards every read to another [`Processes`] and records its result.
+pub struct RecordingProcesses {
     of: Arc<dyn Processes>,
     read: Arc<Mutex<BTreeMap<i32, RecordedProcess>>>,
     own_cgroup: Mutex<Vec<String>>,
 }
 
-impl Recording {
+impl RecordingProcesses {
     /// Nothing is recorded yet.
-    pub fn new(of: Arc<dyn Processes>) -> Recording {
-        Recording { of, read: Arc::default(), own_cgroup: Mutex::default() }
+    pub fn new(of: Arc<dyn Processes>) -> RecordingProcesses {
+        RecordingProcesses { of, read: Arc::default(), own_cgroup: Mutex::default() }
     }
 
     /// The attestor's own cgroups, if they were read.
@@ -37,7 +37,7 @@ impl Recording {
     }
 }
 
-impl Processes for Recording {
+impl Processes for RecordingProcesses {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         Ok(self.record(pid, self.of.open(pid)?))
     }
