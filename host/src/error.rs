@@ -1,10 +1,10 @@
 //! Why an attestation has no answer, and which gRPC status says so.
 
 use bounded::lanes::Full;
+use containers::{Error as ContainersError, ErrorKind};
 use tonic::Code;
 
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::containers::{Error as ContainersError, ErrorKind};
 use crate::engine::load::LoadError;
 
 /// Why an attestation, or a configuration, failed. `Display` is the text of the gRPC status: it reaches the agent's

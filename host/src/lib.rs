@@ -5,7 +5,6 @@ pub mod bindings;
 pub mod capability;
 pub mod cli;
 pub mod config;
-pub mod containers;
 pub mod engine;
 pub mod error;
 pub mod limits;

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use bounded::lanes::Bounds;
 
-use crate::containers;
-
 /// A whole attestation. The agent sets no deadline of its own and waits for all attestors.
 pub const ATTESTATION: Duration = Duration::from_secs(10);
 

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use containers::engine::recorded::{RecordedContainer, RecordedEngine};
+use containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use containers::{Clause, Containers, ProofContext};
 use serde::{Deserialize, Serialize};
 
 use crate::attestor::{Attestor, Error, Explanation};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::capability::{Machine, Workload};
 use crate::config::Configuration;
-use crate::containers::engine::recorded::{RecordedContainer, RecordedEngine};
-use crate::containers::process::recorded::{RecordedProcess, RecordedProcesses};
-use crate::containers::{Clause, Containers, ProofContext};
 use crate::limits;
 use crate::telemetry::metrics::Metrics;
 

@@ -7,6 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use containers::Claimant;
+use containers::Proven;
+use containers::process::Processes;
+use containers::process::linux::Linux;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -15,10 +19,6 @@ use self::replace::{Acted, Snapshot};
 use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Severity};
 use crate::capability::{Asked, Import, Told, Workload};
 use crate::config::OnFailure;
-use crate::containers::Claimant;
-use crate::containers::Proven;
-use crate::containers::process::Processes;
-use crate::containers::process::linux::Linux;
 use crate::engine::extension::{Credentials, Extension};
 use crate::engine::load::Loader;
 use crate::engine::{self, Policy, Sandbox};

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use bounded::file::Fingerprint;
+use containers::Containers;
+use containers::ProofContext;
+use containers::engine::docker::DockerEngine;
+use containers::process::linux;
 use tokio::time::Instant;
 
 use super::Attestor;
@@ -12,10 +16,6 @@ use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings};
 use crate::capability::Machine;
 use crate::capability::sigstore::Sigstore;
 use crate::config::{self, Component, Configuration, Pin};
-use crate::containers::Containers;
-use crate::containers::ProofContext;
-use crate::containers::engine::docker::DockerEngine;
-use crate::containers::process::linux;
 use crate::engine::Policy;
 use crate::engine::answers::Answers;
 use crate::engine::component::World;

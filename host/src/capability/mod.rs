@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 
 use bounded::lanes::{Full, Lanes};
 use bounded::warnings::Warnings;
+use containers::process::{
+    CgroupMount, Credentials, Process, Processes, cgroup_mounts as parse_cgroup_mounts, parse_cgroup,
+};
+use containers::{
+    Checked, Claim, Claimant, Clause, Container, ContainerId, Containers, Error, NotProven, Outcome, Proven,
+};
 
 use self::sigstore::{Image, Judged, Sigstore};
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::containers::process::{
-    CgroupMount, Credentials, Process, Processes, cgroup_mounts as parse_cgroup_mounts, parse_cgroup,
-};
-use crate::containers::{
-    Checked, Claim, Claimant, Clause, Container, ContainerId, Containers, Error, NotProven, Outcome, Proven,
-};
 use crate::limits;
 
 /// The capabilities of one configuration.

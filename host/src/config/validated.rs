@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bounded::text::{cut, printable};
+use containers::engine::{ApiVersion, Endpoint};
 use hcl1::Warnings;
 
 use super::Invalid;
@@ -10,7 +11,6 @@ use super::component::{self, Component, Extension};
 use super::raw::Raw;
 use super::report::{Report, Section};
 use super::sigstore::{self, Sigstore};
-use crate::containers::engine::{ApiVersion, Endpoint};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 
 /// Where the Docker engine listens by default.

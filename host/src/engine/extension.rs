@@ -4,6 +4,9 @@
 use std::collections::HashSet;
 
 use bounded::text::is_invisible;
+use containers::Claimant;
+use containers::Container;
+use containers::Proven;
 use wasmtime::component::Component;
 
 use super::component::Description;
@@ -12,9 +15,6 @@ use super::{Sandbox, broken, run};
 use crate::bindings::extension::ExtensionPre;
 pub use crate::bindings::extension::exports::docker_attestor::policy::deriver::{Credentials, Image, Workload};
 use crate::config::{Grants, OnFailure};
-use crate::containers::Claimant;
-use crate::containers::Container;
-use crate::containers::Proven;
 use crate::error::Error;
 use crate::limits;
 

@@ -1,6 +1,8 @@
 //! The policy's imports: every one becomes a question to [`Workload::ask`], but `log.write`.
 
 use bounded::text::{cut, printable};
+use containers::process::{self as parsed, parse_cgroup};
+use containers::{Container, Error as ContainersError, Proven};
 use wasmtime::{Result, StoreLimits};
 
 use super::redaction::Values;
@@ -11,8 +13,6 @@ use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
 use crate::capability::{Import, Told, Workload};
-use crate::containers::process::{self as parsed, parse_cgroup};
-use crate::containers::{Container, Error as ContainersError, Proven};
 use crate::limits;
 
 /// The state of one call.

@@ -15,6 +15,7 @@ pub mod trial;
 use std::sync::Arc;
 
 use bounded::lanes::{Lanes, Turn};
+use containers::Claimant;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
@@ -27,7 +28,6 @@ use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Setting
 use crate::bindings::extension::Extension as ExtensionBindings;
 use crate::bindings::{Policy as Bindings, PolicyPre};
 use crate::capability::{Import, Workload};
-use crate::containers::Claimant;
 use crate::error::{Error, fault_text, fault_text_mut};
 use crate::limits;
 

@@ -1,7 +1,8 @@
 //! Takes the values of a container's env and labels out of what a component says, so that none reaches a log by accident.
 //! (A component that wants to tell a value can always write it in another form.)
 
-use crate::containers::Container;
+use containers::Container;
+
 use crate::limits;
 
 /// Shorter values stay: they are in every text.

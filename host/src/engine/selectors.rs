@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use bounded::text::is_invisible;
+use containers::Container;
 
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
 use crate::capability::sigstore::Judged;
 use crate::capability::{Told, Workload};
-use crate::containers::Container;
 use crate::limits;
 
 /// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use containers::Claimant;
+use containers::Proven;
+
 use super::extension::{Credentials, Extension};
 use super::{Outcome, Policy, Sandbox, checked};
 use crate::bindings::docker_attestor::policy::types::Settings;
 use crate::capability::{Import, Machine, Told, Workload};
-use crate::containers::Claimant;
-use crate::containers::Proven;
 use crate::error::Error;
 
 /// A workload that was attested: what the policy was told, and the selectors.

@@ -12,10 +12,10 @@
 
 use std::time::Instant;
 
+use containers::engine::EngineCall;
 use spire_plugin::metrics::HostMetrics;
 use tonic::Code;
 
-use crate::containers::engine::EngineCall;
 use crate::error::code_name;
 use crate::status::Component;
 

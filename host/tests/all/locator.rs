@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use containers::Containers;
+use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
+use containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use containers::{ContainerId, ProofContext};
 use docker_attestor::attestor::{Attestor, Explanation};
 use docker_attestor::bindings::docker_attestor::policy::types::Fault;
 use docker_attestor::capability::Import;
 use docker_attestor::config;
-use docker_attestor::containers::Containers;
-use docker_attestor::containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
-use docker_attestor::containers::process::recorded::{RecordedProcess, RecordedProcesses};
-use docker_attestor::containers::{ContainerId, ProofContext};
 use docker_attestor::error::Error;
 use docker_attestor::telemetry::metrics::Metrics;
 use serde_json::Value;

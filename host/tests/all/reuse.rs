@@ -8,12 +8,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::RecordedProcesses;
+use containers::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
+use containers::{Container, ContainerId, Containers, ProofContext};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::config;
-use docker_attestor::containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
-use docker_attestor::containers::process::recorded::RecordedProcesses;
-use docker_attestor::containers::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
-use docker_attestor::containers::{Container, ContainerId, Containers, ProofContext};
 use docker_attestor::limits;
 use docker_attestor::telemetry::metrics::Metrics;
 use proptest::prelude::*;

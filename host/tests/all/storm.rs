@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use containers::{Claimant, Container, ContainerId, Containers, Lookup, ProofContext};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::config;
-use docker_attestor::containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
-use docker_attestor::containers::process::recorded::{RecordedProcess, RecordedProcesses};
-use docker_attestor::containers::{Claimant, Container, ContainerId, Containers, Lookup, ProofContext};
 use docker_attestor::telemetry::metrics::Metrics;
 
 const STORMER: Claimant = Claimant::User(1_000);
@@ -148,7 +148,7 @@ async fn a_claimant_of_made_up_ids_has_one_call_at_a_time_however_many_are_cache
     let engine = Arc::new(Slow::default());
     let containers = Arc::new(containers(&engine, processes(&RecordedProcess::default())));
     // The caches of unknown ids and of their claimants are full.
-    let fill = (0..docker_attestor::containers::limits::UNKNOWN_CACHED + 100).map(|number| {
+    let fill = (0..containers::limits::UNKNOWN_CACHED + 100).map(|number| {
         let containers = Arc::clone(&containers);
         tokio::spawn(
             async move { containers.fetch(&id(10_000 + number), Claimant::User(10_000 + number as u32)).await },

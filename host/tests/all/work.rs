@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::RecordedProcesses;
+use containers::{Claimant, Container, ContainerId, Containers, ProofContext};
 use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
 use docker_attestor::capability::{Import, Machine, Told, Workload};
 use docker_attestor::config;
-use docker_attestor::containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
-use docker_attestor::containers::process::recorded::RecordedProcesses;
-use docker_attestor::containers::{Claimant, Container, ContainerId, Containers, ProofContext};
 use docker_attestor::engine::Sandbox;
 use docker_attestor::engine::component::Description;
 use docker_attestor::error::Error;

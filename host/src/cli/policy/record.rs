@@ -5,14 +5,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use containers::engine::docker::DockerEngine;
+use containers::engine::recording::RecordingEngine;
+use containers::process::linux::Linux;
+use containers::process::recording::RecordingProcesses;
+use containers::{Containers, ProofContext};
+
 use super::super::{Failure, PLACEHOLDER, read_config};
 use crate::attestor::Attestor;
 use crate::config::{self, Configuration};
-use crate::containers::engine::docker::DockerEngine;
-use crate::containers::engine::recording::RecordingEngine;
-use crate::containers::process::linux::Linux;
-use crate::containers::process::recording::RecordingProcesses;
-use crate::containers::{Containers, ProofContext};
 use crate::error::Error;
 use crate::scenario::{Expect, Scenario};
 use crate::telemetry::metrics::Metrics;

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bounded::text::printable;
+use containers::process::recorded::RecordedProcesses;
 
 use super::super::Failure;
 use super::super::style::Style;
 use super::describe;
 use crate::attestor::{Attestor, Explanation};
 use crate::config::{Component, Configuration, Pin};
-use crate::containers::process::recorded::RecordedProcesses;
 use crate::engine::component::World;
 use crate::error::{Error, code_name};
 use crate::scenario::{Expect, Scenario};

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use containers::{Container, ContainerId, Containers, ProofContext};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::config;
-use docker_attestor::containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
-use docker_attestor::containers::process::recorded::{RecordedProcess, RecordedProcesses};
-use docker_attestor::containers::{Container, ContainerId, Containers, ProofContext};
 use docker_attestor::engine::compiler;
 use docker_attestor::error::Error;
 use docker_attestor::telemetry::metrics::Metrics;

@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::RecordedProcesses;
+use containers::{Container, ContainerId, Containers, ProofContext};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::capability::sigstore::{Examination, Identities, Report, Sigstore, verify_blob};
 use docker_attestor::config;
-use docker_attestor::containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
-use docker_attestor::containers::process::recorded::RecordedProcesses;
-use docker_attestor::containers::{Container, ContainerId, Containers, ProofContext};
 use docker_attestor::telemetry::metrics::Metrics;
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
 use sigstore_verify::types::DerPublicKey;

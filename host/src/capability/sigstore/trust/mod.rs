@@ -22,10 +22,9 @@ use serde_json::{Map, Value, json};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::Verifier;
 
-use crate::limits;
-
 pub(super) use self::tuf::Refresh;
 use self::tuf::Shared;
+use crate::limits;
 
 /// One file of trust material. The public-good trusted_root.json is some 7 KiB.
 const FILE: u64 = limits::TRUST_FILE;

@@ -14,7 +14,7 @@ use super::{
     Credentials, Origin, PidNamespace, Process, Processes, Stat, namespaces, parse_credentials, parse_real_uid,
     parse_stat,
 };
-use crate::containers::limits;
+use crate::limits;
 
 /// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
 const NAMESPACE_DEPTH: usize = 33;

@@ -22,11 +22,11 @@ use std::sync::Arc;
 use bounded::text::is_sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use crate::containers::cache::RunningContainer;
-use crate::containers::container::{Container, TooLarge};
-use crate::containers::engine::Inspected;
-use crate::containers::process::linux::may_read_namespaces;
-use crate::containers::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
+use crate::cache::RunningContainer;
+use crate::container::{Container, TooLarge};
+use crate::engine::Inspected;
+use crate::process::linux::may_read_namespaces;
+use crate::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
 
 /// A claim in the only form that may reach an engine: 64 lowercase hex digits (clause a). Ids are spliced into URLs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -543,7 +543,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::containers::process::recorded::RecordedProcess;
+    use crate::process::recorded::RecordedProcess;
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     const OTHER: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
@@ -785,7 +785,7 @@ mod tests {
         #[test]
         fn a_name_cannot_forge_the_start_time(name in "[ -~\n)(]{0,40}", start in 0_u64..u64::MAX) {
             let text = format!("4242 ({name}) S 1 1 1 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 1 0 {start} 1 1\n");
-            let stat = crate::containers::process::parse_stat(text.as_bytes()).unwrap();
+            let stat = crate::process::parse_stat(text.as_bytes()).unwrap();
             prop_assert_eq!((stat.state, stat.start_time), (b'S', start));
         }
     }

@@ -21,8 +21,8 @@ pub mod limits;
 pub mod process;
 pub mod proof;
 
-pub use self::cache::{Checked, Claim, Containers, Lookup, Outcome, RunningContainer, Source};
-pub use self::claimant::Claimant;
-pub use self::container::{Container, TooLarge};
-pub use self::error::{Error, ErrorKind};
-pub use self::proof::{Clause, ContainerId, NotProven, ProofContext, Proven};
+pub use cache::{Checked, Claim, Containers, Lookup, Outcome, RunningContainer, Source};
+pub use claimant::Claimant;
+pub use container::{Container, TooLarge};
+pub use error::{Error, ErrorKind};
+pub use proof::{Clause, ContainerId, NotProven, ProofContext, Proven};

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, EngineError, InspectFuture, Inspected, Peer, RepoDigestsFuture};
-use crate::containers::container::Container;
-use crate::containers::error::Error;
-use crate::containers::process::Process;
-use crate::containers::process::recorded::RecordedProcess;
-use crate::containers::proof::ContainerId;
+use crate::container::Container;
+use crate::error::Error;
+use crate::process::Process;
+use crate::process::recorded::RecordedProcess;
+use crate::proof::ContainerId;
 
 /// What an engine answers for one container.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

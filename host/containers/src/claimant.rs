@@ -2,7 +2,7 @@
 //!
 //! Each claimant waits in a lane of its own (see [`bounded::lanes`]), so that a storm of claims waits behind itself.
 
-use crate::containers::process::{Origin, PidNamespace, Process};
+use crate::process::{Origin, PidNamespace, Process};
 
 /// The key of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ impl Claimant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containers::process::recorded::RecordedProcess;
+    use crate::process::recorded::RecordedProcess;
 
     #[test]
     fn only_root_and_the_engine_make_namespaces_with_lanes_of_their_own() {

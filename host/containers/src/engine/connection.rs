@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{Endpoint, EngineError, Peer};
-use crate::containers::limits;
-use crate::containers::process::linux::Linux;
+use crate::limits;
+use crate::process::linux::Linux;
 
 /// Sends bollard's requests over our connections. All clones share the connections.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! The facts of a container, and how many of them there may be.
 
-use crate::containers::limits;
+use crate::limits;
 
 /// The facts of a container as its engine states them.
 #[derive(Debug, Clone, PartialEq, Eq)]

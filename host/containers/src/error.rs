@@ -4,7 +4,7 @@ use std::io;
 
 use bounded::lanes::Full;
 
-use crate::containers::engine::EngineError;
+use crate::engine::EngineError;
 
 /// Why there is no answer about a process or a container. The texts are for an operator and hold no value of a container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum Error {
     /// The container engine gave no answer that can be used.
     #[error("container engine {endpoint}: {error}")]
     Engine {
-        /// The engine's endpoint, as [`crate::containers::engine::Endpoint`] prints it.
+        /// The engine's endpoint, as [`crate::engine::Endpoint`] prints it.
         endpoint: String,
         /// Why not.
         error: EngineError,

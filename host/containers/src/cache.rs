@@ -15,13 +15,13 @@ use bounded::lanes::Lanes;
 use bounded::single_flight::SingleFlight;
 use tokio::sync::Notify;
 
-use crate::containers::claimant::Claimant;
-use crate::containers::container::{Container, TooLarge};
-use crate::containers::engine::Engine;
-use crate::containers::error::Error;
-use crate::containers::limits;
-use crate::containers::process::{Process, Processes};
-use crate::containers::proof::{self, Clause, ContainerId, Init, InitError, NotProven, ProofContext, Proven};
+use crate::claimant::Claimant;
+use crate::container::{Container, TooLarge};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::limits;
+use crate::process::{Process, Processes};
+use crate::proof::{self, Clause, ContainerId, Init, InitError, NotProven, ProofContext, Proven};
 
 /// A container that runs, as the engine described it, and the init process that the description belongs to.
 pub struct RunningContainer {

@@ -1,6 +1,6 @@
 //! What the operating system says about processes.
 //!
-//! This module reads, parses and bounds. It does not decide what a cgroup path means: a policy claims, and [`crate::containers::proof`] proves.
+//! This module reads, parses and bounds. It does not decide what a cgroup path means: a policy claims, and [`crate::proof`] proves.
 
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -12,7 +12,7 @@ pub mod recording;
 use std::io;
 use std::sync::Arc;
 
-use crate::containers::error::Error;
+use crate::error::Error;
 
 /// The processes of one machine.
 pub trait Processes: Send + Sync {

@@ -14,10 +14,10 @@ use super::connection::{EngineVersion, Refusal, Transport};
 use super::{
     ApiVersion, Endpoint, Engine, EngineCall, EngineError, InspectFuture, Inspected, Observer, Peer, RepoDigestsFuture,
 };
-use crate::containers::container::Container;
-use crate::containers::error::Error;
-use crate::containers::limits;
-use crate::containers::proof::ContainerId;
+use crate::container::Container;
+use crate::error::Error;
+use crate::limits;
+use crate::proof::ContainerId;
 
 /// A Docker engine behind one endpoint.
 pub struct DockerEngine {

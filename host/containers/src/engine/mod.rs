@@ -12,11 +12,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::containers::container::Container;
-use crate::containers::error::Error;
-use crate::containers::limits;
-use crate::containers::process::Process;
-use crate::containers::proof::ContainerId;
+use crate::container::Container;
+use crate::error::Error;
+use crate::limits;
+use crate::process::Process;
+use crate::proof::ContainerId;
 
 /// A container engine. It is asked about one container or one image, by its whole id.
 pub trait Engine: Send + Sync {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::containers::engine::{EngineError, InspectFuture, Inspected, Peer, RepoDigestsFuture};
-use crate::containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use crate::engine::{EngineError, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use crate::process::recorded::{RecordedProcess, RecordedProcesses};
 
 /// What the engine says next, by id.
 type Answers = Arc<Mutex<BTreeMap<String, Result<Option<Inspected>, Error>>>>;
