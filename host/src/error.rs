@@ -4,8 +4,8 @@ use bounded::lanes::Full;
 use containers::{Error as ContainersError, ErrorKind};
 use tonic::Code;
 
-use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::engine::load::LoadError;
+use crate::components::load::LoadError;
+use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
 
 /// Why an attestation, or a configuration, failed. `Display` is the text of the gRPC status: it reaches the agent's
 /// log, so it holds no secret.

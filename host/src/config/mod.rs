@@ -1,6 +1,6 @@
 //! The configuration: what the agent sends, what was written in it, what it means.
 
-mod component;
+mod components;
 mod raw;
 mod report;
 mod sigstore;
@@ -10,7 +10,7 @@ use std::fmt;
 
 use hcl1::{Document, Value};
 
-pub use self::component::{Component, Extension, Grants, Pin};
+pub use self::components::{Component, Extension, Grants, Pin};
 use self::raw::Raw;
 pub use self::report::{Note, Report, Section};
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};

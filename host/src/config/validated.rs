@@ -7,7 +7,7 @@ use containers::engine::{ApiVersion, Endpoint};
 use hcl1::Warnings;
 
 use super::Invalid;
-use super::component::{self, Component, Extension};
+use super::components::{self, Component, Extension};
 use super::raw::Raw;
 use super::report::{Report, Section};
 use super::sigstore::{self, Sigstore};
@@ -72,8 +72,8 @@ pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuratio
     report.note(Section::Locator, note);
     let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut report));
     warn_of_repeated(key_warnings, &mut report);
-    let policy = raw.policy.and_then(|raw| component::policy(raw, &mut report));
-    let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut report);
+    let policy = raw.policy.and_then(|raw| components::policy(raw, &mut report));
+    let extensions = components::extensions(raw.extension.unwrap_or_default(), &mut report);
     match docker {
         Some(docker) if report.errors.is_empty() => Ok(Configuration {
             docker,

@@ -16,8 +16,8 @@ use containers::engine::EngineCall;
 use spire_plugin::metrics::HostMetrics;
 use tonic::Code;
 
+use crate::components::history::Component;
 use crate::error::code_name;
-use crate::status::Component;
 
 /// The first part of every key.
 const PREFIX: &str = "docker_attestor";

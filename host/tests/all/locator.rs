@@ -11,12 +11,12 @@ use containers::Containers;
 use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
 use containers::{ContainerId, ProofContext};
-use docker_attestor::attestor::{Attestor, Explanation};
-use docker_attestor::bindings::docker_attestor::policy::types::Fault;
-use docker_attestor::capability::Import;
+use docker_attestor::attestation::{Attestor, Explanation};
 use docker_attestor::config;
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::bindings::docker_attestor::policy::types::Fault;
 use docker_attestor::telemetry::metrics::Metrics;
+use docker_attestor::workload::Import;
 use serde_json::Value;
 
 /// Knows no container: only what is claimed matters here.

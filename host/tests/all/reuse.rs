@@ -12,7 +12,7 @@ use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFutu
 use containers::process::recorded::RecordedProcesses;
 use containers::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
 use containers::{Container, ContainerId, Containers, ProofContext};
-use docker_attestor::attestor::Attestor;
+use docker_attestor::attestation::Attestor;
 use docker_attestor::config;
 use docker_attestor::limits;
 use docker_attestor::telemetry::metrics::Metrics;

@@ -11,7 +11,7 @@ use containers::engine::recorded::{RecordedContainer, RecordedEngine};
 use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
 use containers::{ContainerId, Containers, ProofContext};
-use docker_attestor::attestor::Attestor;
+use docker_attestor::attestation::Attestor;
 use docker_attestor::config;
 use docker_attestor::telemetry::metrics::Metrics;
 

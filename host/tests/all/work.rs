@@ -10,12 +10,12 @@ use std::time::Duration;
 use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use containers::process::recorded::RecordedProcesses;
 use containers::{Claimant, Container, ContainerId, Containers, ProofContext};
-use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::{Import, Machine, Told, Workload};
 use docker_attestor::config;
-use docker_attestor::engine::Sandbox;
-use docker_attestor::engine::component::Description;
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::Sandbox;
+use docker_attestor::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use docker_attestor::sandbox::inspect::Description;
+use docker_attestor::workload::{Import, Machine, Told, Workload};
 
 use crate::component::{asking, data_at, encode, extension_text, policy_text};
 use crate::machine::process;
@@ -141,8 +141,10 @@ async fn an_extension_that_is_told_nothing_costs_nothing_for_what_the_container_
     let compiled = sandbox.compile(Arc::from(component.as_slice())).await.unwrap();
     let extension = sandbox.extension(&compiled, Description::of(&component).unwrap(), &configured).unwrap();
     let mut workload = workload().await;
-    let question =
-        Import::Container(docker_attestor::bindings::docker_attestor::policy::docker::Engine::Docker, ID.to_owned());
+    let question = Import::Container(
+        docker_attestor::sandbox::bindings::docker_attestor::policy::docker::Engine::Docker,
+        ID.to_owned(),
+    );
     let Some(Told::Container(Ok(Some(container)))) = workload.ask(&question).cloned() else { panic!("not proven") };
     let granted = extension.granted(container.container(), None);
     let before = cpu_time();

@@ -12,7 +12,7 @@ use containers::process::recording::RecordingProcesses;
 use containers::{Containers, ProofContext};
 
 use super::super::{Failure, PLACEHOLDER, read_config};
-use crate::attestor::Attestor;
+use crate::attestation::Attestor;
 use crate::config::{self, Configuration};
 use crate::error::Error;
 use crate::scenario::{Expect, Scenario};

@@ -13,10 +13,10 @@ use containers::process::recorded::RecordedProcesses;
 use super::super::Failure;
 use super::super::style::Style;
 use super::describe;
-use crate::attestor::{Attestor, Explanation};
+use crate::attestation::{Attestor, Explanation};
 use crate::config::{Component, Configuration, Pin};
-use crate::engine::component::World;
 use crate::error::{Error, code_name};
+use crate::sandbox::inspect::World;
 use crate::scenario::{Expect, Scenario};
 use crate::telemetry::metrics::Metrics;
 

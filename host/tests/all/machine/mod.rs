@@ -9,10 +9,10 @@ use std::sync::Arc;
 use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
 use containers::{Container, ContainerId, Containers, ProofContext};
-use docker_attestor::attestor::Attestor;
+use docker_attestor::attestation::Attestor;
 use docker_attestor::config;
-use docker_attestor::engine::compiler;
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::compiler;
 use docker_attestor::telemetry::metrics::Metrics;
 
 /// A container, and one of somebody else.

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use bounded::text::is_invisible;
 use containers::Container;
 
-use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
-use crate::capability::sigstore::Judged;
-use crate::capability::{Told, Workload};
 use crate::limits;
+use crate::sandbox::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
+use crate::signatures::Judged;
+use crate::workload::{Told, Workload};
 
 /// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.
 const KINDS: [&str; 5] = ["label", "env", "image_id", "image_config_digest", "image_manifest_digest"];

@@ -6,30 +6,30 @@ use containers::{Container, Error as ContainersError, Proven};
 use wasmtime::{Result, StoreLimits};
 
 use super::redaction::Values;
-use crate::bindings::docker_attestor::policy::docker::{Engine, ProvenContainer};
-use crate::bindings::docker_attestor::policy::log::Level;
-use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
-use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict};
-use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
-use crate::capability::{Import, Told, Workload};
 use crate::limits;
+use crate::sandbox::bindings::docker_attestor::policy::docker::{Engine, ProvenContainer};
+use crate::sandbox::bindings::docker_attestor::policy::log::Level;
+use crate::sandbox::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
+use crate::sandbox::bindings::docker_attestor::policy::sigstore::{Signature, Verdict};
+use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
+use crate::sandbox::bindings::docker_attestor::policy::{docker, job_objects, log, process, sigstore, types};
+use crate::workload::{Import, Told, Workload};
 
 /// The state of one call.
-pub(super) struct Call {
+pub(crate) struct Call {
     /// Who logs: "policy", or an extension.
     name: String,
     /// None while settings are validated, and for extensions: there is no workload then.
-    pub(super) workload: Option<Workload>,
+    pub(crate) workload: Option<Workload>,
     /// The container that the component was told of, and whether of its labels and its env.
     told: Option<(Proven, bool, bool)>,
     /// Its values, once something is logged.
     values: Option<Values>,
-    pub(super) limits: StoreLimits,
+    pub(crate) limits: StoreLimits,
     /// The question that takes a fetch before the call can go on.
-    pub(super) open: Option<Import>,
+    pub(crate) open: Option<Import>,
     /// The component's last error line: its panic hook writes there.
-    pub(super) panic: Option<String>,
+    pub(crate) panic: Option<String>,
     calls: usize,
     lines: usize,
     /// What the host did for this call, as fuel.
@@ -48,7 +48,7 @@ const COMPARISON: u64 = 50;
 const LINE: u64 = 20_000;
 
 impl Call {
-    pub(super) fn of_policy(workload: Option<Workload>) -> Call {
+    pub(crate) fn of_policy(workload: Option<Workload>) -> Call {
         Call {
             name: "policy".to_owned(),
             workload,
@@ -65,7 +65,7 @@ impl Call {
     }
 
     /// `labels` and `env`: whether the extension is granted them.
-    pub(super) fn of_extension(name: String, container: Proven, labels: bool, env: bool) -> Call {
+    pub(crate) fn of_extension(name: String, container: Proven, labels: bool, env: bool) -> Call {
         let mut call = Call::of_policy(None);
         call.name = format!("extension {name}");
         call.told = Some((container, labels, env));
@@ -287,7 +287,7 @@ impl Call {
     }
 
     /// An error text of the component without the values that the host handed over.
-    pub(super) fn without_values(&mut self, text: &str) -> String {
+    pub(crate) fn without_values(&mut self, text: &str) -> String {
         self.values().redact(text, false).0
     }
 }

@@ -10,12 +10,12 @@ use containers::process::recorded::{RecordedProcess, RecordedProcesses};
 use containers::{Clause, Containers, ProofContext};
 use serde::{Deserialize, Serialize};
 
-use crate::attestor::{Attestor, Error, Explanation};
-use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::capability::{Machine, Workload};
+use crate::attestation::{Attestor, Error, Explanation};
 use crate::config::Configuration;
 use crate::limits;
+use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
 use crate::telemetry::metrics::Metrics;
+use crate::workload::{Machine, Workload};
 
 /// One scenario.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -93,7 +93,7 @@ impl Scenario {
 
     /// The scenario of this program: what a policy is tried on before anything was attested.
     pub fn built_in() -> Option<Scenario> {
-        serde_json::from_str(include_str!("../../fixtures/scenarios/v2-systemd.json")).ok()
+        serde_json::from_str(include_str!("../../../fixtures/scenarios/v2-systemd.json")).ok()
     }
 
     /// The scenario's process, on its machine.

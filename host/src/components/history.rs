@@ -9,7 +9,7 @@ use jiff::{Timestamp, Unit};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::load::{LoadError, Step};
+use crate::components::load::{LoadError, Step};
 use crate::telemetry::metrics::Metrics;
 
 /// The name under which the policy is reported; extensions have their own.

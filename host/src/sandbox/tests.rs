@@ -1,7 +1,7 @@
 //! What the largest settings cost the built-in policy.
 
 use super::*;
-use crate::bindings::docker_attestor::policy::types::Capabilities;
+use crate::sandbox::bindings::docker_attestor::policy::types::Capabilities;
 
 /// Patterns of 8,192 bytes in all: as many as `number`, each of its own last component after as many of `unit` as fit.
 fn patterns(number: usize, unit: &str) -> Vec<String> {

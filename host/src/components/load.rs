@@ -10,11 +10,11 @@ use bounded::text::{cut, printable};
 use semver::Version;
 use wasmtime::component::Component as Compiled;
 
-use super::Sandbox;
-use super::component::{Description, World, digest};
-use crate::capability::sigstore::Sigstore;
 use crate::config::{Component, Pin};
 use crate::limits;
+use crate::sandbox::Sandbox;
+use crate::sandbox::inspect::{Description, World, digest};
+use crate::signatures::Sigstore;
 
 /// A step from a file to what runs, for errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

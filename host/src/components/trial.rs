@@ -6,11 +6,11 @@ use std::sync::Arc;
 use containers::Claimant;
 use containers::Proven;
 
-use super::extension::{Credentials, Extension};
-use super::{Outcome, Policy, Sandbox, checked};
-use crate::bindings::docker_attestor::policy::types::Settings;
-use crate::capability::{Import, Machine, Told, Workload};
+use crate::attestation::extensions::{Credentials, Extension};
 use crate::error::Error;
+use crate::sandbox::bindings::docker_attestor::policy::types::Settings;
+use crate::sandbox::{Outcome, Policy, Sandbox, checked};
+use crate::workload::{Import, Machine, Told, Workload};
 
 /// A workload that was attested: what the policy was told, and the selectors.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct Recorded {
 }
 
 /// The container that a workload was proven to be in.
-pub(super) fn proven(asked: &[(Import, Told)]) -> Option<&Proven> {
+pub(crate) fn proven(asked: &[(Import, Told)]) -> Option<&Proven> {
     asked.iter().find_map(|(_, told)| match told {
         Told::Container(Ok(Some(container))) => Some(container),
         _ => None,

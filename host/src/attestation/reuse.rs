@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use moka::sync::Cache;
 
-use super::trial::{Recorded, proven};
-use crate::capability::{Import, Told, Workload};
+use crate::components::trial::{Recorded, proven};
 use crate::limits;
+use crate::workload::{Import, Told, Workload};
 
 /// The answers of one policy under one configuration; they end with it.
 pub struct Answers {

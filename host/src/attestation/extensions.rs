@@ -9,14 +9,16 @@ use containers::Container;
 use containers::Proven;
 use wasmtime::component::Component;
 
-use super::component::Description;
-use super::imports::Call;
-use super::{Sandbox, broken, run};
-use crate::bindings::extension::ExtensionPre;
-pub use crate::bindings::extension::exports::docker_attestor::policy::deriver::{Credentials, Image, Workload};
 use crate::config::{Grants, OnFailure};
 use crate::error::Error;
 use crate::limits;
+use crate::sandbox::bindings::extension::ExtensionPre;
+pub use crate::sandbox::bindings::extension::exports::docker_attestor::policy::deriver::{
+    Credentials, Image, Workload,
+};
+use crate::sandbox::call::Call;
+use crate::sandbox::inspect::Description;
+use crate::sandbox::{Sandbox, broken, run};
 
 /// An extension that is compiled, linked and configured.
 pub struct Extension {

@@ -5,8 +5,6 @@
 //! the call is abandoned, the answer fetched outside the sandbox, and the policy run again from the start with everything it
 //! was told before. A hung engine thus holds no sandbox. What was told is also what an answer depends on.
 
-pub mod sigstore;
-
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::Arc;
@@ -21,10 +19,10 @@ use containers::{
     Checked, Claim, Claimant, Clause, Container, ContainerId, Containers, Error, NotProven, Outcome, Proven,
 };
 
-use self::sigstore::{Image, Judged, Sigstore};
-use crate::bindings::docker_attestor::policy::docker::Engine;
-use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::limits;
+use crate::sandbox::bindings::docker_attestor::policy::docker::Engine;
+use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
+use crate::signatures::{Image, Judged, Sigstore};
 
 /// The capabilities of one configuration.
 pub struct Machine {

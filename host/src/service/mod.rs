@@ -12,7 +12,7 @@ use spire_plugin::{Environment, Plugin, Services};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::attestor::Attestor;
+use crate::attestation::Attestor;
 use crate::telemetry::metrics::Metrics;
 
 /// The program as SPIRE's plugin.

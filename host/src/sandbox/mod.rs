@@ -1,16 +1,15 @@
 //! The sandbox: a fresh instance of the policy for each call, with bounded CPU, memory, stack and text. A trap costs its
 //! own call only.
 
-pub mod answers;
+pub mod bindings;
+pub(crate) mod call;
 pub mod compiler;
-pub mod component;
-pub mod extension;
-mod imports;
-pub mod load;
+
+pub mod inspect;
+
 mod redaction;
-pub mod selectors;
+
 mod settings;
-pub mod trial;
 
 use std::sync::Arc;
 
@@ -19,17 +18,17 @@ use containers::Claimant;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, StoreLimitsBuilder, Trap};
 
+use self::call::Call;
 use self::compiler::{Compiler, NotCompiled};
-use self::component::{Description, World};
-use self::imports::Call;
+use self::inspect::{Description, World};
 use self::redaction::Values;
 use self::settings::Allocation;
-use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
-use crate::bindings::extension::Extension as ExtensionBindings;
-use crate::bindings::{Policy as Bindings, PolicyPre};
-use crate::capability::{Import, Workload};
 use crate::error::{Error, fault_text, fault_text_mut};
 use crate::limits;
+use crate::sandbox::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Settings};
+use crate::sandbox::bindings::extension::Extension as ExtensionBindings;
+use crate::sandbox::bindings::{Policy as Bindings, PolicyPre};
+use crate::workload::{Import, Workload};
 
 // `settings` is a part of the build script too, which has no `limits`.
 const _: () = assert!(
@@ -48,7 +47,7 @@ pub const BUILTIN_DIGEST: &str = env!("BUILTIN_POLICY_DIGEST");
 pub struct Sandbox {
     engine: Engine,
     policies: Linker<Call>,
-    extensions: Linker<Call>,
+    pub(crate) extensions: Linker<Call>,
     slots: Lanes<Claimant>,
     compiler: Compiler,
 }
@@ -157,7 +156,7 @@ impl Sandbox {
         }
     }
 
-    async fn attest_once(
+    pub(crate) async fn attest_once(
         &self,
         policy: &Policy,
         settings: &Settings,
@@ -187,7 +186,7 @@ impl Sandbox {
     }
 
     /// One sandbox, once it is free. The claimant is only asked for where the call must wait.
-    async fn slot(&self, claimant: impl FnOnce() -> Claimant) -> Result<Turn<'_>, Error> {
+    pub(crate) async fn slot(&self, claimant: impl FnOnce() -> Claimant) -> Result<Turn<'_>, Error> {
         match self.slots.try_turn() {
             Some(turn) => Ok(turn),
             None => Ok(self.slots.enter(claimant())?.turn(|| false).await),
@@ -195,7 +194,7 @@ impl Sandbox {
     }
 
     /// A fresh store with its own fuel and memory.
-    fn store(&self, mut call: Call) -> Result<Store<Call>, Error> {
+    pub(crate) fn store(&self, mut call: Call) -> Result<Store<Call>, Error> {
         call.limits = StoreLimitsBuilder::new()
             .memory_size(limits::GUEST_MEMORY)
             .memories(1)
@@ -235,7 +234,7 @@ impl Instance {
     }
 }
 
-enum Outcome {
+pub(crate) enum Outcome {
     Answer(Result<Vec<String>, Fault>),
     /// The policy asked what takes a fetch first.
     Open(Import),
@@ -253,7 +252,7 @@ impl Policy {
 }
 
 /// Why a call broke, in the operator's words.
-fn broken(error: &wasmtime::Error, store: &Store<Call>) -> String {
+pub(crate) fn broken(error: &wasmtime::Error, store: &Store<Call>) -> String {
     let reason = match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => "it used more CPU than a call may (100 ms)".to_owned(),
         Some(Trap::StackOverflow) => {
@@ -271,14 +270,15 @@ fn broken(error: &wasmtime::Error, store: &Store<Call>) -> String {
 
 /// A policy's answer: selectors that are as they may be, or a fault of its choice, with a bounded text that holds no value of the
 /// container.
-fn checked(
+pub(crate) fn checked(
     policy: &Policy,
     answer: Result<Vec<String>, Fault>,
     workload: Option<&Workload>,
 ) -> Result<Vec<String>, Error> {
     match answer {
         Ok(selectors) => {
-            let refused = workload.and_then(|it| selectors::check(&selectors, it, it.extensions()).err());
+            let refused =
+                workload.and_then(|it| crate::attestation::truth::check(&selectors, it, it.extensions()).err());
             refused.map_or(Ok(selectors), |refused| Err(policy.error(refused)))
         }
         Err(fault) if fault_text(&fault).len() > limits::GUEST_TEXT => {
@@ -301,7 +301,7 @@ fn checked(
 #[error("wall time is over")]
 struct Elapsed;
 
-async fn run<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+pub(crate) async fn run<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
     match tokio::time::timeout(limits::SANDBOX_WALL, call).await {
         Ok(outcome) => outcome,
         Err(_) => Err(wasmtime::Error::new(Elapsed)),

@@ -1,7 +1,9 @@
 //! The attestor: one configuration and one policy at a time, replaced by swapping one pointer. Calls in flight finish on what
 //! they started with; nothing waits for anything.
 
-mod replace;
+pub mod extensions;
+pub mod reuse;
+pub mod truth;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,33 +16,33 @@ use containers::process::linux::Linux;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-pub use self::replace::Reloaded;
-use self::replace::{Acted, Snapshot};
-use crate::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Severity};
-use crate::capability::{Asked, Import, Told, Workload};
+use crate::attestation::extensions::{Credentials, Extension};
+use crate::components::history::{History, Status};
+use crate::components::load::Loader;
 use crate::config::OnFailure;
-use crate::engine::extension::{Credentials, Extension};
-use crate::engine::load::Loader;
-use crate::engine::{self, Policy, Sandbox};
 pub use crate::error::Error;
 use crate::limits;
-use crate::status::{History, Status};
+use crate::sandbox::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Severity};
+use crate::sandbox::{self, Policy, Sandbox};
 use crate::telemetry::metrics::Metrics;
+pub use crate::update::Reloaded;
+use crate::update::{Acted, Snapshot};
+use crate::workload::{Asked, Import, Told, Workload};
 
 /// Answers attestations. Shared by all requests.
 pub struct Attestor {
-    sandbox: Arc<Sandbox>,
-    builtin: Arc<Policy>,
-    loader: Arc<Loader>,
-    processes: Arc<dyn Processes>,
-    current: ArcSwapOption<Snapshot>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) builtin: Arc<Policy>,
+    pub(crate) loader: Arc<Loader>,
+    pub(crate) processes: Arc<dyn Processes>,
+    pub(crate) current: ArcSwapOption<Snapshot>,
     /// One change at a time. No attestation ever takes it.
-    changing: tokio::sync::Mutex<()>,
-    history: History,
-    acted: Mutex<Acted>,
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    pub(crate) history: History,
+    pub(crate) acted: Mutex<Acted>,
     /// One look at files at a time.
-    looking: Arc<Semaphore>,
-    metrics: Metrics,
+    pub(crate) looking: Arc<Semaphore>,
+    pub(crate) metrics: Metrics,
 }
 
 /// An attestation with everything that led to it.
@@ -97,7 +99,7 @@ impl Attestor {
 
     /// An attestor of the machine that `processes` shows.
     pub fn of(processes: Arc<dyn Processes>, metrics: Metrics) -> wasmtime::Result<Attestor> {
-        let (sandbox, builtin) = engine::with_builtin()?;
+        let (sandbox, builtin) = sandbox::with_builtin()?;
         let sandbox = Arc::new(sandbox);
         let loader = Arc::new(Loader::new(Arc::clone(&sandbox)));
         Ok(Attestor::with(sandbox, builtin, loader, processes, metrics))
@@ -288,7 +290,7 @@ impl Attestor {
     }
 
     /// The policy's own word on the settings: its errors refuse them, its warnings are notes.
-    fn judged(diagnostics: Vec<Diagnostic>) -> Result<Vec<String>, String> {
+    pub(crate) fn judged(diagnostics: Vec<Diagnostic>) -> Result<Vec<String>, String> {
         let (errors, warnings): (Vec<_>, Vec<_>) =
             diagnostics.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
         match errors.is_empty() {

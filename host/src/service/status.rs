@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::PLUGIN;
-use crate::attestor::Attestor;
-use crate::status::Status;
+use crate::attestation::Attestor;
+use crate::components::history::Status;
 
 /// The name of the socket, beside that of the plugin.
 pub(super) const SOCKET: &str = "status.sock";

@@ -22,7 +22,7 @@ use super::certificate::{Authorities, CtLogs, Identity, Leaf};
 use super::identities::Identities;
 use super::log::{self, Proven};
 use super::material::{Candidate, Purpose, Signed};
-use crate::bindings::docker_attestor::policy::sigstore::Signature;
+use crate::sandbox::bindings::docker_attestor::policy::sigstore::Signature;
 
 /// The trust root, taken apart once.
 pub(super) struct Trust {

@@ -11,29 +11,29 @@ use containers::engine::docker::DockerEngine;
 use containers::process::linux;
 use tokio::time::Instant;
 
-use super::Attestor;
-use crate::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use crate::capability::Machine;
-use crate::capability::sigstore::Sigstore;
+use crate::attestation::Attestor;
+use crate::attestation::extensions::Extension;
+use crate::attestation::reuse::Answers;
+use crate::components::history::{POLICY, Use};
+use crate::components::load::{LoadError, Loaded, Step};
+use crate::components::trial::Recorded;
 use crate::config::{self, Component, Configuration, Pin};
-use crate::engine::Policy;
-use crate::engine::answers::Answers;
-use crate::engine::component::World;
-use crate::engine::extension::Extension;
-use crate::engine::load::{LoadError, Loaded, Step};
-use crate::engine::trial::Recorded;
 use crate::error::Error;
 use crate::limits;
+use crate::sandbox::Policy;
+use crate::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use crate::sandbox::inspect::World;
 use crate::scenario::Scenario;
-use crate::status::{POLICY, Use};
+use crate::signatures::Sigstore;
+use crate::workload::Machine;
 
 /// What one attestation runs on.
-pub(super) struct Snapshot {
-    pub(super) policy: Arc<Policy>,
-    pub(super) extensions: Vec<Arc<Extension>>,
-    pub(super) settings: Settings,
-    pub(super) machine: Arc<Machine>,
-    pub(super) answers: Answers,
+pub(crate) struct Snapshot {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) extensions: Vec<Arc<Extension>>,
+    pub(crate) settings: Settings,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) answers: Answers,
     configuration: Arc<Configuration>,
     /// Verifies signatures of components, and images if the configuration says so.
     verifier: Option<Arc<Sigstore>>,
@@ -46,7 +46,7 @@ type Fingerprints = Vec<(PathBuf, Fingerprint)>;
 
 /// What was last acted on.
 #[derive(Default)]
-pub(super) struct Acted {
+pub(crate) struct Acted {
     files: Fingerprints,
     /// When the same files are acted on again: a component was not replaced for a reason that may pass.
     again: Option<Instant>,
@@ -54,7 +54,7 @@ pub(super) struct Acted {
 
 impl Snapshot {
     /// An extension failed, and the selectors come without its own.
-    pub(super) fn omitted(&self, error: &Error) {
+    pub(crate) fn omitted(&self, error: &Error) {
         if let Some(dropped) = self.machine.warnings.admit() {
             tracing::warn!(dropped = %dropped, "{error}: its selectors are left out");
         }

@@ -33,10 +33,10 @@ pub use self::material::Purpose;
 use self::registry::{Digest, Registries, RegistryError, Repository};
 use self::rules::{Demands, Good, Subject, Trust};
 pub use self::rules::{Finding, Report, Rule};
-use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
-use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, OnFailure};
 use crate::limits;
+use crate::sandbox::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
+use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
 
 /// What became of verifying an image.
 #[derive(Debug, Clone, PartialEq)]
