@@ -9,16 +9,12 @@ use std::{env, fs};
 
 use sha2::{Digest, Sha256};
 
-#[path = "src/sandbox/settings.rs"]
-mod settings;
-
 /// The guest's target.
 const TARGET: &str = "wasm32-unknown-unknown";
 /// The file that Cargo makes of it.
 const MODULE: &str = "docker_attestor_policy.wasm";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=src/sandbox/settings.rs");
     for source in ["../guest/src", "../guest/Cargo.toml", "../wit", "../Cargo.lock"] {
         println!("cargo::rerun-if-changed={source}");
     }
@@ -27,10 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bytes = fs::read(&module).map_err(|error| format!("{}: {error}", module.display()))?;
 
     let component = wit_component::ComponentEncoder::default().validate(true).module(&bytes)?.encode()?;
-    let mut config = settings::config(settings::Allocation::OnDemand);
     // A named target means baseline CPU features, so that the program runs on other machines than this one.
-    config.target(&env::var("TARGET")?)?;
-    let compiled = wasmtime::Engine::new(&config)?.precompile_component(&component)?;
+    let compiled = sandbox::compiler::precompile(&component, &env::var("TARGET")?)?;
 
     let digest: String = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect();
     fs::write(out.join("policy.wasm"), &component)?;

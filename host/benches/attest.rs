@@ -14,17 +14,20 @@ use containers::process::{Processes as _, cgroup_mounts, parse_cgroup};
 use containers::proof::{ContainerId, Init, ProofContext, Proven};
 use containers::{Claimant, Container, Containers, Lookup, RunningContainer};
 use criterion::{Criterion, criterion_group, criterion_main};
-use docker_attestor::attestation::Attestor;
+use docker_attestor::attestation::{Extension, Sandbox};
+use docker_attestor::attestor::Attestor;
+use docker_attestor::components::Runtime;
 use docker_attestor::config;
-use docker_attestor::sandbox::Sandbox;
-use docker_attestor::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::sandbox::inspect::Description;
+use docker_attestor::machine::FixedMachine;
 use docker_attestor::signatures::{Image, Judged, Sigstore};
 use docker_attestor::telemetry::metrics::Metrics;
-use docker_attestor::workload::{Import, Machine, Workload};
+use docker_attestor::workload::{Backends, Question, Workload};
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;
 use docker_attestor_policy::{locator, matcher};
+use sandbox::Compilation;
+use sandbox::inspect::Description;
+use sandbox::wit::{Capabilities, Settings};
 use sigstore_world::registry::{self, Registry};
 use sigstore_world::{Options, World, oci};
 
@@ -74,7 +77,10 @@ impl Engine for OneContainer {
 fn container(id: &str) -> Container {
     Container {
         id: id.to_owned(),
-        labels: (0..5).map(|number| (format!("key{number}"), format!("value {number}"))).collect(),
+        labels: (0..4)
+            .map(|number| (format!("key{number}"), format!("value {number}")))
+            .chain([("com.docker.compose.project".to_owned(), "shop".to_owned())])
+            .collect(),
         env: (0..10).map(|number| format!("NAME{number}=value {number}")).collect(),
         image: "shop/web:1.4".to_owned(),
         image_id: Some(format!("sha256:{id}")),
@@ -169,21 +175,23 @@ fn sandbox(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let processes = Arc::new(recorded());
     let docker = Arc::new(Containers::new(Arc::new(OneContainer), processes.clone(), ProofContext::ALL));
-    let machine = Arc::new(Machine { extensions: vec!["compose".to_owned()], ..Machine::new(processes, docker) });
+    let backends = Backends { extensions: vec!["compose".to_owned()], ..Backends::new(processes, docker) };
+    let backends = Arc::new(backends);
     let settings = Settings {
         capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
         use_new_container_locator: true,
         container_id_cgroup_matchers: Vec::new(),
         extra: Vec::new(),
     };
-    let sandbox = Sandbox::new().unwrap();
-    let policy = sandbox.builtin().unwrap();
-    // The engine's answer is kept from here on: no call leaves the sandbox for it.
-    let mut warm = Some(Workload::new(Arc::clone(&machine), 101));
-    runtime.block_on(sandbox.attest(&policy, &settings, &mut warm)).unwrap();
+    let components = Arc::new(Runtime::new(Compilation::ThisProcess).unwrap());
+    let Runtime { sandbox, builtin: policy, .. } = &*components;
+    // The engine's answer is cached from here on: no call leaves the sandbox for it.
+    let workload = Workload::new(Arc::clone(&backends), 101);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    runtime.block_on(policy.attest(sandbox, &settings, workload, deadline)).1.unwrap();
     let workload = || {
-        let mut workload = Workload::new(Arc::clone(&machine), 101);
-        workload.ask(&Import::Cgroups);
+        let mut workload = Workload::new(Arc::clone(&backends), 101);
+        workload.answer(&Question::Cgroups);
         workload
     };
 
@@ -223,7 +231,7 @@ fn sandbox(criterion: &mut Criterion) {
                 for _ in 0..times {
                     let workload = workload();
                     let started = Instant::now();
-                    let mut instance = sandbox.instance(&policy, Some(workload)).await.unwrap();
+                    let mut instance = sandbox.instance(&policy.code, workload).await.unwrap();
                     black_box(instance.attest(&settings).await.unwrap().unwrap().len());
                     drop(instance);
                     elapsed += started.elapsed();
@@ -239,7 +247,7 @@ fn sandbox(criterion: &mut Criterion) {
                 let mut left = times;
                 while left > 0 {
                     // A call may use so much fuel: a new store every hundred calls.
-                    let mut instance = sandbox.instance(&policy, Some(workload())).await.unwrap();
+                    let mut instance = sandbox.instance(&policy.code, workload()).await.unwrap();
                     let started = Instant::now();
                     for _ in 0..left.min(100) {
                         black_box(instance.attest(&settings).await.unwrap().unwrap().len());
@@ -253,9 +261,10 @@ fn sandbox(criterion: &mut Criterion) {
     });
     group.finish();
 
-    let attestor = Attestor::of(Arc::new(recorded()), Metrics::disabled()).unwrap();
-    let containers = Containers::new(Arc::new(OneContainer), Arc::new(recorded()), ProofContext::ALL);
-    runtime.block_on(attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers)).unwrap();
+    let machine =
+        FixedMachine { processes: Arc::new(recorded()), engine: Arc::new(OneContainer), reads_namespaces: true };
+    let attestor = Attestor::new(Arc::new(machine), components, Vec::new, Metrics::disabled());
+    runtime.block_on(attestor.configure(config::load(Some("example.org"), "").unwrap())).unwrap();
     runtime.block_on(attestor.attest(101)).unwrap();
     criterion.bench_function("an answer that is used again, on a recorded machine", |bencher| {
         bencher.iter(|| runtime.block_on(attestor.attest(black_box(101))).unwrap().len());
@@ -271,21 +280,23 @@ fn extension(criterion: &mut Criterion) {
     let text = format!("extension \"compose\" {{ path = {path:?} unpinned = true grants = [\"labels\"] }}");
     let configured = config::load(Some("example.org"), &text).unwrap().extensions.remove(0);
     let bytes: Arc<[u8]> = std::fs::read(path).unwrap().into();
-    let sandbox = Sandbox::new().unwrap();
+    let sandbox = Sandbox::new(Compilation::ThisProcess).unwrap();
     let compiled = runtime.block_on(sandbox.compile(Arc::clone(&bytes))).unwrap();
-    let extension = sandbox.extension(&compiled, Description::of(&bytes).unwrap(), &configured).unwrap();
+    let extension = Extension {
+        code: sandbox.extension(&compiled).unwrap(),
+        description: Description::of(&bytes).unwrap(),
+        name: configured.name,
+        grants: configured.grants,
+        on_failure: configured.on_failure,
+        settings: configured.component.settings,
+    };
     let proven = runtime.block_on(proven());
-    let mut container = container(ID);
-    container.labels.push(("com.docker.compose.project".to_owned(), "shop".to_owned()));
-    let granted = extension.granted(&container, None);
-    let derived = runtime.block_on(sandbox.derive(&extension, &proven, &granted, || Claimant::Attestor)).unwrap();
+    let derived = runtime.block_on(extension.derive(&sandbox, &proven, None, || Claimant::Attestor)).unwrap();
     assert_eq!(derived, ["compose:project:shop"]);
     criterion.bench_function("an extension, in a fresh sandbox", |bencher| {
         bencher.iter(|| {
-            runtime.block_on(async {
-                let granted = extension.granted(&container, None);
-                sandbox.derive(&extension, black_box(&proven), &granted, || Claimant::Attestor).await.unwrap().len()
-            })
+            let derived = extension.derive(&sandbox, black_box(&proven), None, || Claimant::Attestor);
+            runtime.block_on(derived).unwrap().len()
         });
     });
 }

@@ -1,64 +1,68 @@
-//! Why an attestation has no answer, and which gRPC status says so.
+//! Why an attestation or a configuration failed, and which gRPC status says so.
+
+use std::path::PathBuf;
 
 use bounded::lanes::Full;
-use containers::{Error as ContainersError, ErrorKind};
+use containers::ErrorKind;
+use sandbox::{CallError, Fault, FaultKind};
 use tonic::Code;
 
-use crate::components::load::LoadError;
-use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
-
-/// Why an attestation, or a configuration, failed. `Display` is the text of the gRPC status: it reaches the agent's
-/// log, so it holds no secret.
+/// Why an attestation or a configuration failed. `Display` is the text of the gRPC status. The text reaches the agent's log, so it
+/// holds no secret.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration was refused; what runs goes on.
+    /// The configuration was refused. The configuration in use stays.
     #[error("{0}")]
     Configuration(String),
-    /// A component of a configuration cannot be put to use; what runs goes on.
-    #[error("{name}: {error}")]
+    /// A component of a configuration cannot be used. The configuration in use stays.
+    #[error("{name}: {path}: {step}: {reason}", path = .path.display())]
     Component {
         /// `policy`, or `extension NAME`.
         name: String,
-        /// At which step, and why.
-        error: LoadError,
+        /// The component's file.
+        path: PathBuf,
+        /// The name of the step that failed.
+        step: &'static str,
+        /// Why the step failed.
+        reason: String,
     },
-    /// The agent has not configured us yet.
+    /// The agent has not configured the plugin yet.
     #[error("not configured: the agent must call Configure before Attest")]
     NotConfigured,
     /// The request names no process.
     #[error("pid {0} is not a process id: it must be 1 or more")]
     InvalidPid(i32),
-    /// A capability or the policy answered with a fault.
-    #[error("{}", fault_text(.0))]
-    Fault(Fault),
-    /// The policy trapped, broke a limit, or lied about a fact.
+    /// The machine, the engine, a registry or the policy answered with a fault.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// The policy trapped, broke a limit, or stated what is not a fact.
     #[error("policy {digest}: {reason}")]
     Policy {
         /// The digest of the policy's component.
         digest: String,
-        /// What it did.
+        /// What the policy did.
         reason: String,
     },
-    /// An extension trapped, broke a limit, or returned what no selector may be.
+    /// An extension trapped, broke a limit, or returned a selector that it may not.
     #[error("extension {name:?} ({digest}): {reason}")]
     Extension {
-        /// Its name.
+        /// The extension's name.
         name: String,
         /// The digest of its component.
         digest: String,
-        /// What it did.
+        /// What the extension did.
         reason: String,
     },
     /// An extension answered with an error of its own.
     #[error("extension {name:?}: {reason}")]
     Refused {
-        /// Its name.
+        /// The extension's name.
         name: String,
-        /// Its words, without values that it was told.
+        /// The extension's words, without the values that it was told.
         reason: String,
     },
-    /// Too many calls at once.
+    /// Too many calls wait for a sandbox.
     #[error("over capacity: {0} for a sandbox")]
     Exhausted(#[from] Full),
     /// The attestation took longer than it may.
@@ -66,44 +70,51 @@ pub enum Error {
     Deadline(u64),
 }
 
-impl From<crate::config::Invalid> for Error {
-    fn from(invalid: crate::config::Invalid) -> Error {
-        Error::Configuration(invalid.to_string())
-    }
-}
-
 impl Error {
-    /// The gRPC status code, as the table in the operator's page has it.
+    /// The gRPC status code, as the operator's page lists it.
     pub fn code(&self) -> Code {
         match self {
             Error::Configuration(_) | Error::Component { .. } | Error::InvalidPid(_) => Code::InvalidArgument,
             Error::NotConfigured | Error::Refused { .. } => Code::FailedPrecondition,
-            Error::Fault(fault) => match fault {
-                Fault::Workload(_) | Fault::NotConfigured(_) | Fault::Policy(_) => Code::FailedPrecondition,
-                Fault::Denied(_) | Fault::Unverified(_) => Code::PermissionDenied,
-                Fault::Malformed(_) => Code::Internal,
-                Fault::Unavailable(_) => Code::Unavailable,
-                Fault::Deadline(_) => Code::DeadlineExceeded,
-                Fault::Exhausted(_) => Code::ResourceExhausted,
+            Error::Fault(fault) => match fault.kind {
+                FaultKind::Workload | FaultKind::NotConfigured | FaultKind::Policy => Code::FailedPrecondition,
+                FaultKind::Denied | FaultKind::Unverified => Code::PermissionDenied,
+                FaultKind::Malformed => Code::Internal,
+                FaultKind::Unavailable => Code::Unavailable,
+                FaultKind::Deadline => Code::DeadlineExceeded,
+                FaultKind::Exhausted => Code::ResourceExhausted,
             },
             Error::Policy { .. } | Error::Extension { .. } => Code::Internal,
             Error::Exhausted(_) => Code::ResourceExhausted,
             Error::Deadline(_) => Code::DeadlineExceeded,
         }
     }
-}
 
-impl From<ContainersError> for Fault {
-    fn from(error: ContainersError) -> Fault {
-        let text = error.to_string();
-        match error.kind() {
-            ErrorKind::Denied => Fault::Denied(text),
-            ErrorKind::Malformed => Fault::Malformed(text),
-            ErrorKind::Unavailable => Fault::Unavailable(text),
-            ErrorKind::Exhausted => Fault::Exhausted(text),
-            ErrorKind::NotConfigured => Fault::NotConfigured(text),
+    /// Whether the configuration is the reason, not the machine.
+    pub fn is_about_configuration(&self) -> bool {
+        matches!(self, Error::Configuration(_) | Error::Component { .. })
+    }
+
+    /// The error of a failed call. `broke` makes the error that names the component.
+    pub(crate) fn of_call(error: CallError, broke: impl FnOnce(String) -> Error) -> Error {
+        match error {
+            CallError::Full(full) => Error::Exhausted(full),
+            CallError::Store(_) => Error::Fault(Fault::new(FaultKind::Malformed, error.to_string())),
+            error => broke(error.to_string()),
         }
     }
+}
+
+/// The fault that a policy gets to see for an error about processes or containers.
+pub(crate) fn fault(error: containers::Error) -> Fault {
+    let kind = match error.kind() {
+        ErrorKind::Denied => FaultKind::Denied,
+        ErrorKind::Malformed => FaultKind::Malformed,
+        ErrorKind::Unavailable => FaultKind::Unavailable,
+        ErrorKind::Exhausted => FaultKind::Exhausted,
+        ErrorKind::NotConfigured => FaultKind::NotConfigured,
+    };
+    Fault::new(kind, error.to_string())
 }
 
 /// The name of a status code as the gRPC documentation writes it.
@@ -127,31 +138,4 @@ pub fn code_name(code: Code) -> &'static str {
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
-}
-
-/// The text in a fault that is borrowed, or borrowed to be changed.
-macro_rules! text {
-    ($fault:expr) => {
-        match $fault {
-            Fault::Workload(text)
-            | Fault::Denied(text)
-            | Fault::Malformed(text)
-            | Fault::Unavailable(text)
-            | Fault::Deadline(text)
-            | Fault::Exhausted(text)
-            | Fault::NotConfigured(text)
-            | Fault::Unverified(text)
-            | Fault::Policy(text) => text,
-        }
-    };
-}
-
-/// The text of a fault, whichever kind it is.
-pub(crate) fn fault_text(fault: &Fault) -> &str {
-    text!(fault)
-}
-
-/// The same, to change it.
-pub(crate) fn fault_text_mut(fault: &mut Fault) -> &mut String {
-    text!(fault)
 }

@@ -1,490 +1,461 @@
-//! What attestations run on, and how it is replaced: by Configure, by a changed file, by SIGHUP. Everything is made and tried
-//! first, then one pointer is swapped; what fails on the way changes nothing.
+//! How what is in use is replaced: by Configure, by a changed file, by SIGHUP. One pipeline: load, link and try everything first,
+//! then swap one pointer. A step that fails changes nothing.
 
-use std::path::PathBuf;
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 
-use bounded::file::Fingerprint;
-use containers::Containers;
-use containers::ProofContext;
-use containers::engine::docker::DockerEngine;
-use containers::process::linux;
-use tokio::time::Instant;
+use arc_swap::ArcSwapOption;
+use containers::engine::EngineCall;
+use containers::{Containers, ProofContext};
+use sandbox::inspect::World;
+use sandbox::wit::{Capabilities, Settings};
+use tokio::time::timeout;
 
-use crate::attestation::Attestor;
-use crate::attestation::extensions::Extension;
-use crate::attestation::reuse::Answers;
-use crate::components::history::{POLICY, Use};
-use crate::components::load::{LoadError, Loaded, Step};
-use crate::components::trial::Recorded;
+use crate::attestation::reuse::{Answers, RecordedWorkload};
+use crate::attestation::{Basis, Extension};
+use crate::components::candidate::{Accepted, Candidate, Invalid, validate};
+use crate::components::history::{Active, Component as ComponentStatus, History};
+use crate::components::load::LoadError;
+use crate::components::trial::Trial;
+use crate::components::watch::Watcher;
+use crate::components::{POLICY, Runtime, extension_name, files, in_files};
 use crate::config::{self, Component, Configuration, Pin};
 use crate::error::Error;
 use crate::limits;
-use crate::sandbox::Policy;
-use crate::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use crate::sandbox::inspect::World;
-use crate::scenario::Scenario;
+use crate::machine::Machine;
 use crate::signatures::Sigstore;
-use crate::workload::Machine;
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
+use crate::workload::{Backends, Workload};
 
-/// What one attestation runs on.
-pub(crate) struct Snapshot {
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) extensions: Vec<Arc<Extension>>,
-    pub(crate) settings: Settings,
-    pub(crate) machine: Arc<Machine>,
-    pub(crate) answers: Answers,
-    configuration: Arc<Configuration>,
-    /// Verifies signatures of components, and images if the configuration says so.
-    verifier: Option<Arc<Sigstore>>,
-    /// What policy and extensions were tried on: the next ones are too, however few workloads come until then.
-    tried: Vec<Recorded>,
-}
-
-/// The files of policy and extensions as they were before they were read.
-type Fingerprints = Vec<(PathBuf, Fingerprint)>;
-
-/// What was last acted on.
-#[derive(Default)]
-pub(crate) struct Acted {
-    files: Fingerprints,
-    /// When the same files are acted on again: a component was not replaced for a reason that may pass.
-    again: Option<Instant>,
-}
-
-impl Snapshot {
-    /// An extension failed, and the selectors come without its own.
-    pub(crate) fn omitted(&self, error: &Error) {
-        if let Some(dropped) = self.machine.warnings.admit() {
-            tracing::warn!(dropped = %dropped, "{error}: its selectors are left out");
-        }
-    }
-}
+/// Workloads to try components on before any workload was attested.
+pub type TrialWorkloads = fn() -> Vec<Workload>;
 
 /// What became of looking at the files again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Components that were replaced.
+    /// The number of components that were replaced.
     pub replaced: usize,
-    /// Components that were not, because a step failed.
+    /// The number of components that were not replaced because a step failed.
     pub failed: usize,
 }
 
-impl Attestor {
-    /// Puts a configuration to use. On an error what runs goes on. Needs neither the engine nor the network.
+/// Holds what is in use, and replaces it.
+pub struct Updater {
+    machine: Arc<dyn Machine>,
+    runtime: Arc<Runtime>,
+    trial_workloads: TrialWorkloads,
+    metrics: Metrics,
+    current: ArcSwapOption<Snapshot>,
+    /// One update at a time. No attestation ever takes it.
+    update_lock: tokio::sync::Mutex<()>,
+    history: History,
+    /// The files of the components.
+    pub watcher: Watcher,
+}
+
+/// What a configuration needs beside its components. Parts of the configuration in use stay where they fit.
+struct Foundations {
+    configuration: Configuration,
+    docker: Arc<Containers>,
+    verifier: Option<Arc<Sigstore>>,
+    /// Notes about the verifier's trust root.
+    notes: Vec<String>,
+}
+
+/// A snapshot that was built, and the notes of its policy.
+struct Built {
+    snapshot: Snapshot,
+    notes: Vec<String>,
+}
+
+/// Why no snapshot can be built.
+enum Refusal {
+    /// A component of the configuration.
+    Component { name: String, error: LoadError },
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Other(error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Component { name, error: LoadError { path, step, reason, .. } } => {
+                Error::Component { name, path, step: step.name(), reason }
+            }
+            Refusal::Other(error) => error,
+        }
+    }
+}
+
+impl Updater {
+    /// Nothing is in use yet.
+    pub fn new(
+        machine: Arc<dyn Machine>,
+        runtime: Arc<Runtime>,
+        trial_workloads: TrialWorkloads,
+        metrics: Metrics,
+    ) -> Updater {
+        Updater {
+            machine,
+            runtime,
+            trial_workloads,
+            current: ArcSwapOption::empty(),
+            update_lock: tokio::sync::Mutex::default(),
+            history: History::new(metrics.clone()),
+            watcher: Watcher::default(),
+            metrics,
+        }
+    }
+
+    /// What is in use.
+    pub fn current(&self) -> Option<Arc<Snapshot>> {
+        self.current.load_full()
+    }
+
+    /// The components in use, the policy first.
+    pub fn components(&self) -> Vec<ComponentStatus> {
+        self.history.in_use()
+    }
+
+    /// Replaces the configuration. Needs neither the engine nor the network.
+    ///
+    /// # Errors
+    /// The configuration is refused. The one in use stays.
     pub async fn configure(&self, configuration: Configuration) -> Result<(), Error> {
-        let _changing = self.changing.lock().await;
-        let current = self.current.load_full();
-        // The kept containers belong to their engine: they stay if it does.
-        let docker = match &current {
-            Some(current) if same_engine(&current.configuration, &configuration) => Arc::clone(&current.machine.docker),
-            _ => {
-                let docker = self.engine(&configuration);
-                tokio::spawn(Containers::maintain(Arc::downgrade(&docker)));
-                docker
+        let _updating = self.update_lock.lock().await;
+        let current = self.current();
+        let mut foundations = self.foundations(configuration, current.as_deref()).await?;
+        let trust = std::mem::take(&mut foundations.notes);
+        let (docker, verifier) = (Arc::clone(&foundations.docker), foundations.verifier.clone());
+        let recorded = self.recorded(current.as_deref(), &foundations.configuration).await;
+        let files = self.watcher.fingerprints_in_time(files(&foundations.configuration)).await.unwrap_or_default();
+        let Built { snapshot, notes } = match self.build_snapshot(foundations, recorded).await {
+            Ok(built) => built,
+            Err(refusal) => {
+                // While a configuration is in use, a refused one is an attempt to replace a component like any other.
+                if let (Refusal::Component { name, error }, Some(_)) = (&refusal, &current) {
+                    self.history.failed(name, error);
+                }
+                return Err(refusal.into());
             }
         };
-        let (verifier, trust) = verifier(&configuration).await?;
-        // Its verdicts stay if it judges as before.
-        let kept = current.as_ref().and_then(|current| current.verifier.clone());
-        let (verifier, fresh) = match (verifier, kept) {
-            (Some(new), Some(kept)) if kept.same(&new) => (Some(kept), None),
-            (new, _) => (new.clone(), new),
-        };
-        let (files, snapshot, notes) = self.next(configuration, docker, verifier).await?;
-        let report = &snapshot.configuration.report;
-        for note in report.notes.iter().map(|note| &note.text).chain(&notes).chain(&trust) {
-            tracing::info!("{note}");
-        }
-        for warning in &report.warnings {
-            tracing::warn!("{warning}");
-        }
-        if !linux::may_read_namespaces() {
+        log_report(&snapshot.configuration, notes.iter().chain(&trust));
+        if !self.machine.reads_namespaces() {
             tracing::warn!(
                 "without CAP_SYS_PTRACE the pid namespaces of other users' processes cannot be read: that part of the proof \
                  that a process is in its container is left out"
             );
         }
-        tracing::info!(policy = %snapshot.policy.digest, docker = %snapshot.configuration.docker, "configured");
-        for (name, _) in components(&snapshot.configuration) {
-            self.history.unchanged(&name);
+        tracing::info!(
+            policy = %snapshot.basis.policy.digest, docker = %snapshot.configuration.docker, "configured"
+        );
+        for (name, _) in in_files(&snapshot.configuration) {
+            self.history.mark_current(&name);
         }
-        self.act_on(files);
-        self.put_to_use(snapshot);
-        if let Some(sigstore) = fresh {
-            tokio::spawn(Sigstore::refresh(Arc::downgrade(&sigstore)));
+        self.watcher.remember(files);
+        self.activate(snapshot);
+        let before = current.as_deref();
+        if before.is_none_or(|before| !Arc::ptr_eq(&before.basis.backends.docker, &docker)) {
+            tokio::spawn(Containers::maintain(Arc::downgrade(&docker)));
+        }
+        if let Some(verifier) = verifier
+            && before.and_then(|before| before.verifier.as_ref()).is_none_or(|kept| !Arc::ptr_eq(kept, &verifier))
+        {
+            tokio::spawn(Sigstore::refresh(Arc::downgrade(&verifier)));
         }
         Ok(())
     }
 
-    /// Puts a configuration to use whose engine is `docker`: a recorded one, or one of a test.
-    pub async fn configure_with(&self, configuration: Configuration, docker: Containers) -> Result<(), Error> {
-        let _changing = self.changing.lock().await;
-        let (verifier, _) = verifier(&configuration).await?;
-        let (files, snapshot, _) = self.next(configuration, Arc::new(docker), verifier).await?;
-        self.act_on(files);
-        self.put_to_use(snapshot);
-        Ok(())
-    }
-
-    /// What a configuration comes to, with its files as they were before they were read, and what is worth knowing. While another
-    /// is in use, one that is refused is an attempt to replace a component like any other.
-    async fn next(
-        &self,
-        configuration: Configuration,
-        docker: Arc<Containers>,
-        verifier: Option<Arc<Sigstore>>,
-    ) -> Result<(Fingerprints, Snapshot, Vec<String>), Error> {
-        let current = self.current.load_full();
-        let recorded = self.recorded(current.as_deref(), &configuration).await;
-        let files = self.fingerprints_in_time(&configuration).await.unwrap_or_default();
-        match self.prepare(configuration, docker, verifier, recorded).await {
-            Ok((snapshot, notes)) => Ok((files, snapshot, notes)),
-            Err(Error::Component { name, error }) if current.is_some() => {
-                self.history.failed(&name, &error);
-                Err(Error::Component { name, error })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Judges a configuration as [`Attestor::configure`] does, and changes nothing. Answers what is worth knowing.
+    /// Judges a configuration as [`Updater::configure`] does, and changes nothing. Returns warnings and notes.
+    ///
+    /// # Errors
+    /// The configuration would be refused.
     pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
-        let docker = self.engine(&configuration);
-        let (verifier, trust) = verifier(&configuration).await?;
-        let recorded = self.recorded(self.current.load_full().as_deref(), &configuration).await;
-        let (snapshot, mut notes) = self.prepare(configuration, docker, verifier, recorded).await?;
+        let current = self.current();
+        let mut foundations = self.foundations(configuration, current.as_deref()).await?;
+        let trust = std::mem::take(&mut foundations.notes);
+        let recorded = self.recorded(current.as_deref(), &foundations.configuration).await;
+        let Built { snapshot, mut notes } = self.build_snapshot(foundations, recorded).await?;
         notes.extend(trust);
         let report = &snapshot.configuration.report;
         notes.extend(report.warnings.iter().chain(report.notes.iter().map(|note| &note.text)).cloned());
         Ok(notes)
     }
 
-    /// Looks at the files of policy and extensions again, and replaces what changed, each on its own. What fails is logged and
-    /// kept for [`Attestor::status`], and what runs goes on.
+    /// Looks at the files of policy and extensions again, and replaces what changed, each component on its own. A failure is logged
+    /// and kept for the status, and the component in use stays.
     pub async fn reload(&self) -> Reloaded {
-        let _changing = self.changing.lock().await;
+        let _updating = self.update_lock.lock().await;
         let mut reloaded = Reloaded::default();
-        let Some(current) = self.current.load_full() else { return reloaded };
-        let mut again = false;
+        let Some(current) = self.current() else { return reloaded };
+        let configuration = &current.configuration;
+        let mut retry = false;
         let mut not_replaced = |name: &str, error: &LoadError| {
             self.history.failed(name, error);
-            again |= error.passes;
+            retry |= error.retryable;
             reloaded.failed += 1;
         };
-        let Some(files) = self.fingerprints_in_time(&current.configuration).await else {
-            for (name, component) in components(&current.configuration) {
+        let Some(files) = self.watcher.fingerprints_in_time(files(configuration)).await else {
+            for (name, component) in in_files(configuration) {
                 not_replaced(&name, &LoadError::slow(&component.path));
             }
-            self.try_again();
+            self.watcher.retry_after(limits::RETRY_REPLACE);
             return reloaded;
         };
-        self.act_on(files);
-        let tried = self.recorded(Some(&*current), &current.configuration).await;
-        let mut policy = Arc::clone(&current.policy);
-        if let Some(component) = &current.configuration.policy {
-            match self.reload_policy(&current, component, &tried).await {
-                Ok(Some(new)) => {
+        self.watcher.remember(files);
+        let recorded = self.recorded(Some(&current), configuration).await;
+        let trial = Trial { settings: &current.basis.settings, backends: &current.basis.backends, recorded: &recorded };
+        let verifier = current.verifier.as_ref();
+        let mut policy = Arc::clone(&current.basis.policy);
+        if let Some(component) = &configuration.policy {
+            match self.policy(component, verifier, &trial, Some(&policy.digest)).await {
+                Ok(Some(Accepted { policy: new, notes, changed })) => {
+                    notes.iter().for_each(|note| tracing::info!("{note}"));
+                    tracing::info!(
+                        digest = %new.digest, workloads = %recorded.len(), other_selectors = %changed,
+                        "policy tried on recorded workloads"
+                    );
                     policy = new;
                     reloaded.replaced += 1;
                 }
-                Ok(None) => self.history.unchanged(POLICY),
+                Ok(None) => self.history.mark_current(POLICY),
                 Err(error) => not_replaced(POLICY, &error),
             }
         }
-        let mut extensions = current.extensions.clone();
-        for (configured, slot) in current.configuration.extensions.iter().zip(&mut extensions) {
-            match self.reload_extension(&current, configured, slot, &tried).await {
+        let mut extensions = current.basis.extensions.clone();
+        for (configured, slot) in configuration.extensions.iter().zip(&mut extensions) {
+            let name = extension_name(configured);
+            match self.extension(configured, verifier, &trial, Some(&slot.description.digest)).await {
                 Ok(Some(new)) => {
                     *slot = new;
                     reloaded.replaced += 1;
                 }
-                Ok(None) => self.history.unchanged(&extension_name(configured)),
-                Err(error) => not_replaced(&extension_name(configured), &error),
+                Ok(None) => self.history.mark_current(&name),
+                Err(error) => not_replaced(&name, &error),
             }
         }
-        if again {
-            self.try_again();
+        if retry {
+            self.watcher.retry_after(limits::RETRY_REPLACE);
         }
         if reloaded.replaced > 0 {
-            self.put_to_use(Snapshot {
-                policy,
-                extensions,
-                settings: current.settings.clone(),
-                machine: Arc::clone(&current.machine),
-                answers: Answers::default(),
-                configuration: Arc::clone(&current.configuration),
+            self.activate(Snapshot {
+                basis: Basis {
+                    sandbox: Arc::clone(&current.basis.sandbox),
+                    policy,
+                    extensions,
+                    settings: current.basis.settings.clone(),
+                    backends: Arc::clone(&current.basis.backends),
+                    answers: Answers::default(),
+                },
+                configuration: Arc::clone(configuration),
                 verifier: current.verifier.clone(),
-                tried,
+                tried: recorded,
             });
         }
         reloaded
     }
 
-    /// Reloads when the files of policy and extensions change, for as long as somebody has the attestor. A look is one stat(2)
-    /// for each file, which sees every way of replacing it, on every filesystem; a change counts when two looks agree on it.
-    pub async fn watch(attestor: Weak<Attestor>) {
-        let mut last = Fingerprints::new();
-        loop {
-            tokio::time::sleep(limits::FILE_WATCH).await;
-            let Some(attestor) = attestor.upgrade() else { return };
-            let Some(current) = attestor.current.load_full() else { continue };
-            let files = files(&current.configuration);
-            if files.is_empty() {
-                continue;
-            }
-            // Nobody else waits where a filesystem hangs.
-            let now = attestor.fingerprints(files).await;
-            let due = {
-                let acted = attestor.acted();
-                now != acted.files || acted.again.is_some_and(|at| at <= Instant::now())
-            };
-            if due && now == last {
-                // In a task of its own: whatever becomes of it, the next change is seen.
-                let _ = tokio::spawn(async move { attestor.reload().await }).await;
-            }
-            last = now;
-        }
-    }
-
-    fn acted(&self) -> MutexGuard<'_, Acted> {
-        self.acted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn act_on(&self, files: Fingerprints) {
-        *self.acted() = Acted { files, again: None };
-    }
-
-    fn try_again(&self) {
-        self.acted().again = Some(Instant::now() + limits::REPLACE_AGAIN);
-    }
-
-    /// The files as they are now. A filesystem that hangs holds whoever waits for this, and no more than one thread.
-    async fn fingerprints(&self, files: Vec<PathBuf>) -> Fingerprints {
-        let one = Arc::clone(&self.looking).acquire_owned().await;
-        let looking = tokio::task::spawn_blocking(move || {
-            let _one = one;
-            let fingerprints = files.into_iter().map(|file| {
-                let fingerprint = Fingerprint::of(&file);
-                (file, fingerprint)
-            });
-            fingerprints.collect()
-        });
-        looking.await.unwrap_or_default()
-    }
-
-    /// The same, or none where a filesystem hangs.
-    async fn fingerprints_in_time(&self, configuration: &Configuration) -> Option<Fingerprints> {
-        tokio::time::timeout(limits::FILE_READ, self.fingerprints(files(configuration))).await.ok()
-    }
-
-    /// Everything that a configuration asks for, made and tried; also what is worth knowing.
-    async fn prepare(
+    /// What a configuration needs beside its components. The containers stay cached if their engine stays, and the verdicts if the
+    /// verifier judges as before.
+    async fn foundations(
         &self,
         configuration: Configuration,
-        docker: Arc<Containers>,
-        verifier: Option<Arc<Sigstore>>,
-        recorded: Vec<Recorded>,
-    ) -> Result<(Snapshot, Vec<String>), Error> {
-        let refused = |name: &str| {
-            let name = name.to_owned();
-            move |error: LoadError| Error::Component { name, error }
+        current: Option<&Snapshot>,
+    ) -> Result<Foundations, Error> {
+        let docker = match current {
+            Some(current) if same_engine(&current.configuration, &configuration) => {
+                Arc::clone(&current.basis.backends.docker)
+            }
+            _ => self.containers(&configuration),
         };
-        let sigstore = verifier.clone().filter(|_| configuration.sigstore.is_some());
-        let machine = Arc::new(Machine {
-            sigstore,
+        let (verifier, notes) = make_verifier(&configuration).await?;
+        let kept = current.and_then(|current| current.verifier.clone());
+        let verifier = match (verifier, kept) {
+            (Some(new), Some(kept)) if kept.same(&new) => Some(kept),
+            (new, _) => new,
+        };
+        Ok(Foundations { configuration, docker, verifier, notes })
+    }
+
+    /// Loads, links and tries everything that a configuration asks for.
+    async fn build_snapshot(
+        &self,
+        foundations: Foundations,
+        recorded: Vec<RecordedWorkload>,
+    ) -> Result<Built, Refusal> {
+        let Foundations { configuration, docker, verifier, notes: _ } = foundations;
+        let backends = Arc::new(Backends {
+            sigstore: verifier.clone().filter(|_| configuration.sigstore.is_some()),
             verbose: configuration.verbose_container_locator_logs,
             extensions: configuration.extensions.iter().map(|extension| extension.name.clone()).collect(),
-            ..Machine::new(Arc::clone(&self.processes), docker)
+            ..Backends::new(self.machine.processes(), docker)
         });
-        let settings = settings(&configuration, &machine);
+        let settings = settings(&configuration, &backends);
+        let trial = Trial { settings: &settings, backends: &backends, recorded: &recorded };
+        let refused = |name: &str| {
+            let name = name.to_owned();
+            move |error: LoadError| Refusal::Component { name, error }
+        };
         let (policy, notes) = match &configuration.policy {
             None => {
-                let diagnostics = self.sandbox.validate(&self.builtin, &settings).await?;
-                (Arc::clone(&self.builtin), Attestor::judged(diagnostics).map_err(Error::Configuration)?)
+                let builtin = &self.runtime.builtin;
+                let notes = validate(&self.runtime, builtin, &trial).await.map_err(|invalid| match invalid {
+                    Invalid::Refused(errors) => Error::Configuration(errors),
+                    Invalid::Failed(error) => builtin.failed(error),
+                })?;
+                (Arc::clone(builtin), notes)
             }
             Some(component) => {
-                let loaded = self.load_policy(component, verifier.clone()).await;
-                let policy = loaded.map_err(refused(POLICY))?;
-                let judged = self.judge_policy(&policy, component, &settings, &machine, &recorded).await;
-                let (notes, _) = judged.map_err(refused(POLICY))?;
-                (policy, notes)
+                let accepted = self.policy(component, verifier.as_ref(), &trial, None).await;
+                let accepted = accepted.map_err(refused(POLICY))?;
+                // Without a digest to compare with there is always one.
+                accepted.map_or_else(
+                    || (Arc::clone(&self.runtime.builtin), Vec::new()),
+                    |accepted| (accepted.policy, accepted.notes),
+                )
             }
         };
         let mut extensions = Vec::new();
         for configured in &configuration.extensions {
             let name = extension_name(configured);
-            let loaded = self.load_extension(configured, verifier.clone()).await.map_err(refused(&name))?;
-            extensions.push(self.try_extension(configured, loaded, &recorded).await.map_err(refused(&name))?);
+            let extension = self.extension(configured, verifier.as_ref(), &trial, None).await;
+            extensions.extend(extension.map_err(refused(&name))?);
         }
-        let snapshot = Snapshot {
+        let basis = Basis {
+            sandbox: Arc::clone(&self.runtime.sandbox),
             policy,
             extensions,
             settings,
-            machine,
+            backends,
             answers: Answers::default(),
-            configuration: Arc::new(configuration),
-            verifier,
-            tried: recorded,
         };
-        Ok((snapshot, notes))
+        let snapshot = Snapshot { basis, configuration: Arc::new(configuration), verifier, tried: recorded };
+        Ok(Built { snapshot, notes })
     }
 
-    /// The new policy, if the file holds another one than the one that runs.
-    async fn reload_policy(
+    /// Loads and tries a policy. `None`: the file holds the one with the digest `running`.
+    async fn policy(
         &self,
-        current: &Snapshot,
         component: &Component,
-        recorded: &[Recorded],
-    ) -> Result<Option<Arc<Policy>>, LoadError> {
-        let policy = self.load_policy(component, current.verifier.clone()).await?;
-        if policy.digest == current.policy.digest {
-            return Ok(None);
+        verifier: Option<&Arc<Sigstore>>,
+        trial: &Trial<'_>,
+        running: Option<&str>,
+    ) -> Result<Option<Accepted>, LoadError> {
+        match self.candidate(component, World::Policy, verifier, running).await? {
+            Some(candidate) => candidate.into_policy(trial).await.map(Some),
+            None => Ok(None),
         }
-        let (notes, other) =
-            self.judge_policy(&policy, component, &current.settings, &current.machine, recorded).await?;
-        for note in notes {
-            tracing::info!("{note}");
-        }
-        tracing::info!(
-            digest = %policy.digest, workloads = %recorded.len(), other_selectors = %other, "policy tried on recorded workloads"
-        );
-        Ok(Some(policy))
     }
 
-    async fn reload_extension(
+    /// Loads and tries an extension. `None`: the file holds the one with the digest `running`.
+    async fn extension(
         &self,
-        current: &Snapshot,
         configured: &config::Extension,
-        running: &Extension,
-        recorded: &[Recorded],
+        verifier: Option<&Arc<Sigstore>>,
+        trial: &Trial<'_>,
+        running: Option<&str>,
     ) -> Result<Option<Arc<Extension>>, LoadError> {
-        let loaded = self.load_extension(configured, current.verifier.clone()).await?;
-        if loaded.description.digest == running.description.digest {
-            return Ok(None);
+        match self.candidate(&configured.component, World::Extension, verifier, running).await? {
+            Some(candidate) => candidate.into_extension(configured, trial).await.map(Some),
+            None => Ok(None),
         }
-        self.try_extension(configured, loaded, recorded).await.map(Some)
     }
 
-    async fn load_policy(
+    async fn candidate(
         &self,
         component: &Component,
-        verifier: Option<Arc<Sigstore>>,
-    ) -> Result<Arc<Policy>, LoadError> {
+        world: World,
+        verifier: Option<&Arc<Sigstore>>,
+        running: Option<&str>,
+    ) -> Result<Option<Candidate<'_>>, LoadError> {
         let floor = self.history.newest(&component.path);
-        let loaded = self.loader.load(component, World::Policy, verifier, floor).await?;
-        let policy = self.sandbox.policy(&loaded.compiled, &loaded.description);
-        policy.map(Arc::new).map_err(|error| failed(component, Step::Link, format!("{error:#}")))
+        let candidate = Candidate::load(&self.runtime, component, world, verifier.cloned(), floor).await?;
+        Ok((running != Some(candidate.digest())).then_some(candidate))
     }
 
-    /// The policy's word on its settings, and a trial run; how many recorded workloads get other selectors.
-    async fn judge_policy(
-        &self,
-        policy: &Policy,
-        component: &Component,
-        settings: &Settings,
-        machine: &Arc<Machine>,
-        recorded: &[Recorded],
-    ) -> Result<(Vec<String>, usize), LoadError> {
-        let diagnostics = self.sandbox.validate(policy, settings).await;
-        let diagnostics = diagnostics.map_err(|error| broke(component, Step::Settings, &error))?;
-        let notes = Attestor::judged(diagnostics).map_err(|error| failed(component, Step::Settings, error))?;
-        let other = self.sandbox.try_policy(policy, settings, machine, recorded).await;
-        Ok((notes, other.map_err(|error| broke(component, Step::Trial, &error))?))
-    }
-
-    async fn load_extension(
-        &self,
-        configured: &config::Extension,
-        verifier: Option<Arc<Sigstore>>,
-    ) -> Result<Loaded, LoadError> {
-        let component = &configured.component;
-        let floor = self.history.newest(&component.path);
-        self.loader.load(component, World::Extension, verifier, floor).await
-    }
-
-    /// Links an extension, and a trial run.
-    async fn try_extension(
-        &self,
-        configured: &config::Extension,
-        Loaded { compiled, description }: Loaded,
-        recorded: &[Recorded],
-    ) -> Result<Arc<Extension>, LoadError> {
-        let component = &configured.component;
-        let extension = self.sandbox.extension(&compiled, description, configured);
-        let extension = extension.map_err(|error| failed(component, Step::Link, format!("{error:#}")))?;
-        let tried = self.sandbox.try_extension(&extension, recorded).await;
-        tried.map_err(|error| broke(component, Step::Trial, &error))?;
-        Ok(Arc::new(extension))
-    }
-
-    /// Workloads to try components on: what was attested last, what earlier ones were tried on, or else the one in this program;
-    /// none when nothing is from a file.
-    async fn recorded(&self, current: Option<&Snapshot>, configuration: &Configuration) -> Vec<Recorded> {
-        let mut recorded = Vec::new();
-        if let Some(current) = current {
-            recorded = current.answers.recorded();
-            recorded.extend(current.tried.iter().take(limits::TRIALS.saturating_sub(recorded.len())).cloned());
-        }
-        if !recorded.is_empty() || components(configuration).next().is_none() {
+    /// Workloads to try components on: those that were attested last, those that earlier components were tried on, or else the
+    /// trial workloads. None when no component is from a file.
+    async fn recorded(&self, current: Option<&Snapshot>, configuration: &Configuration) -> Vec<RecordedWorkload> {
+        let recorded = current.map_or_else(Vec::new, Snapshot::recorded);
+        if !recorded.is_empty() || in_files(configuration).next().is_none() {
             return recorded;
         }
-        let Some(scenario) = Scenario::built_in() else { return recorded };
-        let mut workload = Some(scenario.workload());
         let settings = Settings {
             capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
             use_new_container_locator: true,
             container_id_cgroup_matchers: Vec::new(),
             extra: Vec::new(),
         };
-        match (self.sandbox.attest(&self.builtin, &settings, &mut workload).await, workload) {
-            (Ok(selectors), Some(workload)) => {
-                let asked = workload.into_asked().into_iter().map(|asked| (asked.import, asked.told)).collect();
-                vec![Recorded { asked, selectors }]
+        let mut recorded = Vec::new();
+        for workload in (self.trial_workloads)() {
+            let Runtime { sandbox, builtin, .. } = &*self.runtime;
+            let deadline = tokio::time::Instant::now() + limits::ATTESTATION;
+            if let (Some(workload), Ok(selectors)) = builtin.attest(sandbox, &settings, workload, deadline).await {
+                let exchanges = workload.transcript().exchanges().iter();
+                let exchanges =
+                    exchanges.filter_map(|exchange| Some((exchange.question.clone(), exchange.answer.clone().ok()?)));
+                recorded.push(RecordedWorkload { exchanges: exchanges.collect(), selectors });
             }
-            _ => recorded,
         }
+        recorded
     }
 
     /// Swaps the one pointer. Calls in flight finish on what they started with.
-    fn put_to_use(&self, snapshot: Snapshot) {
+    fn activate(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
-        let configuration = Arc::clone(&snapshot.configuration);
+        let configuration = &snapshot.configuration;
         let names: Vec<String> = configuration.extensions.iter().map(extension_name).collect();
-        let mut all = vec![Use {
+        let mut all = vec![Active {
             name: POLICY,
             path: configuration.policy.as_ref().map(|component| &component.path),
-            digest: &snapshot.policy.digest,
-            version: snapshot.policy.version.as_ref(),
+            digest: &snapshot.basis.policy.digest,
+            version: snapshot.basis.policy.version.as_ref(),
         }];
-        let extensions = configuration.extensions.iter().zip(&names).zip(&snapshot.extensions);
-        all.extend(extensions.map(|((configured, name), extension)| Use {
+        let extensions = configuration.extensions.iter().zip(&names).zip(&snapshot.basis.extensions);
+        all.extend(extensions.map(|((configured, name), extension)| Active {
             name,
             path: Some(&configured.component.path),
             digest: &extension.description.digest,
             version: extension.description.version.as_ref(),
         }));
         self.current.store(Some(Arc::clone(&snapshot)));
-        self.history.put_to_use(&all);
+        self.history.activate(&all);
     }
 
-    fn engine(&self, configuration: &Configuration) -> Arc<Containers> {
+    fn containers(&self, configuration: &Configuration) -> Arc<Containers> {
         let metrics = self.metrics.clone();
-        let engine = DockerEngine::new(
-            configuration.docker.clone(),
-            configuration.docker_version,
-            configuration.engine_shares_pid_namespace,
-            Arc::new(move |call| metrics.engine_call(call)),
-        );
-        let context = ProofContext::of_process(configuration.engine_shares_pid_namespace);
-        Arc::new(Containers::new(Arc::new(engine), Arc::clone(&self.processes), context))
+        let observer = Arc::new(move |EngineCall { operation, outcome, started }| {
+            metrics.engine_call(operation, outcome, started)
+        });
+        let engine = self.machine.engine(configuration, observer);
+        let context = ProofContext {
+            reads_namespaces: self.machine.reads_namespaces(),
+            declared: configuration.engine_shares_pid_namespace,
+        };
+        Arc::new(Containers::new(engine, self.machine.processes(), context))
     }
 }
 
-/// What every policy needs to know of a configuration.
-fn settings(configuration: &Configuration, machine: &Machine) -> Settings {
+fn log_report<'a>(configuration: &'a Configuration, notes: impl Iterator<Item = &'a String>) {
+    let report = &configuration.report;
+    for note in report.notes.iter().map(|note| &note.text).chain(notes) {
+        tracing::info!("{note}");
+    }
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// What a policy needs to know of a configuration.
+fn settings(configuration: &Configuration, backends: &Backends) -> Settings {
     let mut capabilities = Capabilities::PROCESS | Capabilities::DOCKER;
-    if machine.sigstore.is_some() {
+    if backends.sigstore.is_some() {
         capabilities |= Capabilities::SIGSTORE;
     }
     Settings {
@@ -495,52 +466,20 @@ fn settings(configuration: &Configuration, machine: &Machine) -> Settings {
     }
 }
 
-/// The components in files, by their names in the status.
-fn components(configuration: &Configuration) -> impl Iterator<Item = (String, &Component)> {
-    let policy = configuration.policy.iter().map(|component| (POLICY.to_owned(), component));
-    let extensions = configuration.extensions.iter();
-    policy.chain(extensions.map(|extension| (extension_name(extension), &extension.component)))
-}
-
-fn extension_name(extension: &config::Extension) -> String {
-    format!("extension {}", extension.name)
-}
-
-/// Every file that a component comes from.
-fn files(configuration: &Configuration) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for (_, component) in components(configuration) {
-        files.push(component.path.clone());
-        if let Pin::Signed { bundle, .. } = &component.pin {
-            files.push(bundle.clone());
-        }
-    }
-    files
-}
-
-fn failed(component: &Component, step: Step, reason: String) -> LoadError {
-    LoadError::new(&component.path, step, &reason)
-}
-
-/// A call of it broke, or there was no sandbox for one.
-fn broke(component: &Component, step: Step, error: &Error) -> LoadError {
-    failed(component, step, error.to_string()).that_passes(matches!(error, Error::Exhausted(_)))
-}
-
-/// The verifier that a configuration asks for, and what is worth knowing of it.
-async fn verifier(configuration: &Configuration) -> Result<(Option<Arc<Sigstore>>, Vec<String>), Error> {
-    let signed = components(configuration).any(|(_, component)| matches!(component.pin, Pin::Signed { .. }));
+/// The verifier that a configuration asks for, and notes about it.
+async fn make_verifier(configuration: &Configuration) -> Result<(Option<Arc<Sigstore>>, Vec<String>), Error> {
+    let signed = in_files(configuration).any(|(_, component)| matches!(component.pin, Pin::Signed { .. }));
     let options = configuration.sigstore.clone().or_else(|| signed.then(config::Sigstore::default));
     let Some(options) = options else { return Ok((None, Vec::new())) };
     // It reads files, which may be on a network's filesystem.
     let making = tokio::task::spawn_blocking(move || Sigstore::new(&options));
     let seconds = limits::FILE_READ.as_secs();
-    let made = match tokio::time::timeout(limits::FILE_READ, making).await {
+    let made = match timeout(limits::FILE_READ, making).await {
         Ok(made) => made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned())),
         Err(_) => Err(format!("sigstore: the files that it names could not be read within {seconds} s")),
     };
-    let (sigstore, notes) = made.map_err(Error::Configuration)?;
-    Ok((Some(Arc::new(sigstore)), notes))
+    let (verifier, notes) = made.map_err(Error::Configuration)?;
+    Ok((Some(Arc::new(verifier)), notes))
 }
 
 fn same_engine(one: &Configuration, other: &Configuration) -> bool {

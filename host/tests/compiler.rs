@@ -10,7 +10,8 @@ mod machine;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use docker_attestor::sandbox::{Sandbox, compiler};
+use docker_attestor::attestation::Sandbox;
+use sandbox::Compilation;
 
 use self::component::with_types;
 use self::machine::resident;
@@ -29,8 +30,7 @@ fn slow(locals: usize, loops: usize) -> Arc<[u8]> {
 
 #[tokio::test]
 async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_of_its_own() {
-    compiler::compile_with(env!("CARGO_BIN_EXE_docker-attestor").into());
-    let sandbox = Sandbox::new().unwrap();
+    let sandbox = Sandbox::new(Compilation::Process(env!("CARGO_BIN_EXE_docker-attestor").into())).unwrap();
     sandbox.compile(slow(10, 10)).await.unwrap();
     let before = resident();
     for (what, locals, loops) in [("memory", 20_000, 10_000), ("time", 5_000, 5_000)] {
@@ -38,7 +38,7 @@ async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_
         assert!(component.len() < 128 << 10, "{what}: within every limit of size");
         let started = Instant::now();
         let error = sandbox.compile(component).await.err().unwrap();
-        assert!(error.reason.contains("for one component it may take") && !error.passes, "{what}: {error}");
+        assert!(error.reason.contains("for one component it may take") && !error.retryable, "{what}: {error}");
         assert!(started.elapsed() < Duration::from_secs(200), "{what}: {:?}", started.elapsed());
     }
     assert!(resident() < before + (256 << 20), "what it took was another process's");
@@ -48,8 +48,7 @@ async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_
 /// Types within types, which whoever parses them goes down with.
 #[tokio::test]
 async fn what_is_too_deep_ends_the_process_of_its_own_only() {
-    compiler::compile_with(env!("CARGO_BIN_EXE_docker-attestor").into());
-    let sandbox = Sandbox::new().unwrap();
+    let sandbox = Sandbox::new(Compilation::Process(env!("CARGO_BIN_EXE_docker-attestor").into())).unwrap();
     let mut given_up = 0;
     for levels in (500..8_000).step_by(750) {
         let component = with_types(b"\0asm\x0d\0\x01\0", levels);

@@ -20,12 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use docker_attestor::attestation::{Attestor, Reloaded};
+use docker_attestor::attestor::Attestor;
 use docker_attestor::components::history::Failure;
 use docker_attestor::components::load::Step;
 use docker_attestor::error::Error;
 use docker_attestor::limits;
-use docker_attestor::sandbox::inspect::digest;
+use docker_attestor::update::Reloaded;
+use sandbox::inspect::digest;
 use tokio::sync::RwLock;
 use wasm_encoder::{
     Alias, CodeSection, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection,
@@ -101,7 +102,11 @@ impl Service {
             failure.step,
             failure.reason
         );
-        assert!(failure.reason.len() <= 2 * limits::GUEST_TEXT, "{name}: a reason of {} bytes", failure.reason.len());
+        assert!(
+            failure.reason.len() <= 2 * sandbox::limits::GUEST_TEXT,
+            "{name}: a reason of {} bytes",
+            failure.reason.len()
+        );
         assert!(!failure.reason.contains(char::is_control), "{name}: {}", failure.reason);
         assert_eq!(self.attestor.attest(PID).await.unwrap(), GOOD, "after {name}");
     }
@@ -265,7 +270,7 @@ fn malformed(good: &[u8]) -> Vec<Hostile<'_>> {
     for _ in 0..65 {
         modules.section(&ModuleSection(&Module::new()));
     }
-    let within = |bytes: &[u8]| bytes.repeat((limits::COMPONENT_FUNCTION - 64) / bytes.len());
+    let within = |bytes: &[u8]| bytes.repeat((sandbox::limits::COMPONENT_FUNCTION - 64) / bytes.len());
     vec![
         ("no bytes", Cow::Borrowed(&[][..]), Step::Inspect, "no WebAssembly component"),
         ("random bytes", random.into(), Step::Inspect, "no WebAssembly component"),
@@ -273,7 +278,12 @@ fn malformed(good: &[u8]) -> Vec<Hostile<'_>> {
         ("all but one byte", good[..good.len() - 1].into(), Step::Inspect, "no WebAssembly component"),
         ("the header", good[..8].into(), Step::Inspect, "exports neither"),
         ("something after the end", [good, b"?"].concat().into(), Step::Inspect, "no WebAssembly component"),
-        ("a file of 4 MiB and a byte", vec![0; limits::COMPONENT_FILE + 1].into(), Step::Read, "larger than 4194304"),
+        (
+            "a file of 4 MiB and a byte",
+            vec![0; sandbox::limits::COMPONENT_FILE + 1].into(),
+            Step::Read,
+            "larger than 4194304",
+        ),
         ("a core module", text("(module)").into(), Step::Inspect, "is a core module"),
         (
             "an import of WASI",
@@ -593,7 +603,7 @@ async fn a_component_is_compiled_in_time_and_delays_nobody() {
             resident().saturating_sub(before) >> 10,
             times.len()
         );
-        assert!(took < limits::COMPILATION, "{name}: {took:?}");
+        assert!(took < sandbox::limits::COMPILATION, "{name}: {took:?}");
         assert!(times.len() > 50 && slowest < Duration::from_secs(1), "{name}: a call took {slowest:?} meanwhile");
     }
     assert_eq!(

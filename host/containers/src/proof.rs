@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 use crate::cache::RunningContainer;
 use crate::container::{Container, TooLarge};
 use crate::engine::Inspected;
-use crate::process::linux::may_read_namespaces;
 use crate::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
 
 /// A claim in the only form that may reach an engine: 64 lowercase hex digits (clause a). Ids are spliced into URLs.
@@ -165,11 +164,6 @@ pub struct ProofContext {
 impl ProofContext {
     /// Everything is checked.
     pub const ALL: ProofContext = ProofContext { reads_namespaces: true, declared: false };
-
-    /// What this process may check. `declared`: see [`ProofContext::declared`].
-    pub fn of_process(declared: bool) -> ProofContext {
-        ProofContext { reads_namespaces: may_read_namespaces(), declared }
-    }
 }
 
 /// Why no init process was found.

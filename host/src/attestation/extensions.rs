@@ -1,44 +1,57 @@
-//! Extensions: components of other teams that add selectors of their own. Each gets what it is granted of a proven container,
-//! in a sandbox of its own, and emits under its own name only.
+//! Extensions: components of other teams that add selectors of their own. Each gets what it is granted of a proven container, in a
+//! sandbox of its own, and emits under its own name only.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bounded::text::is_invisible;
-use containers::Claimant;
-use containers::Container;
-use containers::Proven;
-use wasmtime::component::Component;
+use containers::{Claimant, Container, Proven};
+use sandbox::Caller;
+use sandbox::inspect::Description;
+use sandbox::wit::{Credentials, Granted, Image};
+use tokio::task::JoinSet;
 
+use super::Sandbox;
 use crate::config::{Grants, OnFailure};
 use crate::error::Error;
 use crate::limits;
-use crate::sandbox::bindings::extension::ExtensionPre;
-pub use crate::sandbox::bindings::extension::exports::docker_attestor::policy::deriver::{
-    Credentials, Image, Workload,
-};
-use crate::sandbox::call::Call;
-use crate::sandbox::inspect::Description;
-use crate::sandbox::{Sandbox, broken, run};
+use crate::workload::values::Told;
+use crate::workload::{Answer, Question, Workload};
 
-/// An extension that is compiled, linked and configured.
+/// An extension that is linked and configured.
 pub struct Extension {
-    pre: ExtensionPre<Call>,
+    /// The linked component.
+    pub code: sandbox::Extension,
     /// What its component says of itself.
     pub description: Description,
-    /// Its selectors begin with this name.
+    /// Its name: its selectors begin with it.
     pub name: String,
     /// What it is told of a workload.
     pub grants: Grants,
     /// What becomes of an attestation whose extension fails.
     pub on_failure: OnFailure,
-    settings: Vec<(String, String)>,
+    /// Its settings.
+    pub settings: Vec<(String, String)>,
+}
+
+/// What became of one extension.
+pub struct Derived {
+    /// The extension's name.
+    pub name: String,
+    /// The digest of its component.
+    pub digest: String,
+    /// The number of selectors that it added, or why it added none.
+    pub outcome: Result<usize, Error>,
+    /// How long it took.
+    pub elapsed: Duration,
 }
 
 impl Extension {
-    /// What it may know of a workload in this container. `credentials` are there if it is granted them.
-    pub fn granted(&self, container: &Container, credentials: Option<Credentials>) -> Workload {
+    /// What the extension may know of a workload in this container. `credentials` are there if it is granted them.
+    pub fn granted(&self, container: &Container, credentials: Option<Credentials>) -> Granted {
         let Grants { labels, env, image, process } = self.grants;
-        Workload {
+        Granted {
             labels: labels.then(|| container.labels.clone()),
             env: env.then(|| container.env.clone()),
             image: image.then(|| Image {
@@ -59,80 +72,154 @@ impl Extension {
         }
     }
 
-    /// Its selectors, held to size and shape, under its name.
-    fn named(&self, derived: Vec<String>) -> Result<Vec<String>, String> {
+    /// The extension's selectors for a process in `container`, under its name. `claimant` says in whose lane the call waits for a
+    /// sandbox.
+    ///
+    /// # Errors
+    /// The extension failed, returned a selector that it may not, or answered with an error of its own.
+    pub async fn derive(
+        &self,
+        sandbox: &Sandbox,
+        container: &Proven,
+        credentials: Option<Credentials>,
+        claimant: impl FnOnce() -> Claimant,
+    ) -> Result<Vec<String>, Error> {
+        let granted = self.granted(container.container(), credentials);
+        let Grants { labels, env, .. } = self.grants;
+        let told = Arc::new(Told { container: container.clone(), labels, env });
+        let caller = Caller { name: self.name.clone(), told, claimant };
+        match sandbox.derive(&self.code, &self.settings, &granted, caller).await {
+            Ok(Ok(derived)) => self.named(&derived).map_err(|why| self.error(why)),
+            Ok(Err(reason)) => Err(Error::Refused { name: self.name.clone(), reason }),
+            Err(error) => Err(Error::of_call(error, |reason| self.error(reason))),
+        }
+    }
+
+    /// The derived selectors under the extension's name, checked for size and shape.
+    fn named(&self, derived: &[String]) -> Result<Vec<String>, Malformed> {
         if derived.len() > limits::EXTENSION_SELECTORS {
-            let most = limits::EXTENSION_SELECTORS;
-            return Err(format!("it returned {} selectors, more than {most}", derived.len()));
+            return Err(Malformed::TooMany(derived.len()));
         }
         let mut seen = HashSet::new();
         for (index, text) in derived.iter().enumerate() {
             let number = index + 1;
             if text.is_empty() || text.len() > limits::EXTENSION_SELECTOR {
-                let most = limits::EXTENSION_SELECTOR;
-                return Err(format!("its selector {number} has {} bytes: 1 to {most} may be", text.len()));
+                return Err(Malformed::Length { number, bytes: text.len() });
             }
             if text.chars().any(is_invisible) {
-                return Err(format!("its selector {number} has a control or format character"));
+                return Err(Malformed::Invisible(number));
             }
             if !seen.insert(text) {
-                return Err(format!("its selector {number} is a duplicate"));
+                return Err(Malformed::Duplicate(number));
             }
         }
         Ok(derived.iter().map(|text| [&self.name, ":", text].concat()).collect())
     }
 }
 
-impl Sandbox {
-    /// Links a compiled component as an extension.
-    ///
-    /// # Errors
-    /// A function that it imports is not there, or it does not export what its world says.
-    pub fn extension(
-        &self,
-        component: &Component,
-        description: Description,
-        configured: &crate::config::Extension,
-    ) -> wasmtime::Result<Extension> {
-        Ok(Extension {
-            pre: ExtensionPre::new(self.extensions.instantiate_pre(component)?)?,
-            description,
-            name: configured.name.clone(),
-            grants: configured.grants,
-            on_failure: configured.on_failure,
-            settings: configured.component.settings.clone(),
-        })
-    }
+/// Why the selectors of an extension are refused. Selectors are counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Malformed {
+    #[error("it returned {0} selectors, more than {most}", most = limits::EXTENSION_SELECTORS)]
+    TooMany(usize),
+    #[error("its selector {number} has {bytes} bytes: 1 to {} may be", limits::EXTENSION_SELECTOR)]
+    Length { number: usize, bytes: usize },
+    #[error("its selector {0} has a control or format character")]
+    Invisible(usize),
+    #[error("its selector {0} is a duplicate")]
+    Duplicate(usize),
+}
 
-    /// Runs an extension for a workload in `container`, of which it knows `granted`. The selectors have its name. `claimant` says
-    /// in whose lane the call waits for a sandbox.
-    ///
-    /// # Errors
-    /// It trapped, broke a limit, returned what no selector may be, or an error of its own.
-    pub async fn derive(
-        &self,
-        extension: &Extension,
-        container: &Proven,
-        granted: &Workload,
-        claimant: impl FnOnce() -> Claimant,
-    ) -> Result<Vec<String>, Error> {
-        let _slot = self.slot(claimant).await?;
-        let Grants { labels, env, .. } = extension.grants;
-        let mut store = self.store(Call::of_extension(extension.name.clone(), container.clone(), labels, env))?;
-        let outcome = run(async {
-            let instance = extension.pre.instantiate_async(&mut store).await?;
-            instance.docker_attestor_policy_deriver().call_derive(&mut store, granted, &extension.settings).await
-        })
-        .await;
-        match outcome {
-            Ok(Ok(derived)) => extension.named(derived).map_err(|why| extension.error(why)),
-            Ok(Err(text)) if text.len() > limits::GUEST_TEXT => {
-                Err(extension.error(format_args!("its error text is longer than {} bytes", limits::GUEST_TEXT)))
+/// What all extensions of a configuration came to.
+pub(super) struct Extended {
+    /// The policy's selectors and the extensions'.
+    pub(super) selectors: Vec<String>,
+    /// Whether every extension answered, so that the answer may be used again.
+    pub(super) complete: bool,
+}
+
+/// Adds the selectors of the extensions to the policy's, for a workload in exactly one proven container. The extensions run at the
+/// same time. `omitted` gets the errors of extensions whose selectors are left out.
+pub(super) async fn extend(
+    sandbox: &Arc<Sandbox>,
+    extensions: &[Arc<Extension>],
+    workload: &mut Workload,
+    mut selectors: Vec<String>,
+    derived: &mut Vec<Derived>,
+    omitted: impl Fn(&Error),
+) -> Result<Extended, Error> {
+    if extensions.is_empty() || workload.transcript().only_container().is_none() {
+        return Ok(Extended { selectors, complete: true });
+    }
+    let mut credentials = None;
+    if extensions.iter().any(|extension| extension.grants.process) {
+        match workload.answer(&Question::Credentials) {
+            Some(Ok(Answer::Credentials(Some(found)))) => {
+                credentials = Some(Credentials { uid: found.uid, gid: found.gid });
             }
-            Ok(Err(text)) => {
-                Err(Error::Refused { name: extension.name.clone(), reason: store.data_mut().without_values(&text) })
-            }
-            Err(error) => Err(extension.error(broken(&error, &store))),
+            Some(Err(fault)) => return Err(Error::Fault(fault.clone())),
+            // The process is gone, so that nothing waits for the answer.
+            _ => return Ok(Extended { selectors: Vec::new(), complete: true }),
         }
     }
+    let Some(container) = workload.transcript().only_container().cloned() else {
+        return Ok(Extended { selectors, complete: true });
+    };
+    let mut complete = true;
+    let mut failed = None;
+    for (extension, (outcome, elapsed)) in
+        extensions.iter().zip(run(sandbox, extensions, workload, &container, credentials).await)
+    {
+        let added = match outcome {
+            Ok(more) => {
+                selectors.extend_from_slice(&more);
+                Ok(more.len())
+            }
+            Err(error) => {
+                complete = false;
+                match extension.on_failure {
+                    OnFailure::Deny => failed = failed.or(Some(error.clone())),
+                    OnFailure::Omit => omitted(&error),
+                }
+                Err(error)
+            }
+        };
+        let (name, digest) = (extension.name.clone(), extension.description.digest.clone());
+        derived.push(Derived { name, digest, outcome: added, elapsed });
+    }
+    match failed {
+        Some(failed) => Err(failed),
+        None => Ok(Extended { selectors, complete }),
+    }
+}
+
+type Timed = (Result<Vec<String>, Error>, Duration);
+
+/// Runs the extensions. The outcomes are in the extensions' order.
+async fn run(
+    sandbox: &Arc<Sandbox>,
+    extensions: &[Arc<Extension>],
+    workload: &Workload,
+    container: &Proven,
+    credentials: Option<Credentials>,
+) -> Vec<Timed> {
+    let one = |extension: Arc<Extension>| {
+        let (sandbox, container, claimant) = (Arc::clone(sandbox), container.clone(), workload.deferred_claimant());
+        async move {
+            let started = Instant::now();
+            let outcome = extension.derive(&sandbox, &container, credentials, claimant).await;
+            (outcome, started.elapsed())
+        }
+    };
+    if let [extension] = extensions {
+        return vec![one(Arc::clone(extension)).await];
+    }
+    let mut running = JoinSet::new();
+    for (number, extension) in extensions.iter().enumerate() {
+        let outcome = one(Arc::clone(extension));
+        running.spawn(async move { (number, outcome.await) });
+    }
+    let mut outcomes = running.join_all().await;
+    outcomes.sort_by_key(|(number, _)| *number);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }

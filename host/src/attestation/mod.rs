@@ -1,320 +1,143 @@
-//! The attestor: one configuration and one policy at a time, replaced by swapping one pointer. Calls in flight finish on what
-//! they started with; nothing waits for anything.
+//! The way of one attestation: an answer that still holds, or the policy and then the extensions.
 
 pub mod extensions;
+pub mod policy;
 pub mod reuse;
 pub mod truth;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
-use containers::Claimant;
-use containers::Proven;
-use containers::process::Processes;
-use containers::process::linux::Linux;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use sandbox::wit::Settings;
+use sandbox::{Fault, FaultKind};
+use tokio::time::timeout_at;
 
-use crate::attestation::extensions::{Credentials, Extension};
-use crate::components::history::{History, Status};
-use crate::components::load::Loader;
-use crate::config::OnFailure;
-pub use crate::error::Error;
+pub use self::extensions::{Derived, Extension};
+pub use self::policy::Policy;
+use self::reuse::Answers;
+use crate::error::Error;
 use crate::limits;
-use crate::sandbox::bindings::docker_attestor::policy::types::{Diagnostic, Fault, Severity};
-use crate::sandbox::{self, Policy, Sandbox};
-use crate::telemetry::metrics::Metrics;
-pub use crate::update::Reloaded;
-use crate::update::{Acted, Snapshot};
-use crate::workload::{Asked, Import, Told, Workload};
+use crate::workload::{Backends, Exchange, Question, Transcript, Workload};
 
-/// Answers attestations. Shared by all requests.
-pub struct Attestor {
-    pub(crate) sandbox: Arc<Sandbox>,
-    pub(crate) builtin: Arc<Policy>,
-    pub(crate) loader: Arc<Loader>,
-    pub(crate) processes: Arc<dyn Processes>,
-    pub(crate) current: ArcSwapOption<Snapshot>,
-    /// One change at a time. No attestation ever takes it.
-    pub(crate) changing: tokio::sync::Mutex<()>,
-    pub(crate) history: History,
-    pub(crate) acted: Mutex<Acted>,
-    /// One look at files at a time.
-    pub(crate) looking: Arc<Semaphore>,
-    pub(crate) metrics: Metrics,
+/// The sandbox, in which policies ask about workloads.
+pub type Sandbox = sandbox::Sandbox<Workload>;
+
+/// What attestations run on. It never changes: another configuration or component makes another one.
+pub struct Basis {
+    /// Runs the components.
+    pub sandbox: Arc<Sandbox>,
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The extensions, sorted by name.
+    pub extensions: Vec<Arc<Extension>>,
+    /// What the policy needs to know of the configuration.
+    pub settings: Settings,
+    /// What the answers to the policy's questions come from.
+    pub backends: Arc<Backends>,
+    /// The answers that may be used again.
+    pub answers: Answers,
 }
 
 /// An attestation with everything that led to it.
 pub struct Explanation {
-    /// The answer.
+    /// The selectors, without the `docker:` prefix.
     pub outcome: Result<Vec<String>, Error>,
-    /// Every question of the policy, in order.
-    pub asked: Vec<Asked>,
-    /// The digest of the policy that decided.
-    pub policy: String,
+    /// Every question of the policy, with its answer.
+    pub transcript: Transcript,
+    /// The policy that decided.
+    pub policy: Arc<Policy>,
     /// What each extension added, in order.
     pub derived: Vec<Derived>,
-    /// An earlier answer was used again: all that led to it still holds.
+    /// Whether an earlier answer was used again.
     pub reused: bool,
-    /// The whole time.
+    /// How long the attestation took.
     pub elapsed: Duration,
 }
 
 impl Explanation {
     /// Whether the container engine could not be asked.
     pub fn is_engine_unreachable(&self) -> bool {
-        let unreachable = |asked: &Asked| matches!(asked.told, Told::Container(Err(Fault::Unavailable(_))));
-        self.asked.iter().any(unreachable)
+        let unreachable = |exchange: &Exchange| {
+            matches!(exchange.question, Question::Container(..))
+                && matches!(&exchange.answer, Err(fault) if fault.kind == FaultKind::Unavailable)
+        };
+        self.transcript.exchanges().iter().any(unreachable)
     }
 }
 
-/// What became of one extension.
-pub struct Derived {
-    /// Its name.
-    pub name: String,
-    /// The digest of its component.
-    pub digest: String,
-    /// How many selectors it added, or why none.
-    pub outcome: Result<usize, Error>,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
-/// One attestation, whatever came of it.
-struct Run {
-    outcome: Result<Vec<String>, Error>,
-    /// None when the call was given up in the sandbox.
-    workload: Option<Workload>,
-    policy: Arc<Policy>,
-    derived: Vec<Derived>,
-    reused: bool,
-}
-
-impl Attestor {
-    /// An attestor of this machine, not configured yet.
-    pub fn new(metrics: Metrics) -> wasmtime::Result<Attestor> {
-        Attestor::of(Arc::new(Linux::new()?), metrics)
-    }
-
-    /// An attestor of the machine that `processes` shows.
-    pub fn of(processes: Arc<dyn Processes>, metrics: Metrics) -> wasmtime::Result<Attestor> {
-        let (sandbox, builtin) = sandbox::with_builtin()?;
-        let sandbox = Arc::new(sandbox);
-        let loader = Arc::new(Loader::new(Arc::clone(&sandbox)));
-        Ok(Attestor::with(sandbox, builtin, loader, processes, metrics))
-    }
-
-    /// An attestor of another machine with the same sandbox, and what was compiled for it.
-    #[must_use]
-    pub fn beside(&self, processes: Arc<dyn Processes>) -> Attestor {
-        let (sandbox, builtin, loader) =
-            (Arc::clone(&self.sandbox), Arc::clone(&self.builtin), Arc::clone(&self.loader));
-        Attestor::with(sandbox, builtin, loader, processes, Metrics::disabled())
-    }
-
-    fn with(
-        sandbox: Arc<Sandbox>,
-        builtin: Arc<Policy>,
-        loader: Arc<Loader>,
-        processes: Arc<dyn Processes>,
-        metrics: Metrics,
-    ) -> Attestor {
-        Attestor {
-            sandbox,
-            builtin,
-            loader,
-            processes,
-            current: ArcSwapOption::empty(),
-            changing: tokio::sync::Mutex::default(),
-            history: History::new(metrics.clone()),
-            acted: Mutex::default(),
-            looking: Arc::new(Semaphore::new(1)),
-            metrics,
-        }
-    }
-
-    /// What is in use.
-    pub fn status(&self) -> Status {
-        Status {
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            agent: std::os::unix::process::parent_id(),
-            configured: self.current.load().is_some(),
-            components: self.history.in_use(),
-        }
-    }
-
-    /// The selectors of a process, without the `docker:` prefix; none when it is not ours. Cancelled by dropping.
-    pub async fn attest(&self, pid: i32) -> Result<Vec<String>, Error> {
-        self.run(pid).await?.outcome
-    }
-
-    /// Attests, and tells how the answer came about.
-    pub async fn explain(&self, pid: i32) -> Result<Explanation, Error> {
+impl Basis {
+    /// Attests a process: the selectors, without the `docker:` prefix, and what led to them. Cancelled by dropping.
+    pub async fn attest(&self, pid: i32) -> Explanation {
         let started = Instant::now();
-        let Run { outcome, workload, policy, derived, reused } = self.run(pid).await?;
-        let asked = workload.map_or_else(Vec::new, Workload::into_asked);
-        Ok(Explanation { outcome, asked, policy: policy.digest.clone(), derived, reused, elapsed: started.elapsed() })
-    }
-
-    /// What the network is asked for, while that takes time.
-    pub fn doing(&self) -> String {
-        let current = self.current.load();
-        let sigstore = current.as_ref().and_then(|current| current.machine.sigstore.as_ref());
-        sigstore.map_or_else(String::new, |sigstore| sigstore.doing())
-    }
-
-    async fn run(&self, pid: i32) -> Result<Run, Error> {
-        if pid <= 0 {
-            return Err(Error::InvalidPid(pid));
-        }
-        let current = self.current.load_full().ok_or(Error::NotConfigured)?;
-        let mut workload = Workload::new(Arc::clone(&current.machine), pid);
-        if let Some(selectors) = current.answers.reuse(&mut workload) {
-            let policy = Arc::clone(&current.policy);
-            return Ok(Run {
+        let mut workload = Workload::new(Arc::clone(&self.backends), pid);
+        let explanation = match self.answers.reuse(&mut workload) {
+            Some(selectors) => Explanation {
                 outcome: Ok(selectors),
-                workload: Some(workload),
-                policy,
+                transcript: workload.into_transcript(),
+                policy: Arc::clone(&self.policy),
                 derived: Vec::new(),
                 reused: true,
-            });
-        }
-        // In a box of its own: the future of the way that every call takes stays small.
-        Ok(Box::pin(self.run_policy(&current, workload)).await)
+                elapsed: Duration::ZERO,
+            },
+            // Boxed so that the future of the common path stays small.
+            None => Box::pin(self.run(workload)).await,
+        };
+        Explanation { elapsed: started.elapsed(), ..explanation }
     }
 
-    async fn run_policy(&self, current: &Snapshot, workload: Workload) -> Run {
-        let policy = Arc::clone(&current.policy);
-        let pid = workload.pid();
-        let mut workload = Some(workload);
+    /// Runs the policy and the extensions, and keeps an answer that may be used again.
+    async fn run(&self, workload: Workload) -> Explanation {
+        let deadline = tokio::time::Instant::now() + limits::ATTESTATION;
+        let (mut workload, outcome) = self.policy.attest(&self.sandbox, &self.settings, workload, deadline).await;
         let mut derived = Vec::new();
-        let call = async {
-            let selectors = self.sandbox.attest(&policy, &current.settings, &mut workload).await?;
-            let of_policy = selectors.len();
-            let Some(workload) = &mut workload else { return Ok((selectors, of_policy, true)) };
-            let (selectors, whole) = self.extend(current, workload, selectors, &mut derived).await?;
-            Ok((selectors, of_policy, whole))
-        };
-        let outcome = match tokio::time::timeout(limits::ATTESTATION, call).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::Deadline(limits::ATTESTATION.as_secs())),
-        };
-        match (&outcome, &workload) {
-            (Ok((selectors, of_policy, true)), Some(workload)) => {
-                current.answers.keep(workload, selectors, *of_policy);
+        let outcome = match (outcome, &mut workload) {
+            (Ok(selectors), Some(workload)) => {
+                let of_policy = selectors.len();
+                let omitted = |error: &Error| self.warn_of_omitted(error);
+                let extending =
+                    extensions::extend(&self.sandbox, &self.extensions, workload, selectors, &mut derived, omitted);
+                match timeout_at(deadline, extending).await {
+                    Err(_) => Err(policy::late()),
+                    Ok(extended) => extended.and_then(|extended| {
+                        let selectors = within_limits(extended.selectors)?;
+                        if extended.complete {
+                            self.answers.keep(workload, &selectors, of_policy);
+                        }
+                        Ok(selectors)
+                    }),
+                }
             }
-            (Err(error @ (Error::Policy { .. } | Error::Extension { .. })), _) => {
-                self.metrics.sandbox_trap();
-                tracing::error!(pid = %pid, "{error}");
-            }
-            _ => {}
+            (outcome, _) => outcome,
+        };
+        Explanation {
+            outcome,
+            transcript: workload.map_or_else(Transcript::default, Workload::into_transcript),
+            policy: Arc::clone(&self.policy),
+            derived,
+            reused: false,
+            elapsed: Duration::ZERO,
         }
-        Run { outcome: outcome.map(|(selectors, ..)| selectors), workload, policy, derived, reused: false }
     }
 
-    /// Runs the extensions, all at the same time, for a workload in exactly one proven container. Also whether all of them answered.
-    async fn extend(
-        &self,
-        current: &Snapshot,
-        workload: &mut Workload,
-        mut selectors: Vec<String>,
-        derived: &mut Vec<Derived>,
-    ) -> Result<(Vec<String>, bool), Error> {
-        let extensions = &current.extensions;
-        if extensions.is_empty() || workload.only_container().is_none() {
-            return Ok((selectors, true));
-        }
-        let mut credentials = None;
-        if extensions.iter().any(|extension| extension.grants.process) {
-            match workload.ask(&Import::Credentials) {
-                Some(Told::Credentials(Ok(Some(found)))) => {
-                    credentials = Some(Credentials { uid: found.uid, gid: found.gid });
-                }
-                Some(Told::Credentials(Err(fault))) => return Err(Error::Fault(fault.clone())),
-                // The process is gone: nobody waits for the answer.
-                _ => return Ok((Vec::new(), true)),
-            }
-        }
-        let Some(container) = workload.only_container().cloned() else { return Ok((selectors, true)) };
-        let mut outcomes = match extensions.as_slice() {
-            [one] => vec![(0, derive(&self.sandbox, one, &container, credentials, workload.deferred_claimant()).await)],
-            several => {
-                let mut running = JoinSet::new();
-                for (number, extension) in several.iter().enumerate() {
-                    let (sandbox, extension) = (Arc::clone(&self.sandbox), Arc::clone(extension));
-                    let (container, claimant) = (container.clone(), workload.deferred_claimant());
-                    running.spawn(async move {
-                        (number, derive(&sandbox, &extension, &container, credentials, claimant).await)
-                    });
-                }
-                running.join_all().await
-            }
-        };
-        outcomes.sort_by_key(|(number, _)| *number);
-        let mut whole = true;
-        let mut failed = None;
-        for (number, (outcome, elapsed)) in outcomes {
-            let Some(extension) = extensions.get(number) else { continue };
-            let added = match outcome {
-                Ok(more) => {
-                    selectors.extend_from_slice(&more);
-                    Ok(more.len())
-                }
-                Err(error) => {
-                    whole = false;
-                    match extension.on_failure {
-                        OnFailure::Deny => failed = failed.or(Some(error.clone())),
-                        OnFailure::Omit => current.omitted(&error),
-                    }
-                    Err(error)
-                }
-            };
-            let (name, digest) = (extension.name.clone(), extension.description.digest.clone());
-            derived.push(Derived { name, digest, outcome: added, elapsed });
-        }
-        if let Some(failed) = failed {
-            return Err(failed);
-        }
-        let total: usize = selectors.iter().map(String::len).sum();
-        if selectors.len() > limits::SELECTORS || total > limits::SELECTORS_TOTAL {
-            return Err(Error::Fault(Fault::Malformed(format!(
-                "policy and extensions together made {} selectors of {total} bytes: at most {} of {} may be",
-                selectors.len(),
-                limits::SELECTORS,
-                limits::SELECTORS_TOTAL
-            ))));
-        }
-        Ok((selectors, whole))
-    }
-
-    /// The policy's own word on the settings: its errors refuse them, its warnings are notes.
-    pub(crate) fn judged(diagnostics: Vec<Diagnostic>) -> Result<Vec<String>, String> {
-        let (errors, warnings): (Vec<_>, Vec<_>) =
-            diagnostics.into_iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
-        match errors.is_empty() {
-            true => Ok(warnings.into_iter().map(|diagnostic| diagnostic.message).collect()),
-            false => {
-                let messages: Vec<String> = errors.into_iter().map(|diagnostic| diagnostic.message).collect();
-                Err(messages.join("; "))
-            }
+    /// An extension failed, and the selectors come without its own.
+    fn warn_of_omitted(&self, error: &Error) {
+        if let Some(dropped) = self.backends.warnings.admit() {
+            tracing::warn!(dropped = %dropped, "{error}: its selectors are left out");
         }
     }
 }
 
-type Timed = (Result<Vec<String>, Error>, Duration);
-
-/// One extension's selectors for a process in a container, and how long they took.
-async fn derive(
-    sandbox: &Sandbox,
-    extension: &Extension,
-    container: &Proven,
-    credentials: Option<Credentials>,
-    claimant: impl FnOnce() -> Claimant,
-) -> Timed {
-    let started = Instant::now();
-    let granted = extension.granted(container.container(), credentials);
-    let outcome = sandbox.derive(extension, container, &granted, claimant).await;
-    (outcome, started.elapsed())
+/// The selectors of policy and extensions, if they are not too many together.
+fn within_limits(selectors: Vec<String>) -> Result<Vec<String>, Error> {
+    let total: usize = selectors.iter().map(String::len).sum();
+    if selectors.len() > limits::SELECTORS || total > limits::SELECTORS_TOTAL {
+        let text = format!(
+            "policy and extensions together made {} selectors of {total} bytes: at most {} of {} may be",
+            selectors.len(),
+            limits::SELECTORS,
+            limits::SELECTORS_TOTAL
+        );
+        return Err(Error::Fault(Fault::new(FaultKind::Malformed, text)));
+    }
+    Ok(selectors)
 }

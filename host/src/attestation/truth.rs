@@ -1,25 +1,19 @@
-//! What a policy returned, held to size, shape and truth (decision 11): a selector of a built-in kind must state a fact of
-//! the proven container or of its verified signatures, and no other kind may look like one.
+//! The check of a policy's selectors for size, shape and truth. A selector of a built-in kind must state a fact of the proven
+//! container or of its verified signatures. No other kind may look like a built-in one.
 
 use std::collections::HashSet;
 
-use bounded::text::is_invisible;
-use containers::Container;
+use containers::{Container, Proven};
+use sandbox::wit::{Signature, Verified};
 
+use crate::kinds::{CONTAINER_KINDS, SIGNATURE_KINDS, check_own};
 use crate::limits;
-use crate::sandbox::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
 use crate::signatures::Judged;
-use crate::workload::{Told, Workload};
-
-/// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.
-const KINDS: [&str; 5] = ["label", "env", "image_id", "image_config_digest", "image_manifest_digest"];
-const SIGNATURE_KINDS: [&str; 2] = ["image-signature", "image-attestations"];
-/// The type that spire-server puts before each selector: `docker:docker:label:…` would be read as one of ours.
-const TYPE: &str = "docker";
+use crate::workload::Transcript;
 
 /// Why an answer is refused. The selector's value is not quoted: it may be an env value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum Untrue {
     /// More than [`limits::SELECTORS`].
     #[error("it returned {0} selectors, more than {limit}", limit = limits::SELECTORS)]
     TooMany(usize),
@@ -61,16 +55,19 @@ pub enum Refused {
     },
 }
 
-/// Checks a policy's answer against what the workload is proven to be. `extensions` are the names of the extensions: theirs alone.
-pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -> Result<(), Refused> {
+/// Checks a policy's selectors against what the policy was answered. `extensions` are the names that only extensions may emit under.
+///
+/// # Errors
+/// The first selector that breaks a rule.
+pub fn check(selectors: &[String], transcript: &Transcript, extensions: &[String]) -> Result<(), Untrue> {
     if selectors.len() > limits::SELECTORS {
-        return Err(Refused::TooMany(selectors.len()));
+        return Err(Untrue::TooMany(selectors.len()));
     }
-    let container = workload.container().map(|proven| proven.container());
-    let verified = workload.asked().iter().find_map(|asked| match &asked.told {
-        Told::Verify(Ok(Judged::Verified(verified))) => Some(verified.record()),
+    let container = transcript.container().map(Proven::container);
+    let verified = match transcript.decision() {
+        Some(Judged::Verified(verified)) => Some(verified.record()),
         _ => None,
-    });
+    };
     let mut total = 0;
     let mut facts = container.map(Facts::new);
     let mut signed = None;
@@ -79,25 +76,25 @@ pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -
         let index = index + 1;
         total += selector.len();
         if selector.len() > limits::SELECTOR || total > limits::SELECTORS_TOTAL {
-            return Err(Refused::TooLong { index });
+            return Err(Untrue::TooLong { index });
         }
         let (kind, value) = selector.split_once(':').unwrap_or((selector, ""));
         if !seen.insert(selector.as_str()) {
-            return Err(Refused::Duplicate { index, kind: quoted(kind) });
+            return Err(Untrue::Duplicate { index, kind: quoted(kind) });
         }
         let stated = match kind {
-            kind if KINDS.contains(&kind) => facts.as_mut().is_some_and(|facts| facts.state(kind, value)),
+            kind if CONTAINER_KINDS.contains(&kind) => facts.as_mut().is_some_and(|facts| facts.state(kind, value)),
             kind if SIGNATURE_KINDS.iter().any(|begin| kind.starts_with(begin)) => {
                 let facts = || verified.map(signature_facts).unwrap_or_default();
                 signed.get_or_insert_with(facts).contains(selector)
             }
             kind => {
-                own_kind(kind, selector, extensions).map_err(|why| Refused::Kind { index, kind: quoted(kind), why })?;
+                check_own(kind, selector, extensions).map_err(|why| Untrue::Kind { index, kind: quoted(kind), why })?;
                 continue;
             }
         };
         if !stated {
-            return Err(Refused::False { index, kind: kind.to_owned() });
+            return Err(Untrue::False { index, kind: kind.to_owned() });
         }
     }
     Ok(())
@@ -175,48 +172,6 @@ fn signature_facts(verified: &Verified) -> HashSet<String> {
     facts
 }
 
-/// A kind of the policy's own: lowercase, and not one that a reader could take for a built-in one.
-fn own_kind(kind: &str, selector: &str, extensions: &[String]) -> Result<(), &'static str> {
-    if kind.len() == selector.len() || kind.is_empty() {
-        return Err("is not of the form KIND:VALUE");
-    }
-    if kind.len() > limits::OWN_KIND {
-        return Err("has more than 64 bytes");
-    }
-    if kind.len() + 1 == selector.len() {
-        return Err("has an empty value");
-    }
-    if selector.chars().any(is_invisible) {
-        return Err("has a control or format character in its selector");
-    }
-    if !kind.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.')) {
-        return Err("may have a-z, 0-9, _, - and . only");
-    }
-    if let Some(why) = reserved(kind) {
-        return Err(why);
-    }
-    if extensions.iter().any(|extension| folded(extension) == folded(kind)) {
-        return Err("looks like an extension's name");
-    }
-    Ok(())
-}
-
-/// Why nobody else may have a kind: a reader could take it for a built-in one, or for the type before it.
-pub(crate) fn reserved(kind: &str) -> Option<&'static str> {
-    let kind = folded(kind);
-    let built_in = KINDS.iter().any(|built_in| kind == folded(built_in))
-        || SIGNATURE_KINDS.iter().any(|built_in| kind.starts_with(&folded(built_in)));
-    match kind.as_str() {
-        _ if built_in => Some("looks like a built-in kind"),
-        TYPE => Some("looks like the type of all selectors, docker"),
-        _ => None,
-    }
-}
-
-fn folded(kind: &str) -> String {
-    kind.chars().filter(char::is_ascii_alphanumeric).collect()
-}
-
 fn quoted(kind: &str) -> String {
     let start: String = kind.chars().take(40).collect();
     start.escape_debug().to_string()
@@ -239,24 +194,6 @@ mod tests {
         let mut facts = Facts::new(&container);
         for (kind, value) in [("label", "K:"), ("label", "a:\u{202e}b"), ("env", "X="), ("env", "Y=\u{200b}")] {
             assert!(facts.state(kind, value), "{kind}:{value:?}");
-        }
-    }
-
-    #[test]
-    fn an_own_kind_has_a_value_that_can_be_seen() {
-        let extensions = ["compose".to_owned()];
-        let own = |selector: &str| {
-            let (kind, _) = selector.split_once(':').unwrap_or((selector, ""));
-            own_kind(kind, selector, &extensions)
-        };
-        assert_eq!(own("own:a b"), Ok(()));
-        assert_eq!(own("docker-host:a"), Ok(()));
-        assert_eq!(own("own:"), Err("has an empty value"));
-        for invisible in ["\n", "\u{ad}", "\u{200b}", "\u{202e}", "\u{2066}", "\u{2028}", "\u{2029}", "\u{e0061}"] {
-            assert_eq!(own(&format!("own:a{invisible}")), Err("has a control or format character in its selector"));
-        }
-        for docker in ["docker:a", "doc-ker:a", "d.o.c.k.e.r:a"] {
-            assert_eq!(own(docker), Err("looks like the type of all selectors, docker"));
         }
     }
 }

@@ -25,7 +25,8 @@ pub(super) async fn run(
         false => Failure::Attestation(error),
     })?;
     if output == Output::Json {
-        let mut answer = json!({"pid": attested.pid, "selectors": selectors, "policy": attested.explanation.policy});
+        let mut answer =
+            json!({"pid": attested.pid, "selectors": selectors, "policy": attested.explanation.policy.digest});
         if let (Some(path), Some(answer)) = (attested.recorded, answer.as_object_mut()) {
             answer.insert("recorded".to_owned(), json!(path.to_string_lossy()));
         }

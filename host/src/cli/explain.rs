@@ -8,9 +8,9 @@ use bounded::text::printable;
 
 use super::style::Style;
 use super::{ADVICE, Failure, Target, provenance};
-use crate::error::{code_name, fault_text};
+use crate::error::code_name;
 use crate::signatures::Judged;
-use crate::workload::{Asked, Import, Told, engine_name};
+use crate::workload::{Answer, Exchange};
 
 /// Lines of one kind that are shown of a step.
 const LINES: usize = 24;
@@ -20,10 +20,10 @@ const LINE: usize = 240;
 pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     let attested = target.attest().await?;
     let explanation = attested.explanation;
-    let provenance = provenance(&explanation.policy);
+    let provenance = provenance(&explanation.policy.digest);
     writeln!(out, "{}\n{}\n", style.bold(&printable(&attested.subject)), style.dim(&provenance))?;
-    for (number, asked) in explanation.asked.iter().enumerate() {
-        step(number + 1, asked, out, style)?;
+    for (number, exchange) in explanation.transcript.exchanges().iter().enumerate() {
+        step(number + 1, exchange, out, style)?;
     }
     if explanation.reused {
         writeln!(out, "an earlier answer was used again: all that led to it still holds")?;
@@ -66,12 +66,15 @@ pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> 
     }
 }
 
-fn step(number: usize, asked: &Asked, out: &mut impl Write, style: Style) -> std::io::Result<()> {
-    let question = style.bold(&printable(&question(&asked.import)));
-    writeln!(out, "{number}. {question}  {}", style.dim(&time(asked.elapsed)))?;
-    writeln!(out, "   {}", printable(&asked.note))?;
-    let (told, lines) = told(&asked.told);
-    writeln!(out, "   told: {}", shown(&told))?;
+fn step(number: usize, exchange: &Exchange, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    let question = style.bold(&printable(&exchange.question.to_string()));
+    writeln!(out, "{number}. {question}  {}", style.dim(&time(exchange.elapsed)))?;
+    writeln!(out, "   {}", printable(&exchange.note))?;
+    let (summary, lines) = match &exchange.answer {
+        Ok(answer) => summary(answer),
+        Err(fault) => (format!("an error: {fault}"), Vec::new()),
+    };
+    writeln!(out, "   told: {}", shown(&summary))?;
     for line in lines.iter().take(LINES) {
         writeln!(out, "     {}", shown(line))?;
     }
@@ -88,25 +91,11 @@ fn shown(line: &str) -> String {
     printable(&start) + more
 }
 
-fn question(import: &Import) -> String {
-    match import {
-        Import::Cgroups => "process.cgroups: which cgroups is it in?".to_owned(),
-        Import::CgroupMounts => "process.cgroup-mounts: which cgroup mounts does it see?".to_owned(),
-        Import::JobObjectNames => "job-objects.names: which job objects is it in?".to_owned(),
-        Import::Container(engine, id) => {
-            let id: String = id.chars().take(80).collect();
-            format!("docker.container: claims to be in container \"{id}\" of {}", engine_name(engine))
-        }
-        Import::Verify => "sigstore.verify: is the image signed?".to_owned(),
-        Import::Credentials => "the grant process of an extension: whose process is it?".to_owned(),
-    }
-}
-
-/// What the policy was told: names and counts. Values of labels and env may be secrets.
-fn told(told: &Told) -> (String, Vec<String>) {
+/// An answer in short: names and counts, since values of labels and env may be secrets.
+fn summary(answer: &Answer) -> (String, Vec<String>) {
     let lines = |count: usize, what: &str| format!("{count} {what}");
-    match told {
-        Told::Cgroups(Ok(text)) => {
+    match answer {
+        Answer::Cgroups(text) => {
             let cgroups: Vec<String> = text
                 .split(|&byte| byte == b'\n')
                 .filter(|line| !line.is_empty())
@@ -114,13 +103,13 @@ fn told(told: &Told) -> (String, Vec<String>) {
                 .collect();
             (lines(cgroups.len(), "cgroups"), cgroups)
         }
-        Told::CgroupMounts(Ok(mounts)) => (
+        Answer::CgroupMounts(mounts) => (
             lines(mounts.len(), "mounts"),
             mounts.iter().map(|mount| format!("{} {}", mount.fs_type, mount.root)).collect(),
         ),
-        Told::JobObjectNames(Ok(names)) => (lines(names.len(), "names"), names.clone()),
-        Told::Container(Ok(None)) => ("no container".to_owned(), Vec::new()),
-        Told::Container(Ok(Some(proven))) => {
+        Answer::JobObjectNames(names) => (lines(names.len(), "names"), names.clone()),
+        Answer::Container(None) => ("no container".to_owned(), Vec::new()),
+        Answer::Container(Some(proven)) => {
             let container = proven.container();
             let labels = container.labels.iter().map(|(name, _)| format!("label {name}"));
             // A variable without a value has no `=`; what else has none may be a value.
@@ -135,13 +124,13 @@ fn told(told: &Told) -> (String, Vec<String>) {
             );
             (text, names)
         }
-        Told::Credentials(Ok(Some(credentials))) => {
+        Answer::Credentials(Some(credentials)) => {
             (format!("uid {}, gid {}", credentials.uid, credentials.gid), Vec::new())
         }
-        Told::Credentials(Ok(None)) => ("nothing: the process is gone".to_owned(), Vec::new()),
-        Told::Verify(Ok(Judged::Skipped)) => ("skipped".to_owned(), Vec::new()),
-        Told::Verify(Ok(Judged::Omitted)) => ("omitted".to_owned(), Vec::new()),
-        Told::Verify(Ok(Judged::Verified(verified))) => {
+        Answer::Credentials(None) => ("nothing: the process is gone".to_owned(), Vec::new()),
+        Answer::Verify(Judged::Skipped) => ("skipped".to_owned(), Vec::new()),
+        Answer::Verify(Judged::Omitted) => ("omitted".to_owned(), Vec::new()),
+        Answer::Verify(Judged::Verified(verified)) => {
             let record = verified.record();
             let attested = if record.attestations { ", and an attestation" } else { "" };
             let signers = record.signatures.iter().map(|signature| {
@@ -155,12 +144,6 @@ fn told(told: &Told) -> (String, Vec<String>) {
             let what = if count == 1 { "good signature" } else { "good signatures" };
             (format!("{count} {what}{attested}"), signers.collect())
         }
-        Told::Cgroups(Err(fault))
-        | Told::CgroupMounts(Err(fault))
-        | Told::JobObjectNames(Err(fault))
-        | Told::Container(Err(fault))
-        | Told::Verify(Err(fault))
-        | Told::Credentials(Err(fault)) => (format!("an error: {}", fault_text(fault)), Vec::new()),
     }
 }
 

@@ -14,17 +14,21 @@ mod verify;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bounded::text::printable;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use sandbox::{Compilation, compiler};
 
 use self::style::Style;
-use crate::attestation::{Attestor, Explanation};
+use crate::attestation::Explanation;
+use crate::attestor::Attestor;
+use crate::components::Runtime;
 use crate::config::{self, Configuration, Invalid};
 use crate::error::Error;
-use crate::sandbox::compiler;
-use crate::scenario::Scenario;
+use crate::machine::ThisMachine;
+use crate::scenario::{Scenario, trial_workloads};
 use crate::service::{self, PLUGIN};
 use crate::telemetry::LOGGED;
 use crate::telemetry::metrics::Metrics;
@@ -127,10 +131,9 @@ pub fn run() -> ExitCode {
     if let Some(code) = compiler::run(std::env::args_os()) {
         return code;
     }
-    compiler::compile_with("/proc/self/exe".into());
     let environment = PLUGIN.environment();
     if environment.is_agent() {
-        return spire_plugin::run(LOGGED, runtime(), service::serve(environment));
+        return spire_plugin::run(LOGGED, runtime(), service::serve(environment, compilation()));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -267,7 +270,7 @@ impl Target {
                 pid: scenario.pid,
                 recorded: Some(path.clone()),
                 trust_domain: None,
-                explanation: scenario.run().await?,
+                explanation: scenario.run(&sandbox_runtime()?).await?,
             });
         }
         let pid = self.pid.unwrap_or_default();
@@ -278,30 +281,48 @@ impl Target {
                 (configuration, file.trust_domain)
             }
         };
-        let attestor = Attestor::new(Metrics::disabled())
-            .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))?;
+        let attestor = attestor_of_this_machine()?;
         attestor.configure(configuration).await.map_err(|error| match (error, &self.config) {
-            (error @ (Error::Configuration(_) | Error::Component { .. }), Some(path)) => {
+            (error, Some(path)) if error.is_about_configuration() => {
                 let invalid = Invalid { errors: vec![error.to_string()] };
                 Failure::Configuration { path: path.clone(), invalid }
             }
             (error, _) => Failure::from(error),
         })?;
-        let explanation = waiting(attestor.explain(pid), || attestor.doing()).await?;
+        let explanation = waiting(attestor.explain(pid), || attestor.progress()).await?;
         Ok(Attested { subject: format!("process {pid}"), pid, recorded: None, trust_domain, explanation })
     }
 }
 
+/// Components are compiled in another process of this very program, whatever became of its file. (The program of unit tests is no
+/// compiler.)
+fn compilation() -> Compilation {
+    if cfg!(test) { Compilation::ThisProcess } else { Compilation::Process("/proc/self/exe".into()) }
+}
+
+/// The sandbox, with its compiler in a process of its own.
+fn sandbox_runtime() -> Result<Arc<Runtime>, Failure> {
+    let runtime = Runtime::new(compilation());
+    runtime.map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// An attestor of the machine that the program runs on, not configured yet.
+fn attestor_of_this_machine() -> Result<Attestor, Failure> {
+    let machine =
+        ThisMachine::open().map_err(|error| Failure::Usage(format!("the processes cannot be read: {error}")))?;
+    Ok(Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled()))
+}
+
 /// Waits, and says on stderr what for while that takes time.
-async fn waiting<T>(work: impl Future<Output = T>, doing: impl Fn() -> String) -> T {
+async fn waiting<T>(work: impl Future<Output = T>, progress: impl Fn() -> String) -> T {
     let mut work = std::pin::pin!(work);
     loop {
         match tokio::time::timeout(PROGRESS, &mut work).await {
             Ok(done) => return done,
             Err(_) => {
-                let doing = doing();
-                let doing = if doing.is_empty() { "waiting for the answer" } else { &doing };
-                let _ = writeln!(io::stderr(), "… {}", printable(doing));
+                let progress = progress();
+                let progress = if progress.is_empty() { "waiting for the answer" } else { &progress };
+                let _ = writeln!(io::stderr(), "… {}", printable(progress));
             }
         }
     }
@@ -395,7 +416,7 @@ mod tests {
         let text = answer["selectors"].as_array().unwrap();
         assert!(text.contains(&"label:lines:1\n2".into()), "{out}");
         assert_eq!(answer["pid"], 4242);
-        assert_eq!(answer["policy"], crate::sandbox::BUILTIN_DIGEST);
+        assert_eq!(answer["policy"], crate::components::builtin::DIGEST);
         assert_eq!(answer["recorded"], path);
     }
 
@@ -418,7 +439,7 @@ mod tests {
         }
         assert!(out.contains("     label app\n") && out.contains("     env MODE\n"), "{out}");
         assert!(!out.contains("live") && !out.contains("/usr/bin") && !out.contains("shop\n"), "{out}");
-        assert!(out.contains(&provenance(crate::sandbox::BUILTIN_DIGEST)), "{out}");
+        assert!(out.contains(&provenance(crate::components::builtin::DIGEST)), "{out}");
     }
 
     #[tokio::test]
@@ -504,7 +525,7 @@ mod tests {
     #[test]
     fn the_version_names_the_policy_and_the_contract_on_one_line() {
         let version = Cli::command().render_long_version();
-        assert_eq!(version.trim_end(), provenance(crate::sandbox::BUILTIN_DIGEST));
+        assert_eq!(version.trim_end(), provenance(crate::components::builtin::DIGEST));
     }
 
     #[tokio::test]

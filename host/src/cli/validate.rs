@@ -7,11 +7,8 @@ use std::process::ExitCode;
 use bounded::text::printable;
 
 use super::style::Style;
-use super::{Failure, read_config};
-use crate::attestation::Attestor;
+use super::{Failure, attestor_of_this_machine, read_config};
 use crate::config::{Form, Invalid};
-use crate::error::Error;
-use crate::telemetry::metrics::Metrics;
 
 pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     match judge(path).await {
@@ -40,11 +37,9 @@ async fn judge(path: &Path) -> Result<(&'static str, Vec<String>), Failure> {
         Form::AgentConf => "an agent.conf with the plugin WorkloadAttestor \"docker\"",
         Form::PluginData => "a plugin_data file",
     };
-    let attestor = Attestor::new(Metrics::disabled())
-        .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))?;
-    match attestor.validate(configuration).await {
+    match attestor_of_this_machine()?.validate(configuration).await {
         Ok(notes) => Ok((form, notes)),
-        Err(error @ (Error::Configuration(_) | Error::Component { .. })) => {
+        Err(error) if error.is_about_configuration() => {
             let invalid = Invalid { errors: vec![error.to_string()] };
             Err(Failure::Configuration { path: path.to_owned(), invalid })
         }

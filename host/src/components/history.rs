@@ -1,5 +1,5 @@
-//! What is in use: which policy and which extensions, since when, and what became of the last attempt to replace each. For the
-//! log, the metrics, and `docker-attestor policy status`.
+//! The components in use: since when, and what became of the last attempt to replace each. For the log, the metrics, and
+//! `docker-attestor policy status`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,14 @@ use jiff::{Timestamp, Unit};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::components::load::{LoadError, Step};
+use super::POLICY;
+use super::load::{LoadError, Step};
 use crate::telemetry::metrics::Metrics;
 
-/// The name under which the policy is reported; extensions have their own.
-pub const POLICY: &str = "policy";
-/// Where the built-in policy is.
+/// The source of the built-in policy.
 const BUILT_IN: &str = "built-in";
 
-/// A running plugin, as it tells who asks on its status socket.
+/// A running plugin, as its status socket describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The program's version.
@@ -43,7 +42,7 @@ pub struct Component {
     pub digest: String,
     /// What its author calls its version.
     pub version: Option<String>,
-    /// When it was put to use.
+    /// When it came into use.
     pub since: Timestamp,
     /// How often it was replaced since the plugin started.
     pub replaced: u64,
@@ -73,8 +72,8 @@ pub struct History {
     metrics: Metrics,
 }
 
-/// What is put to use.
-pub struct Use<'a> {
+/// A component that comes into use.
+pub struct Active<'a> {
     /// `policy`, or `extension NAME`.
     pub name: &'a str,
     /// Its file; none for the built-in policy.
@@ -109,42 +108,43 @@ impl History {
     }
 
     /// These and no others are in use from now on.
-    pub fn put_to_use(&self, all: &[Use<'_>]) {
+    pub fn activate(&self, all: &[Active<'_>]) {
         let mut components = self.components();
         components.retain(|name, component| {
             let stays = all.iter().any(|used| used.name == name);
             if !stays {
-                self.metrics.component_in_use(component, false);
+                self.report(component, false);
             }
             stays
         });
         for used in all {
             let source = used.path.map_or_else(|| BUILT_IN.to_owned(), |path| path.display().to_string());
-            let known = components.get(used.name);
-            if known.is_some_and(|now| now.digest == used.digest && now.source == source) {
+            let before = components.get(used.name);
+            if before.is_some_and(|before| before.digest == used.digest && before.source == source) {
                 continue;
             }
-            let now = Component {
+            let active = Component {
                 name: used.name.to_owned(),
                 source,
                 digest: used.digest.to_owned(),
                 version: used.version.map(Version::to_string),
-                since: moment(),
-                replaced: known.map_or(0, |now| now.replaced + 1),
+                since: now(),
+                replaced: before.map_or(0, |before| before.replaced + 1),
                 failing: false,
-                last_failure: known.and_then(|now| now.last_failure.clone()),
+                last_failure: before.and_then(|before| before.last_failure.clone()),
             };
-            let (digest, version, source) = (&now.digest, now.version.as_deref().unwrap_or("none"), &now.source);
-            match known {
+            let (digest, source) = (&active.digest, &active.source);
+            let version = active.version.as_deref().unwrap_or("none");
+            match before {
                 Some(before) => {
-                    self.metrics.component_in_use(before, false);
+                    self.report(before, false);
                     self.metrics.component_change(used.name, "replaced");
-                    tracing::info!(%digest, version, %source, before = %before.digest, "{} replaced", now.name);
+                    tracing::info!(%digest, version, %source, before = %before.digest, "{} replaced", active.name);
                 }
-                None => tracing::info!(%digest, version, %source, "{} in use", now.name),
+                None => tracing::info!(%digest, version, %source, "{} in use", active.name),
             }
-            self.metrics.component_in_use(&now, true);
-            components.insert(used.name.to_owned(), now);
+            self.report(&active, true);
+            components.insert(used.name.to_owned(), active);
             if let (Some(path), Some(version)) = (used.path, used.version) {
                 let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
                 if newest.get(path).is_none_or(|newest| newest < version) {
@@ -154,8 +154,15 @@ impl History {
         }
     }
 
-    /// What a component's file holds is in use already: an operator brought it back.
-    pub fn unchanged(&self, name: &str) {
+    /// Tells the metrics that a component is in use, or no longer.
+    fn report(&self, component: &Component, in_use: bool) {
+        let Component { name, digest, version, since, .. } = component;
+        let version = version.as_deref().unwrap_or_default();
+        self.metrics.component_in_use(name, digest, version, &since.to_string(), in_use);
+    }
+
+    /// A component's file holds what is in use already: the last failure is over.
+    pub fn mark_current(&self, name: &str) {
         if let Some(component) = self.components().get_mut(name) {
             component.failing = false;
         }
@@ -167,13 +174,13 @@ impl History {
         self.metrics.component_change(name, error.step.name());
         if let Some(component) = self.components().get_mut(name) {
             component.failing = true;
-            component.last_failure = Some(Failure { at: moment(), step: error.step, reason: error.reason.clone() });
+            component.last_failure = Some(Failure { at: now(), step: error.step, reason: error.reason.clone() });
         }
     }
 }
 
 /// Now, in whole seconds.
-fn moment() -> Timestamp {
+fn now() -> Timestamp {
     Timestamp::now().round(Unit::Second).unwrap_or_default()
 }
 
@@ -181,24 +188,24 @@ fn moment() -> Timestamp {
 mod tests {
     use super::*;
 
-    fn uses<'a>(path: &'a PathBuf, digest: &'a str, version: &'a Version) -> [Use<'a>; 1] {
-        [Use { name: POLICY, path: Some(path), digest, version: Some(version) }]
+    fn uses<'a>(path: &'a PathBuf, digest: &'a str, version: &'a Version) -> [Active<'a>; 1] {
+        [Active { name: POLICY, path: Some(path), digest, version: Some(version) }]
     }
 
     #[test]
     fn a_failure_stays_until_it_is_looked_at_and_replacements_are_counted() {
         let history = History::default();
         let (path, one, two) = (PathBuf::from("/p.wasm"), Version::new(1, 0, 0), Version::new(2, 0, 0));
-        history.put_to_use(&[Use { name: POLICY, path: None, digest: "sha256:aa", version: None }]);
-        history.put_to_use(&uses(&path, "sha256:bb", &two));
+        history.activate(&[Active { name: POLICY, path: None, digest: "sha256:aa", version: None }]);
+        history.activate(&uses(&path, "sha256:bb", &two));
         let error = LoadError::new(&path, Step::Trial, "it trapped");
         history.failed(POLICY, &error);
-        history.put_to_use(&uses(&path, "sha256:cc", &one));
+        history.activate(&uses(&path, "sha256:cc", &one));
         let [policy] = history.in_use().try_into().unwrap();
         assert_eq!((policy.digest.as_str(), policy.replaced, policy.source.as_str()), ("sha256:cc", 2, "/p.wasm"));
         assert_eq!(policy.last_failure.unwrap().step, Step::Trial);
         assert_eq!(history.newest(Path::new("/other.wasm")), None);
-        history.put_to_use(&[]);
+        history.activate(&[]);
         assert_eq!(history.in_use(), []);
         assert_eq!(history.newest(&path), Some(two), "the newest that ran, not the last, and though none is in use");
     }

@@ -1,5 +1,5 @@
-//! From a file to a component that may run: read once, check the pin or the signature on those bytes, look at what they say of
-//! themselves, compile them. What runs is exactly what was checked.
+//! From a file to a compiled component. The file is read once, the pin or the signature is checked on those bytes, their description
+//! is inspected, and they are compiled. So exactly the checked bytes run.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bounded::file;
 use bounded::text::{cut, printable};
+use sandbox::Compiled;
+use sandbox::inspect::{Description, World, digest};
+use sandbox::limits::{COMPONENT_FILE, GUEST_TEXT};
 use semver::Version;
-use wasmtime::component::Component as Compiled;
 
+use crate::attestation::Sandbox;
 use crate::config::{Component, Pin};
 use crate::limits;
-use crate::sandbox::Sandbox;
-use crate::sandbox::inspect::{Description, World, digest};
 use crate::signatures::Sigstore;
 
-/// A step from a file to what runs, for errors.
+/// A step on the way from a file into use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -64,7 +65,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why a component is not put to use: what ran before goes on.
+/// Why a component is not used. The one in use stays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {step}: {reason}", path = .path.display())]
 pub struct LoadError {
@@ -74,56 +75,49 @@ pub struct LoadError {
     pub step: Step,
     /// Why.
     pub reason: String,
-    /// Whether the reason may pass without anybody's doing: then it is tried again ([`limits::REPLACE_AGAIN`]).
-    pub passes: bool,
+    /// Whether another try may succeed without a change: then one follows after [`limits::RETRY_REPLACE`].
+    pub retryable: bool,
 }
 
 impl LoadError {
-    /// An error whose reason fits into a line of a log: some of it may be the component's own words.
+    /// An error whose reason fits into a line of a log, since a part of it may be the component's own words.
     pub fn new(path: &Path, step: Step, reason: &str) -> LoadError {
-        LoadError { path: path.to_owned(), step, reason: printable(cut(reason, limits::GUEST_TEXT)), passes: false }
+        LoadError { path: path.to_owned(), step, reason: printable(cut(reason, GUEST_TEXT)), retryable: false }
     }
 
-    /// The same, and whether the reason may pass.
-    pub fn that_passes(self, passes: bool) -> LoadError {
-        LoadError { passes, ..self }
+    /// The same, and whether another try may succeed.
+    #[must_use]
+    pub fn retryable(self, retryable: bool) -> LoadError {
+        LoadError { retryable, ..self }
     }
 
     /// A file that could not be read in time.
     pub fn slow(path: &Path) -> LoadError {
         let seconds = limits::FILE_READ.as_secs();
-        LoadError::new(path, Step::Read, &format!("it could not be read within {seconds} s")).that_passes(true)
+        LoadError::new(path, Step::Read, &format!("it could not be read within {seconds} s")).retryable(true)
     }
 }
 
-/// A component that may run.
+/// A component that was checked and compiled.
 #[derive(Clone)]
 pub struct Loaded {
-    /// Compiled.
+    /// The compiled component.
     pub compiled: Compiled,
-    /// What it says of itself.
+    /// What the component says of itself.
     pub description: Description,
 }
 
-impl Loaded {
-    /// Bytes of what the compiler made of it.
-    fn bytes(&self) -> usize {
-        let image = self.compiled.image_range();
-        image.end.addr() - image.start.addr()
-    }
-}
-
-/// Loads components, and keeps the last few that were compiled.
+/// Loads components, and caches the last few that were compiled.
 pub struct Loader {
     sandbox: Arc<Sandbox>,
     /// By digest, the last used at the end.
-    compiled: Mutex<Vec<(String, Loaded)>>,
+    cached: Mutex<Vec<(String, Loaded)>>,
 }
 
 impl Loader {
     /// Nothing is compiled yet.
     pub fn new(sandbox: Arc<Sandbox>) -> Loader {
-        Loader { sandbox, compiled: Mutex::default() }
+        Loader { sandbox, cached: Mutex::default() }
     }
 
     /// Loads a component. `verifier` judges signatures, `floor` is the newest version that ran.
@@ -140,9 +134,8 @@ impl Loader {
         let (path, pin) = (component.path.clone(), component.pin.clone());
         // Files may be on a network's filesystem, and a signature takes milliseconds.
         let read = tokio::task::spawn_blocking(move || {
-            let bytes =
-                file::read(&path, limits::COMPONENT_FILE as u64).map_err(|why| (Step::Read, why.to_string()))?;
-            check(&bytes, &pin, verifier.as_deref())?;
+            let bytes = file::read(&path, COMPONENT_FILE as u64).map_err(|why| (Step::Read, why.to_string()))?;
+            check_pin(&bytes, &pin, verifier.as_deref())?;
             let description = Description::of(&bytes).map_err(|why| (Step::Inspect, why.to_string()))?;
             description.check(world).map_err(|why| (Step::Inspect, why.to_string()))?;
             if let Pin::Signed { allow_older: false, .. } = pin {
@@ -154,39 +147,39 @@ impl Loader {
         let read = tokio::time::timeout(limits::FILE_READ, read).await.map_err(|_| LoadError::slow(&component.path))?;
         let read = read.unwrap_or_else(|_| Err((Step::Inspect, "it breaks what reads it".to_owned())));
         let (bytes, description) = read.map_err(|(step, reason)| LoadError::new(&component.path, step, &reason))?;
-        if let Some(kept) = self.kept(&description.digest) {
-            return Ok(kept);
+        if let Some(cached) = self.cached(&description.digest) {
+            return Ok(cached);
         }
         let compiled = self
             .sandbox
             .compile(Arc::from(bytes))
             .await
-            .map_err(|why| LoadError::new(&component.path, Step::Compile, &why.reason).that_passes(why.passes))?;
+            .map_err(|why| LoadError::new(&component.path, Step::Compile, &why.reason).retryable(why.retryable))?;
         let loaded = Loaded { compiled, description };
         self.keep(loaded.clone());
         Ok(loaded)
     }
 
-    fn kept(&self, digest: &str) -> Option<Loaded> {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = compiled.iter().position(|(known, _)| known == digest)?;
-        let found = compiled.remove(at);
-        compiled.push(found.clone());
+    fn cached(&self, digest: &str) -> Option<Loaded> {
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = cached.iter().position(|(cached, _)| cached == digest)?;
+        let found = cached.remove(at);
+        cached.push(found.clone());
         Some(found.1)
     }
 
     fn keep(&self, loaded: Loaded) {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        compiled.push((loaded.description.digest.clone(), loaded));
-        while compiled.len() > limits::COMPILED_KEPT
-            || compiled.iter().map(|(_, loaded)| loaded.bytes()).sum::<usize>() > limits::COMPILED_BYTES
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.push((loaded.description.digest.clone(), loaded));
+        while cached.len() > limits::COMPILED_CACHED
+            || cached.iter().map(|(_, loaded)| loaded.compiled.bytes()).sum::<usize>() > limits::COMPILED_BYTES
         {
-            compiled.remove(0);
+            cached.remove(0);
         }
     }
 }
 
-fn check(bytes: &[u8], pin: &Pin, verifier: Option<&Sigstore>) -> Result<(), (Step, String)> {
+fn check_pin(bytes: &[u8], pin: &Pin, verifier: Option<&Sigstore>) -> Result<(), (Step, String)> {
     match pin {
         Pin::Unpinned => Ok(()),
         Pin::Digests(digests) => {
@@ -208,7 +201,8 @@ fn check(bytes: &[u8], pin: &Pin, verifier: Option<&Sigstore>) -> Result<(), (St
     }
 }
 
-/// Who can replace the file can also bring back an old one, with its signature and its faults.
+/// Checks that the version does not go down. Somebody who can replace the file could bring back an old one, with its signature and
+/// its vulnerabilities.
 fn not_older(version: Option<&Version>, floor: Option<&Version>) -> Result<(), (Step, String)> {
     let Some(newest) = floor else { return Ok(()) };
     let found = match version {
@@ -240,10 +234,10 @@ mod tests {
     fn a_pin_lists_digests_of_the_very_bytes() {
         let pin = |texts: &[&str]| Pin::Digests(texts.iter().map(|text| (*text).to_owned()).collect());
         let good = digest(b"policy");
-        assert!(check(b"policy", &pin(&["sha256:00", &good]), None).is_ok());
-        let (step, why) = check(b"other", &pin(&[&good]), None).unwrap_err();
+        assert!(check_pin(b"policy", &pin(&["sha256:00", &good]), None).is_ok());
+        let (step, why) = check_pin(b"other", &pin(&[&good]), None).unwrap_err();
         assert_eq!(step, Step::Pin);
         assert!(why.contains(&digest(b"other")) && why.contains(&good), "{why}");
-        assert!(check(b"anything", &Pin::Unpinned, None).is_ok());
+        assert!(check_pin(b"anything", &Pin::Unpinned, None).is_ok());
     }
 }

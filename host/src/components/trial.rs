@@ -1,89 +1,75 @@
-//! The trial of what is about to be put to use: recorded workloads, before any real one. A policy that traps, breaks a limit or
-//! states no facts fails it; another answer is told, not refused.
+//! The trial of a component before it is used: it runs on recorded workloads. A component that traps, breaks a limit or states what
+//! is not a fact fails the trial. Another answer than before is reported, not refused.
 
 use std::sync::Arc;
 
 use containers::Claimant;
-use containers::Proven;
+use sandbox::wit::{Credentials, Settings};
 
-use crate::attestation::extensions::{Credentials, Extension};
+use crate::attestation::policy::Step;
+use crate::attestation::reuse::RecordedWorkload;
+use crate::attestation::{Extension, Policy, Sandbox};
 use crate::error::Error;
-use crate::sandbox::bindings::docker_attestor::policy::types::Settings;
-use crate::sandbox::{Outcome, Policy, Sandbox, checked};
-use crate::workload::{Import, Machine, Told, Workload};
+use crate::workload::{Backends, Transcript, Workload};
 
-/// A workload that was attested: what the policy was told, and the selectors.
-#[derive(Clone)]
-pub struct Recorded {
-    /// Every question, and its answer.
-    pub asked: Vec<(Import, Told)>,
-    /// The policy's selectors.
-    pub selectors: Vec<String>,
+/// What components are tried with.
+pub struct Trial<'a> {
+    /// What a policy needs to know of the configuration.
+    pub settings: &'a Settings,
+    /// The backends of the configuration. A trial asks them nothing.
+    pub backends: &'a Arc<Backends>,
+    /// The workloads.
+    pub recorded: &'a [RecordedWorkload],
 }
 
-/// The container that a workload was proven to be in.
-pub(crate) fn proven(asked: &[(Import, Told)]) -> Option<&Proven> {
-    asked.iter().find_map(|(_, told)| match told {
-        Told::Container(Ok(Some(container))) => Some(container),
-        _ => None,
-    })
+/// Tries a policy on the recorded workloads. Returns the number of workloads that get other selectors than they had.
+///
+/// # Errors
+/// The policy failed, or stated what is not a fact.
+pub(super) async fn try_policy(sandbox: &Sandbox, policy: &Policy, trial: &Trial<'_>) -> Result<usize, Error> {
+    let mut changed = 0;
+    for recorded in trial.recorded {
+        match replay(sandbox, policy, trial, recorded).await {
+            Ok(selectors) if recorded.selectors == selectors => {}
+            // Other selectors, or an error of the policy's own.
+            Ok(_) | Err(Error::Fault(_)) => changed += 1,
+            // The policy failed, or there was no sandbox for it and it was not tried.
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(changed)
 }
 
-/// The pid of recorded workloads, which nobody is asked about.
-const NOBODY: i32 = i32::MAX;
-
-impl Sandbox {
-    /// Tries a policy on recorded workloads; how many get other selectors than they had.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub async fn try_policy(
-        &self,
-        policy: &Policy,
-        settings: &Settings,
-        machine: &Arc<Machine>,
-        recorded: &[Recorded],
-    ) -> Result<usize, Error> {
-        let mut other = 0;
-        for recorded in recorded {
-            let workload = Workload::recorded(Arc::clone(machine), NOBODY, &recorded.asked);
-            match self.replay(policy, settings, workload).await {
-                Ok(selectors) if recorded.selectors == selectors => {}
-                // Or it answers with an error of its own.
-                Ok(_) | Err(Error::Fault(_)) => other += 1,
-                // It broke, or there was no sandbox for it and it was not tried.
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(other)
-    }
-
-    async fn replay(&self, policy: &Policy, settings: &Settings, workload: Workload) -> Result<Vec<String>, Error> {
-        let mut workload = Some(workload);
-        loop {
-            match self.attest_once(policy, settings, &mut workload).await? {
-                Outcome::Answer(answer) => return checked(policy, answer, workload.as_ref()),
-                Outcome::Open(import) => match &mut workload {
-                    Some(workload) => workload.not_recorded(import),
-                    None => return Err(policy.error("it asked about a workload where there is none")),
-                },
-            }
+async fn replay(
+    sandbox: &Sandbox,
+    policy: &Policy,
+    trial: &Trial<'_>,
+    recorded: &RecordedWorkload,
+) -> Result<Vec<String>, Error> {
+    let exchanges = recorded.exchanges.iter().map(|(question, answer)| (question, answer));
+    let mut workload = Workload::recorded(Arc::clone(trial.backends), Transcript::recorded(exchanges));
+    loop {
+        let (back, step) = policy.run(sandbox, trial.settings, workload).await;
+        workload = back;
+        match step {
+            Step::Done(outcome) => return outcome,
+            Step::Fetch(question) => workload.answer_unrecorded(question),
         }
     }
+}
 
-    /// Tries an extension on the containers of recorded workloads.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub async fn try_extension(&self, extension: &Extension, recorded: &[Recorded]) -> Result<(), Error> {
-        for container in recorded.iter().filter_map(|recorded| proven(&recorded.asked)) {
-            let granted = extension.granted(container.container(), Some(Credentials { uid: 0, gid: 0 }));
-            match self.derive(extension, container, &granted, || Claimant::Attestor).await {
-                // Selectors, or an error of its own: both are answers.
-                Ok(_) | Err(Error::Refused { .. }) => {}
-                Err(error) => return Err(error),
-            }
+/// Tries an extension on the containers of the recorded workloads.
+///
+/// # Errors
+/// The extension failed, or returned a selector that it may not.
+pub(super) async fn try_extension(sandbox: &Sandbox, extension: &Extension, trial: &Trial<'_>) -> Result<(), Error> {
+    for container in trial.recorded.iter().filter_map(RecordedWorkload::container) {
+        let root = Some(Credentials { uid: 0, gid: 0 });
+        match extension.derive(sandbox, container, root, || Claimant::Attestor).await {
+            // Selectors, or an error of the extension's own: both are answers.
+            Ok(_) | Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error),
         }
-        Ok(())
     }
+    Ok(())
 }

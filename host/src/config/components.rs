@@ -8,7 +8,7 @@ use bounded::text::is_sha256_hex;
 
 use super::report::Report;
 use super::{OnFailure, raw};
-use crate::attestation::truth::reserved;
+use crate::kinds::reserved;
 use crate::limits;
 use crate::signatures::Identities;
 

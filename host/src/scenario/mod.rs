@@ -1,5 +1,7 @@
-//! A recorded machine: processes, the engine's answers, and what an attestation must come to. One JSON file each; see
-//! fixtures/scenarios.
+//! Scenarios: recorded machines, and what an attestation on each must come to. One JSON file each; see fixtures/scenarios.
+
+pub mod expect;
+mod run;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,15 +9,14 @@ use std::sync::Arc;
 
 use containers::engine::recorded::{RecordedContainer, RecordedEngine};
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
-use containers::{Clause, Containers, ProofContext};
+use containers::{Containers, ProofContext};
 use serde::{Deserialize, Serialize};
 
-use crate::attestation::{Attestor, Error, Explanation};
-use crate::config::Configuration;
+pub use self::expect::Expect;
+use crate::config::{Configuration, Invalid};
 use crate::limits;
-use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
-use crate::telemetry::metrics::Metrics;
-use crate::workload::{Machine, Workload};
+use crate::machine::FixedMachine;
+use crate::workload::{Backends, Workload};
 
 /// One scenario.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -55,23 +56,6 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// What an attestation must come to.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum Expect {
-    /// These selectors, in this order; none when the process is not ours.
-    Selectors(Vec<String>),
-    /// No selectors, because this clause does not hold.
-    NotProven(Clause),
-    /// An error.
-    Error {
-        /// The gRPC status code's name, such as `FailedPrecondition`.
-        code: String,
-        /// What its text must contain.
-        contains: String,
-    },
-}
-
 /// Why a scenario cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("scenario {path}: {reason}")]
@@ -91,80 +75,41 @@ impl Scenario {
         serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// The scenario of this program: what a policy is tried on before anything was attested.
+    /// The scenario in this program.
     pub fn built_in() -> Option<Scenario> {
         serde_json::from_str(include_str!("../../../fixtures/scenarios/v2-systemd.json")).ok()
     }
 
+    /// The scenario's machine.
+    pub fn machine(&self) -> FixedMachine {
+        FixedMachine {
+            processes: Arc::new(self.recorded_processes()),
+            engine: Arc::new(RecordedEngine(self.docker.clone())),
+            reads_namespaces: true,
+        }
+    }
+
     /// The scenario's process, on its machine.
     pub fn workload(&self) -> Workload {
-        let processes = Arc::new(self.recorded_processes());
-        let docker = Arc::new(self.containers(processes.clone(), false));
-        let machine = Machine::new(processes, docker);
-        Workload::new(Arc::new(machine), self.pid)
+        let FixedMachine { processes, engine, .. } = self.machine();
+        let docker = Containers::new(engine, Arc::clone(&processes), ProofContext::ALL);
+        Workload::new(Arc::new(Backends::new(processes, Arc::new(docker))), self.pid)
     }
 
     fn recorded_processes(&self) -> RecordedProcesses {
         RecordedProcesses { processes: self.processes.clone(), now: self.now, own_cgroup: self.own_cgroup.clone() }
     }
 
-    /// `declared`: `engine_shares_pid_namespace`.
-    fn containers(&self, processes: Arc<RecordedProcesses>, declared: bool) -> Containers {
-        let context = ProofContext { declared, ..ProofContext::ALL };
-        Containers::new(Arc::new(RecordedEngine(self.docker.clone())), processes, context)
-    }
-
-    /// What its own configuration means.
+    /// What the scenario's own configuration means.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn configuration(&self) -> Result<Configuration, Error> {
-        Ok(crate::config::load(Some("example.org"), &self.config)?)
-    }
-
-    /// Attests the scenario's process, in the sandbox, as a real one: with the policy and the extensions of its configuration.
-    pub async fn run(&self) -> Result<Explanation, Error> {
-        let broken =
-            |error: wasmtime::Error| Error::Fault(Fault::Malformed(format!("the sandbox cannot be made: {error}")));
-        let attestor = Attestor::of(Arc::new(RecordedProcesses::default()), Metrics::disabled()).map_err(broken)?;
-        self.run_beside(&attestor, self.configuration()?).await
-    }
-
-    /// The same with another configuration than its own, and in the sandbox of `attestor`.
-    pub async fn run_beside(&self, attestor: &Attestor, configuration: Configuration) -> Result<Explanation, Error> {
-        let processes = Arc::new(self.recorded_processes());
-        let attestor = attestor.beside(processes.clone());
-        let containers = self.containers(processes, configuration.engine_shares_pid_namespace);
-        attestor.configure_with(configuration, containers).await?;
-        attestor.explain(self.pid).await
+    /// Everything that is wrong with it.
+    pub fn configuration(&self) -> Result<Configuration, Invalid> {
+        crate::config::load(Some("example.org"), &self.config)
     }
 }
 
-impl Expect {
-    /// What differs; `Ok` when nothing does.
-    pub fn judge(&self, run: &Result<Explanation, Error>) -> Result<(), String> {
-        let (outcome, asked) = match run {
-            Ok(explanation) => (explanation.outcome.as_ref(), &explanation.asked[..]),
-            Err(error) => (Err(error), &[][..]),
-        };
-        match (self, outcome) {
-            (Expect::Selectors(expected), Ok(got)) if expected == got => Ok(()),
-            (Expect::NotProven(clause), Ok(got)) if got.is_empty() => {
-                match asked.iter().any(|asked| asked.not_proven == Some(*clause)) {
-                    true => Ok(()),
-                    false => {
-                        let notes: Vec<&str> = asked.iter().map(|asked| asked.note.as_str()).collect();
-                        Err(format!("expected that clause {clause} does not hold, got {notes:?}"))
-                    }
-                }
-            }
-            (Expect::Error { code, contains }, Err(error))
-                if format!("{:?}", error.code()) == *code && error.to_string().contains(contains) =>
-            {
-                Ok(())
-            }
-            (expected, Ok(got)) => Err(format!("expected {expected:?}, got {got:?}")),
-            (expected, Err(error)) => Err(format!("expected {expected:?}, got {:?}: {error}", error.code())),
-        }
-    }
+/// The workload of the scenario in this program: what a policy is tried on before any workload was attested.
+pub fn trial_workloads() -> Vec<Workload> {
+    Scenario::built_in().iter().map(Scenario::workload).collect()
 }

@@ -11,7 +11,7 @@ use spire_plugin::proto::{
 };
 use tonic::{Code, Request, Response, Status};
 
-use crate::attestation::Attestor;
+use crate::attestor::Attestor;
 use crate::telemetry::metrics::Metrics;
 
 pub(super) struct WorkloadAttestor {

@@ -8,7 +8,7 @@ use spire_plugin::proto::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::attestation::Attestor;
+use crate::attestor::Attestor;
 use crate::config;
 
 pub(super) struct Config {

@@ -7,12 +7,16 @@ pub mod status;
 use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use sandbox::{Compilation, SetupError};
 use spire_plugin::proto::{ConfigServer, WorkloadAttestorServer};
 use spire_plugin::{Environment, Plugin, Services};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::attestation::Attestor;
+use crate::attestor::Attestor;
+use crate::components::Runtime;
+use crate::machine::ThisMachine;
+use crate::scenario::trial_workloads;
 use crate::telemetry::metrics::Metrics;
 
 /// The program as SPIRE's plugin.
@@ -28,20 +32,25 @@ pub enum ServeError {
     #[error(transparent)]
     Plugin(#[from] spire_plugin::ServeError),
     /// The sandbox cannot be made.
-    #[error("the sandbox cannot be made: {0}")]
-    Sandbox(wasmtime::Error),
+    #[error(transparent)]
+    Sandbox(#[from] SetupError),
+    /// /proc cannot be read.
+    #[error("the processes cannot be read: {0}")]
+    Processes(std::io::Error),
     /// The handler of SIGHUP cannot be set.
     #[error("the handler of SIGHUP cannot be set: {0}")]
     Signal(std::io::Error),
 }
 
-/// Serves until the agent ends us.
-pub async fn serve(environment: Environment) -> Result<(), ServeError> {
+/// Serves until the agent ends the plugin. `compilation` says where components are compiled.
+pub async fn serve(environment: Environment, compilation: Compilation) -> Result<(), ServeError> {
     raise_descriptor_limit();
     let hangups = signal(SignalKind::hangup()).map_err(ServeError::Signal)?;
     let started = PLUGIN.start(&environment)?;
     let metrics = Metrics::new();
-    let attestor = Arc::new(Attestor::new(metrics.clone()).map_err(ServeError::Sandbox)?);
+    let machine = Arc::new(ThisMachine::open().map_err(ServeError::Processes)?);
+    let runtime = Arc::new(Runtime::new(compilation)?);
+    let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, metrics.clone()));
     match UnixListener::bind(started.directory().join(status::SOCKET)) {
         Ok(listener) => drop(tokio::spawn(status::serve(listener, Arc::clone(&attestor)))),
         Err(error) => tracing::warn!("there is no status socket, `policy status` will not find this plugin: {error}"),
@@ -98,7 +107,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("plugin.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let attestor = Arc::new(Attestor::new(Metrics::disabled()).unwrap());
+        let machine = Arc::new(ThisMachine::open().unwrap());
+        let runtime = Arc::new(Runtime::new(Compilation::ThisProcess).unwrap());
+        let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, Metrics::disabled()));
         let services = services(attestor, Metrics::disabled());
         let expected =
             ["spire.plugin.agent.workloadattestor.v1.WorkloadAttestor", "spire.service.common.config.v1.Config"];

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::PLUGIN;
-use crate::attestation::Attestor;
+use crate::attestor::Attestor;
 use crate::components::history::Status;
 
 /// The name of the socket, beside that of the plugin.

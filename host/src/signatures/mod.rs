@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bounded::warnings::Warnings;
+use sandbox::limits::GUEST_TEXT;
+use sandbox::wit::{Signature, Verdict, Verified as VerifiedRecord};
+use sandbox::{Fault, FaultKind};
 use sha2::{Digest as _, Sha256};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::types::DerPublicKey;
@@ -35,8 +38,6 @@ use self::rules::{Demands, Good, Subject, Trust};
 pub use self::rules::{Finding, Report, Rule};
 use crate::config::{self, OnFailure};
 use crate::limits;
-use crate::sandbox::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
-use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
 
 /// What became of verifying an image.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,7 +138,7 @@ impl Kept {
 }
 
 /// Bytes of a failure's text: less than a policy's error may have.
-const LONGEST: usize = limits::GUEST_TEXT - 512;
+const LONGEST: usize = GUEST_TEXT - 512;
 
 /// A verification in flight: its outcome for all who wait for it.
 type Flight = watch::Receiver<Option<Outcome>>;
@@ -336,7 +337,7 @@ impl Sigstore {
         }
         away.extend(reasons);
         let text = format!("the image's signatures could not be verified: {}", away.join("; "));
-        self.omitted(text, Fault::Unavailable)
+        self.omitted(text, FaultKind::Unavailable)
     }
 
     /// Everything about one manifest, for an operator.
@@ -394,17 +395,17 @@ impl Sigstore {
                 .to_owned(),
             reasons => format!("no signature of the image verifies: {}", reasons.join("; ")),
         };
-        self.omitted(text, Fault::Unverified)
+        self.omitted(text, FaultKind::Unverified)
     }
 
-    fn omitted(&self, mut text: String, fault: fn(String) -> Fault) -> (Result<Judged, Fault>, String) {
+    fn omitted(&self, mut text: String, fault: FaultKind) -> (Result<Judged, Fault>, String) {
         // It goes through the policy, whose texts are bounded.
         if text.len() > LONGEST {
             text.truncate(text.floor_char_boundary(LONGEST));
             text.push_str("…; `docker-attestor verify` lists all");
         }
         match self.options.on_failure {
-            OnFailure::Deny => (Err(fault(text.clone())), text),
+            OnFailure::Deny => (Err(Fault::new(fault, text.clone())), text),
             OnFailure::Omit => {
                 if let Some(dropped) = self.warnings.admit() {
                     tracing::warn!(reason = %text, dropped = %dropped, "an image is not verified: its sigstore selectors are left out");

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use sandbox::wit::Signature;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::crypto::{KeyAlgorithm, Keyring, SigningScheme, VerificationKey, verify_signature};
 use sigstore_verify::types::bundle::{
@@ -22,7 +23,6 @@ use super::certificate::{Authorities, CtLogs, Identity, Leaf};
 use super::identities::Identities;
 use super::log::{self, Proven};
 use super::material::{Candidate, Purpose, Signed};
-use crate::sandbox::bindings::docker_attestor::policy::sigstore::Signature;
 
 /// The trust root, taken apart once.
 pub(super) struct Trust {

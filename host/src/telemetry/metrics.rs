@@ -12,11 +12,9 @@
 
 use std::time::Instant;
 
-use containers::engine::EngineCall;
 use spire_plugin::metrics::HostMetrics;
 use tonic::Code;
 
-use crate::components::history::Component;
 use crate::error::code_name;
 
 /// The first part of every key.
@@ -54,7 +52,7 @@ impl Metrics {
     }
 
     /// The container engine was called.
-    pub fn engine_call(&self, EngineCall { operation, outcome, started }: EngineCall) {
+    pub fn engine_call(&self, operation: &'static str, outcome: &'static str, started: Instant) {
         let labels = vec![("operation", operation.into()), ("outcome", outcome.into())];
         self.0.count_timed("engine_calls", "engine_call_seconds", labels, started);
     }
@@ -66,14 +64,9 @@ impl Metrics {
     }
 
     /// A component is in use from now on, or no longer.
-    pub fn component_in_use(&self, component: &Component, in_use: bool) {
-        let labels = [
-            ("component", component.name.clone()),
-            ("digest", component.digest.clone()),
-            ("version", component.version.clone().unwrap_or_default()),
-            ("since", component.since.to_string()),
-        ];
-        let labels = labels.into_iter().map(|(name, value)| (name, value.into())).collect();
+    pub fn component_in_use(&self, name: &str, digest: &str, version: &str, since: &str, in_use: bool) {
+        let labels = [("component", name), ("digest", digest), ("version", version), ("since", since)];
+        let labels = labels.into_iter().map(|(name, value)| (name, value.to_owned().into())).collect();
         self.0.set_gauge("component_in_use", if in_use { 1.0 } else { 0.0 }, labels);
     }
 }

@@ -7,30 +7,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use containers::Containers;
-use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
+use containers::engine::recorded::RecordedEngine;
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
-use containers::{ContainerId, ProofContext};
-use docker_attestor::attestation::{Attestor, Explanation};
-use docker_attestor::config;
+use docker_attestor::attestation::Explanation;
 use docker_attestor::error::Error;
-use docker_attestor::sandbox::bindings::docker_attestor::policy::types::Fault;
-use docker_attestor::telemetry::metrics::Metrics;
-use docker_attestor::workload::Import;
+use docker_attestor::workload::Question;
+use sandbox::{Fault, FaultKind};
 use serde_json::Value;
 
-/// Knows no container: only what is claimed matters here.
-struct Empty;
-
-impl Engine for Empty {
-    fn inspect<'a>(&'a self, _: &'a ContainerId) -> InspectFuture<'a> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-
-    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
-}
+use crate::machine::{attestor_of, configure};
 
 #[tokio::test]
 async fn claims_agree_with_the_recorded_answers() {
@@ -44,9 +29,8 @@ async fn claims_agree_with_the_recorded_answers() {
     assert!(!cases.is_empty(), "the folder holds no processes");
     let processes: BTreeMap<i32, RecordedProcess> = (1..).zip(cases.iter().map(process)).collect();
     let processes = Arc::new(RecordedProcesses { processes, now: 1, ..RecordedProcesses::default() });
-    let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
-    let containers = Containers::new(Arc::new(Empty), processes, ProofContext::ALL);
-    attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
+    let attestor = attestor_of(processes, Arc::new(RecordedEngine::default()));
+    configure(&attestor, "").await.unwrap();
 
     let mut failed = 0;
     for (pid, case) in (1..).zip(&cases) {
@@ -83,14 +67,17 @@ fn expected(claim: &Value) -> Result<String, String> {
 
 fn claimed(explanation: &Explanation) -> Result<String, String> {
     match &explanation.outcome {
-        Err(Error::Fault(Fault::Workload(_))) => Err("conflict".to_owned()),
-        Err(Error::Fault(Fault::Malformed(text))) if text.contains("/cgroup") => Err("cgroup".to_owned()),
+        Err(Error::Fault(Fault { kind: FaultKind::Workload, .. })) => Err("conflict".to_owned()),
+        Err(Error::Fault(Fault { kind: FaultKind::Malformed, text })) if text.contains("/cgroup") => {
+            Err("cgroup".to_owned())
+        }
         Err(other) => Err(other.to_string()),
         Ok(_) => Ok(explanation
-            .asked
+            .transcript
+            .exchanges()
             .iter()
-            .find_map(|asked| match &asked.import {
-                Import::Container(_, id) => Some(id.clone()),
+            .find_map(|exchange| match &exchange.question {
+                Question::Container(_, id) => Some(id.clone()),
                 _ => None,
             })
             .unwrap_or_default()),

@@ -15,17 +15,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use docker_attestor::attestation::{Attestor, Reloaded};
+use docker_attestor::attestor::Attestor;
 use docker_attestor::components::history::Component;
 use docker_attestor::components::load::Step;
 use docker_attestor::config;
 use docker_attestor::error::Error;
-use docker_attestor::sandbox::inspect::digest;
-use docker_attestor::telemetry::metrics::Metrics;
+use docker_attestor::update::Reloaded;
+use sandbox::inspect::digest;
 use sigstore_world::{Content, Identity, Options, San, Version, World};
 
 use crate::component::{data_at, emitting, extension, policy, policy_that_validates, returning, with_section};
-use crate::machine::{OURS, PID, PID_BELOW, attestor, configure, processes};
+use crate::machine::{OURS, PID, PID_BELOW, attestor, configure, unconfigured};
 
 const NOTHING: Reloaded = Reloaded { replaced: 0, failed: 0 };
 const REPLACED: Reloaded = Reloaded { replaced: 1, failed: 0 };
@@ -108,7 +108,7 @@ async fn a_changed_file_runs_when_its_digest_is_listed() {
 async fn what_is_neither_pinned_nor_signed_is_refused_unless_that_is_said() {
     let folder = Folder::new();
     let path = folder.put("policy.wasm", &own("one"));
-    let attestor = Attestor::of(processes(), Metrics::disabled()).unwrap();
+    let attestor = unconfigured();
     let error = configure(&attestor, &format!("policy {{ path = {path:?} }}")).await.unwrap_err();
     assert!(error.to_string().contains("neither pinned nor signed"), "{error}");
     let notes = attestor.validate(config::load(Some("example.org"), &unpinned(&path)).unwrap()).await.unwrap();
@@ -284,7 +284,7 @@ async fn a_configuration_whose_policy_fails_changes_nothing_and_says_where() {
 #[tokio::test]
 async fn the_status_tells_what_runs_since_when_and_what_failed_last() {
     let folder = Folder::new();
-    let attestor = Attestor::of(processes(), Metrics::disabled()).unwrap();
+    let attestor = unconfigured();
     assert_eq!(attestor.reload().await, NOTHING, "nothing is configured");
     configure(&attestor, "").await.unwrap();
     let policy = used(&attestor, 0);
@@ -362,7 +362,7 @@ async fn an_answer_ends_with_the_policy_that_gave_it() {
         assert!(!first.reused && again.reused, "{value}");
         for explanation in [first, again] {
             assert_eq!(explanation.outcome.unwrap(), [format!("own:{value}")]);
-            assert_eq!(explanation.policy, digest(&own(value)));
+            assert_eq!(explanation.policy.digest, digest(&own(value)));
         }
     }
 }

@@ -11,14 +11,16 @@ use std::sync::{Arc, Mutex};
 use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use containers::process::recorded::RecordedProcesses;
 use containers::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
-use containers::{Container, ContainerId, Containers, ProofContext};
-use docker_attestor::attestation::Attestor;
-use docker_attestor::config;
+use containers::{Container, ContainerId};
+use docker_attestor::attestor::Attestor;
+use docker_attestor::components::Runtime;
 use docker_attestor::limits;
+use docker_attestor::machine::FixedMachine;
+use docker_attestor::scenario::trial_workloads;
 use docker_attestor::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 
-use crate::machine::process;
+use crate::machine::{attestor_of, configure, process};
 
 /// A machine that changes.
 #[derive(Default)]
@@ -239,16 +241,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-async fn attestor(machine: &Machine) -> Attestor {
-    let attestor = Attestor::of(Arc::new(machine.clone()), Metrics::disabled()).unwrap();
-    configure(&attestor, machine).await;
+/// An attestor of the machine that has seen nothing before.
+async fn attestor(machine: &Machine, runtime: &Arc<Runtime>) -> Attestor {
+    let machine = FixedMachine {
+        processes: Arc::new(machine.clone()),
+        engine: Arc::new(machine.clone()),
+        reads_namespaces: true,
+    };
+    let attestor = Attestor::new(Arc::new(machine), Arc::clone(runtime), trial_workloads, Metrics::disabled());
+    configure(&attestor, "").await.unwrap();
     attestor
-}
-
-/// A new configuration, with nothing kept and nothing to use again.
-async fn configure(attestor: &Attestor, machine: &Machine) {
-    let containers = Containers::new(Arc::new(machine.clone()), Arc::new(machine.clone()), ProofContext::ALL);
-    attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
 }
 
 #[test]
@@ -256,19 +258,19 @@ fn an_answer_that_is_used_again_equals_one_that_is_not() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reused = std::cell::Cell::new(0_usize);
     let shared = Machine::default();
-    let fresh = runtime.block_on(attestor(&shared));
+    let sandbox = crate::machine::runtime();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(2_048));
     runner
         .run(&prop::collection::vec(step(), 1..60), |steps| {
             *shared.0.lock().unwrap() = State::default();
             runtime.block_on(async {
-                let warm = attestor(&shared).await;
+                let warm = attestor(&shared, &sandbox).await;
                 for step in &steps {
                     shared.apply(step);
                     if let Step::Attest(pid) = step {
                         let again = warm.explain(*pid).await.unwrap();
                         reused.set(reused.get() + usize::from(again.reused));
-                        configure(&fresh, &shared).await;
+                        let fresh = attestor(&shared, &sandbox).await;
                         let anew = fresh.explain(*pid).await.unwrap();
                         assert!(!anew.reused);
                         prop_assert_eq!(again.outcome.unwrap(), anew.outcome.unwrap(), "process {}", pid);
@@ -288,9 +290,8 @@ async fn more_workloads_than_answers_still_find_some_of_them() {
     let process = |pid: i32| process(&format!("/user.slice/{pid}"), &[pid], &[1]);
     let processes = (1..=count).map(|pid| (pid, process(pid))).collect();
     let processes = Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() });
-    let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
-    let containers = Containers::new(Arc::new(Machine::default()), processes, ProofContext::ALL);
-    attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
+    let attestor = attestor_of(processes, Arc::new(Machine::default()));
+    configure(&attestor, "").await.unwrap();
     let mut reused = 0;
     for round in 0..5 {
         reused = 0;

@@ -5,43 +5,35 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use docker_attestor::attestation::{Policy, Sandbox, truth};
+use docker_attestor::components::builtin;
 use docker_attestor::error::Error;
-use docker_attestor::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::sandbox::{Policy, Sandbox};
-use docker_attestor::workload::{Machine, Workload};
+use docker_attestor::workload::{Backends, Workload};
+use sandbox::limits;
 
 use crate::component::{asking, data_at, encode, policy, returning};
-use crate::machine::{OTHERS, OURS, PID, attestor, configure, containers, processes};
+use crate::machine::{OTHERS, OURS, PID, answer, attestor, configure, containers, policy_of, processes, sandbox};
 
 fn workload() -> Workload {
-    let machine =
-        Machine { extensions: vec!["compose".to_owned()], ..Machine::new(processes(), Arc::new(containers())) };
-    Workload::new(Arc::new(machine), PID)
-}
-
-fn settings() -> Settings {
-    Settings {
-        capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
-        use_new_container_locator: true,
-        container_id_cgroup_matchers: Vec::new(),
-        extra: Vec::new(),
-    }
+    let backends =
+        Backends { extensions: vec!["compose".to_owned()], ..Backends::new(processes(), Arc::new(containers())) };
+    Workload::new(Arc::new(backends), PID)
 }
 
 async fn attest(sandbox: &Sandbox, policy: &Policy) -> Result<Vec<String>, Error> {
-    sandbox.attest(policy, &settings(), &mut Some(workload())).await
+    answer(sandbox, policy, workload()).await
 }
 
 async fn attest_component(component: &[u8]) -> Result<Vec<String>, Error> {
-    let sandbox = Sandbox::new().unwrap();
-    let policy = sandbox.policy_of(component).await.unwrap();
+    let sandbox = sandbox();
+    let policy = policy_of(&sandbox, component).await.unwrap();
     attest(&sandbox, &policy).await
 }
 
 #[tokio::test]
 async fn a_policy_that_breaks_a_limit_fails_its_own_call_only() {
-    let sandbox = Sandbox::new().unwrap();
-    let (_, good) = docker_attestor::sandbox::with_builtin().map(|(_, _)| ((), sandbox.builtin().unwrap())).unwrap();
+    let sandbox = sandbox();
+    let good = builtin::policy(&sandbox).unwrap();
     let spin = policy("", "(loop $again (br $again)) (unreachable)");
     let hog = policy("", "(loop $again (drop (memory.grow (i32.const 64))) (br $again)) (unreachable)");
     let trap = policy("", "(unreachable)");
@@ -60,7 +52,7 @@ async fn a_policy_that_breaks_a_limit_fails_its_own_call_only() {
         ("outside", outside, "contract"),
         ("log for ever", log, "called the host more than"),
     ] {
-        let policy = sandbox.policy_of(&component).await.unwrap();
+        let policy = policy_of(&sandbox, &component).await.unwrap();
         let error = attest(&sandbox, &policy).await.unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, Error::Policy { .. }) && text.contains(&policy.digest), "{name}: {text}");
@@ -87,22 +79,9 @@ async fn a_million_selectors_never_reach_the_host() {
     let error = attest_component(&policy("", &format!("(local i32) {fill}"))).await.unwrap_err();
     assert!(matches!(error, Error::Policy { .. }), "{error}");
     let many: Vec<String> = (0..4097).map(|number| format!("own:{number}")).collect();
-    let many: Vec<&str> = many.iter().map(String::as_str).collect();
     // 4,097 small ones are within what may be handed over, and over what may be returned.
-    let error = selectors_of(&many).await.unwrap_err();
+    let error = truth::check(&many, workload().transcript(), &[]).unwrap_err();
     assert!(error.to_string().contains("returned 4097 selectors"), "{error}");
-}
-
-async fn selectors_of(selectors: &[&str]) -> Result<Vec<String>, Error> {
-    let sandbox = Sandbox::new().unwrap();
-    let workload = workload();
-    docker_attestor::attestation::truth::check(
-        &selectors.iter().map(|&selector| selector.to_owned()).collect::<Vec<_>>(),
-        &workload,
-        &[],
-    )
-    .map_err(|refused| sandbox.builtin().unwrap().error(refused))?;
-    Ok(Vec::new())
 }
 
 #[tokio::test]
@@ -253,7 +232,7 @@ async fn a_claim_that_is_no_whole_id_never_reaches_the_engine() {
 
 #[tokio::test]
 async fn a_component_with_another_import_or_without_the_export_is_refused_by_name() {
-    let sandbox = Sandbox::new().unwrap();
+    let sandbox = sandbox();
     for (text, name) in [
         (
             "(component (import \"wasi:cli/environment@0.2.0\" (instance (export \"get\" (func)))))",
@@ -261,17 +240,17 @@ async fn a_component_with_another_import_or_without_the_export_is_refused_by_nam
         ),
         ("(component)", "docker-attestor:policy/attestor"),
     ] {
-        let error = sandbox.policy_of(&wat::parse_str(text).unwrap()).await.err().expect(text);
-        assert!(format!("{error:#}").contains(name), "{error:#}");
+        let error = policy_of(&sandbox, &wat::parse_str(text).unwrap()).await.err().expect(text);
+        assert!(error.contains(name), "{error}");
     }
     for bytes in [&b""[..], b"random bytes", b"\0asm\x01\0\0\0"] {
-        assert!(sandbox.policy_of(bytes).await.is_err());
+        assert!(policy_of(&sandbox, bytes).await.is_err());
     }
-    let large = vec![0; docker_attestor::limits::COMPONENT_FILE + 1];
-    assert!(sandbox.policy_of(&large).await.err().unwrap().to_string().contains("bytes: at most"));
+    let large = vec![0; limits::COMPONENT_FILE + 1];
+    assert!(policy_of(&sandbox, &large).await.err().unwrap().contains("bytes: at most"));
 }
 
-/// What they cost is measured in `engine::tests`.
+/// What they cost is measured in `components::builtin`.
 #[tokio::test]
 async fn the_most_matchers_that_may_be_configured_attest() {
     for unit in ["/", "/*", "/a", "/*/a"] {

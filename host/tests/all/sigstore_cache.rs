@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docker_attestor::limits;
-use docker_attestor::sandbox::bindings::docker_attestor::policy::sigstore::Signature;
-use docker_attestor::sandbox::bindings::docker_attestor::policy::types::Fault as Verdict;
 use docker_attestor::signatures::{Image, Judged, Sigstore};
+use sandbox::wit::Signature;
+use sandbox::{Fault as Verdict, FaultKind};
 use serde_json::json;
 use sigstore_verify::types::SignatureBytes;
 use sigstore_world::oci::{self, ArtifactType};
@@ -53,14 +53,14 @@ async fn facts(verifier: &Arc<Sigstore>, reference: &str) -> Vec<Signature> {
 /// Why an image that must not verify does not.
 async fn failure(verifier: &Arc<Sigstore>, references: &[&str]) -> String {
     match verify(verifier, references).await {
-        (Err(Verdict::Unverified(why)), note) if note == why => why,
+        (Err(Verdict { kind: FaultKind::Unverified, text: why }), note) if note == why => why,
         other => panic!("{other:?}"),
     }
 }
 
 async fn away(verifier: &Arc<Sigstore>, references: &[&str]) -> String {
     match verify(verifier, references).await {
-        (Err(Verdict::Unavailable(why)), _) => why,
+        (Err(Verdict { kind: FaultKind::Unavailable, text: why }), _) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -118,7 +118,7 @@ async fn who_gives_up_leaves_a_verdict_for_the_next() {
     let image = Image { repo_digests: &image, manifest: None };
     let hurried = verifier.verify(image, tokio::time::Instant::now() + Duration::from_millis(300)).await.0;
     assert!(
-        matches!(&hurried, Err(Verdict::Unavailable(why)) if why.contains("which goes on: ask again")),
+        matches!(&hurried, Err(Verdict { kind: FaultKind::Unavailable, text: why }) if why.contains("which goes on: ask again")),
         "{hurried:?}"
     );
     assert_eq!(facts(&verifier, &reference).await.len(), 1);
@@ -141,7 +141,7 @@ async fn a_kept_verdict_costs_no_request() {
     registry.clear_requests();
     let (again, note) = known(&good).unwrap();
     assert_eq!((&again, note), (&verdict, format!("{good}: a kept verdict")));
-    assert_eq!(known(&bad).unwrap().0, Err(Verdict::Unverified(reason)));
+    assert_eq!(known(&bad).unwrap().0, Err(Verdict { kind: FaultKind::Unverified, text: reason }));
     assert_eq!(verify(&verifier, &[&good]).await.0, verdict);
     failure(&verifier, &[&bad]).await;
     // A kept good verdict is enough, whatever else is not known yet.
@@ -288,7 +288,7 @@ async fn a_skipped_image_is_named_whole_or_by_its_digest() {
         "*",
         &platform,
     ] {
-        assert!(matches!(verdict(other, None).await, Err(Verdict::Unverified(_))), "{other}");
+        assert!(matches!(verdict(other, None).await, Err(Verdict { kind: FaultKind::Unverified, .. })), "{other}");
     }
 }
 
@@ -329,17 +329,25 @@ async fn of_several_digests_the_first_that_verifies_counts() {
         }
     }
     let (verdict_of_both, note) = verdict(&[&bad, "app:1.4"]).await;
-    assert!(matches!(verdict_of_both, Err(Verdict::Unverified(_))) && note.contains(&bad) && note.contains("app:1.4"));
+    assert!(
+        matches!(verdict_of_both, Err(Verdict { kind: FaultKind::Unverified, .. }))
+            && note.contains(&bad)
+            && note.contains("app:1.4")
+    );
     // While one cannot be asked there is no verdict.
     let (verdict_of_both, note) = verdict(&[&bad, &away_one]).await;
-    assert!(matches!(verdict_of_both, Err(Verdict::Unavailable(_))) && note.contains(&bad) && note.contains(&away_one));
+    assert!(
+        matches!(verdict_of_both, Err(Verdict { kind: FaultKind::Unavailable, .. }))
+            && note.contains(&bad)
+            && note.contains(&away_one)
+    );
 
     // Whoever can tag an image on this host cannot make the search endless.
     let mut many: Vec<String> = (0..16).map(|number| bad.replace("/bad@", &format!("/bad-{number}@"))).collect();
     many.push(good.clone());
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let (verdict_of_many, note) = verdict(&many).await;
-    assert!(matches!(verdict_of_many, Err(Verdict::Unverified(_))));
+    assert!(matches!(verdict_of_many, Err(Verdict { kind: FaultKind::Unverified, .. })));
     assert!(note.contains("of 17 repo digests the first 16") || note.contains("lists all"), "{note}");
     assert!(matches!(verdict(&many[1..]).await.0, Ok(Judged::Verified(_))));
 }
@@ -374,13 +382,16 @@ async fn the_signature_of_an_index_counts_for_the_manifests_that_it_lists() {
     // The engine names no manifest: the index is all that is known.
     assert!(verified(&verdict("index-signed", &index.digest, None).await.0));
     let (refused, why) = verdict("index-signed", &index.digest, Some(&stranger.digest)).await;
-    assert!(matches!(refused, Err(Verdict::Unverified(_))));
+    assert!(matches!(refused, Err(Verdict { kind: FaultKind::Unverified, .. })));
     assert!(
         why.contains(&format!("the index does not list {}", stranger.digest)) && why.contains("there is no signature")
     );
     // No index at all.
     let (refused, why) = verdict("platform-signed", &amd64.digest, Some(&arm64.digest)).await;
-    assert!(matches!(refused, Err(Verdict::Unverified(_))) && why.contains("nor an index of it"), "{why}");
+    assert!(
+        matches!(refused, Err(Verdict { kind: FaultKind::Unverified, .. })) && why.contains("nor an index of it"),
+        "{why}"
+    );
 
     // The platform's own manifest, in the same repository, when the index is not signed.
     let (good, note) = verdict("platform-signed", &index.digest, Some(&amd64.digest)).await;
@@ -418,7 +429,7 @@ async fn attestations_are_required_or_optional_or_ignored() {
                 (Ok(Judged::Verified(verified)), Ok(attested)) => {
                     assert_eq!(verified.record().attestations, attested, "{options}: {reference}");
                 }
-                (Err(Verdict::Unverified(why)), Err(reason)) => {
+                (Err(Verdict { kind: FaultKind::Unverified, text: why }), Err(reason)) => {
                     assert!(why.contains(reason) && why.contains("require_attestations = false would"), "{why}");
                 }
                 _ => panic!("{options}: {reference}: {verdict:?}"),

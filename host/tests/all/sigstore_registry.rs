@@ -13,8 +13,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use docker_attestor::sandbox::bindings::docker_attestor::policy::types::Fault as Verdict;
 use docker_attestor::signatures::{Examination, Image, Judged, Sigstore};
+use sandbox::{Fault as Verdict, FaultKind};
 use serde_json::{Value, json};
 use sigstore_verify::types::PayloadBytes;
 use sigstore_world::oci::{self, ArtifactType};
@@ -479,7 +479,10 @@ async fn a_login_is_answered_with_what_there_is_and_no_secret_is_said() {
             Some(reason) => {
                 assert!(examination.away.iter().any(|away| away.contains(reason)), "{case}: {examination:?}");
                 // Nobody's word on the image: no verdict.
-                assert!(matches!(verify(&verifier, &reference).await, Err(Verdict::Unavailable(_))), "{case}");
+                assert!(
+                    matches!(verify(&verifier, &reference).await, Err(Verdict { kind: FaultKind::Unavailable, .. })),
+                    "{case}"
+                );
             }
         }
         let sent = registry.requests().into_iter().filter_map(|request| {
@@ -598,7 +601,10 @@ async fn a_registry_that_was_away_is_asked_again_and_nothing_is_kept_of_it() {
         for _ in 0..2 {
             registry.clear_requests();
             let verdict = verify(&verifier, &reference).await;
-            assert!(matches!(&verdict, Err(Verdict::Unavailable(why)) if why.contains(&reference)), "{verdict:?}");
+            assert!(
+                matches!(&verdict, Err(Verdict { kind: FaultKind::Unavailable, text: why }) if why.contains(&reference)),
+                "{verdict:?}"
+            );
             assert!(registry.count("/v2/") > 0, "the fault was kept");
         }
         registry.clear_faults();
@@ -724,7 +730,10 @@ async fn a_log_that_is_away_gives_no_verdict_and_one_that_lies_a_bad_one() {
     ] {
         rekor.fault("/api/", fault);
         let verdict = verify(&verifier, &reference).await;
-        assert!(matches!(&verdict, Err(Verdict::Unavailable(why)) if why.contains(reason)), "{verdict:?}");
+        assert!(
+            matches!(&verdict, Err(Verdict { kind: FaultKind::Unavailable, text: why }) if why.contains(reason)),
+            "{verdict:?}"
+        );
         rekor.clear_faults();
     }
     for (fault, reason) in [

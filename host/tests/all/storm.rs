@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use containers::ContainerId;
 use containers::engine::recorded::{RecordedContainer, RecordedEngine};
 use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
-use containers::{ContainerId, Containers, ProofContext};
-use docker_attestor::attestation::Attestor;
-use docker_attestor::config;
-use docker_attestor::telemetry::metrics::Metrics;
+
+use crate::machine::{attestor_of, configure};
 
 const CONTAINERS: usize = 32;
 
@@ -79,10 +78,8 @@ fn processes(storm: &RecordedProcess) -> Arc<RecordedProcesses> {
 async fn storm(stormer: RecordedProcess) {
     let engine = Arc::new(Slow { known: known(), made_up: AtomicUsize::new(0) });
     let processes = processes(&stormer);
-    let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
-    let configuration = config::load(Some("example.org"), "").unwrap();
-    let containers = Containers::new(engine.clone(), processes, ProofContext::ALL);
-    attestor.configure_with(configuration, containers).await.unwrap();
+    let attestor = attestor_of(processes, engine.clone());
+    configure(&attestor, "").await.unwrap();
     let attestor = Arc::new(attestor);
     let attest = |pid: i32| {
         let attestor = Arc::clone(&attestor);

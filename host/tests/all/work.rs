@@ -10,15 +10,14 @@ use std::time::Duration;
 use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use containers::process::recorded::RecordedProcesses;
 use containers::{Claimant, Container, ContainerId, Containers, ProofContext};
+use docker_attestor::attestation::Extension;
 use docker_attestor::config;
 use docker_attestor::error::Error;
-use docker_attestor::sandbox::Sandbox;
-use docker_attestor::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::sandbox::inspect::Description;
-use docker_attestor::workload::{Import, Machine, Told, Workload};
+use docker_attestor::workload::{Answer, Backends, Question, Workload};
+use sandbox::inspect::Description;
 
 use crate::component::{asking, data_at, encode, extension_text, policy_text};
-use crate::machine::process;
+use crate::machine::{answer, policy_of, process, sandbox, settings};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PID: i32 = 101;
@@ -53,7 +52,7 @@ async fn workload() -> Workload {
     let processes = Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() });
     let docker = Arc::new(Containers::new(Arc::new(Large), processes.clone(), ProofContext::ALL));
     docker.fetch(&ContainerId::new(ID).unwrap(), Claimant::Attestor).await.unwrap();
-    Workload::new(Arc::new(Machine::new(processes, docker)), PID)
+    Workload::new(Arc::new(Backends::new(processes, docker)), PID)
 }
 
 /// A component with much memory. (It gives none of it back, but forgets what it was told before each claim.)
@@ -70,15 +69,9 @@ fn claim() -> String {
 }
 
 async fn attest(component: &[u8]) -> Result<Vec<String>, Error> {
-    let sandbox = Sandbox::new().unwrap();
-    let policy = sandbox.policy_of(component).await.unwrap();
-    let settings = Settings {
-        capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
-        use_new_container_locator: true,
-        container_id_cgroup_matchers: Vec::new(),
-        extra: Vec::new(),
-    };
-    sandbox.attest(&policy, &settings, &mut Some(workload().await)).await
+    let sandbox = sandbox();
+    let policy = policy_of(&sandbox, component).await.unwrap();
+    answer(&sandbox, &policy, workload().await).await
 }
 
 /// CPU time of this thread, on which everything of these tests runs (proc_pid_schedstat in the kernel's documentation).
@@ -137,18 +130,23 @@ async fn an_extension_that_is_told_nothing_costs_nothing_for_what_the_container_
     std::fs::write(path.path(), &component).unwrap();
     let configured = format!("extension \"team\" {{ path = {:?} unpinned = true }}", path.path());
     let configured = config::load(Some("example.org"), &configured).unwrap().extensions.remove(0);
-    let sandbox = Sandbox::new().unwrap();
+    let sandbox = sandbox();
     let compiled = sandbox.compile(Arc::from(component.as_slice())).await.unwrap();
-    let extension = sandbox.extension(&compiled, Description::of(&component).unwrap(), &configured).unwrap();
+    let extension = Extension {
+        code: sandbox.extension(&compiled).unwrap(),
+        description: Description::of(&component).unwrap(),
+        name: configured.name,
+        grants: configured.grants,
+        on_failure: configured.on_failure,
+        settings: configured.component.settings,
+    };
     let mut workload = workload().await;
-    let question = Import::Container(
-        docker_attestor::sandbox::bindings::docker_attestor::policy::docker::Engine::Docker,
-        ID.to_owned(),
-    );
-    let Some(Told::Container(Ok(Some(container)))) = workload.ask(&question).cloned() else { panic!("not proven") };
-    let granted = extension.granted(container.container(), None);
+    let question = Question::Container(sandbox::wit::Engine::Docker, ID.to_owned());
+    let Some(Ok(Answer::Container(Some(container)))) = workload.answer(&question).cloned() else {
+        panic!("not proven")
+    };
     let before = cpu_time();
-    sandbox.derive(&extension, &container, &granted, || Claimant::Attestor).await.unwrap();
+    extension.derive(&sandbox, &container, None, || Claimant::Attestor).await.unwrap();
     let took = cpu_time() - before;
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
@@ -165,17 +163,11 @@ async fn other_tasks_run_while_the_host_works_for_a_component() {
     });
     let data = data_at(4096, ID.as_bytes());
     let component = policy(&data, &format!("{} (i32.const 16)", claim().repeat(8)));
-    let sandbox = Sandbox::new().unwrap();
-    let policy = sandbox.policy_of(&component).await.unwrap();
-    let mut instance = sandbox.instance(&policy, Some(workload().await)).await.unwrap();
-    let settings = Settings {
-        capabilities: Capabilities::DOCKER,
-        use_new_container_locator: true,
-        container_id_cgroup_matchers: Vec::new(),
-        extra: Vec::new(),
-    };
+    let sandbox = sandbox();
+    let policy = policy_of(&sandbox, &component).await.unwrap();
+    let mut instance = sandbox.instance(&policy.code, workload().await).await.unwrap();
     let before = turns.load(Ordering::Relaxed);
-    instance.attest(&settings).await.unwrap().unwrap();
+    instance.attest(&settings()).await.unwrap().unwrap();
     let meanwhile = turns.load(Ordering::Relaxed) - before;
     assert!(meanwhile >= 4, "{meanwhile} turns of another task while a container was handed over eight times");
     counter.abort();

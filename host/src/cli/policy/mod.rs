@@ -11,11 +11,11 @@ use std::process::ExitCode;
 
 use bounded::file;
 use clap::Subcommand;
+use sandbox::inspect::Description;
+use sandbox::limits::COMPONENT_FILE;
 
 use super::Failure;
 use super::style::Style;
-use crate::limits;
-use crate::sandbox::inspect::Description;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -85,6 +85,6 @@ impl Command {
 /// What a component's file says of itself.
 fn describe(path: &Path) -> Result<Description, Failure> {
     let about = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
-    let bytes = file::read(path, limits::COMPONENT_FILE as u64).map_err(|why| about(why.to_string()))?;
+    let bytes = file::read(path, COMPONENT_FILE as u64).map_err(|why| about(why.to_string()))?;
     Description::of(&bytes).map_err(|why| about(why.to_string()))
 }

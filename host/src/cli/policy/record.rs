@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use containers::engine::docker::DockerEngine;
 use containers::engine::recording::RecordingEngine;
-use containers::process::linux::Linux;
+use containers::process::linux::{Linux, may_read_namespaces};
 use containers::process::recording::RecordingProcesses;
-use containers::{Containers, ProofContext};
 
-use super::super::{Failure, PLACEHOLDER, read_config};
-use crate::attestation::Attestor;
+use super::super::{Failure, PLACEHOLDER, read_config, sandbox_runtime};
+use crate::attestor::Attestor;
 use crate::config::{self, Configuration};
 use crate::error::Error;
-use crate::scenario::{Expect, Scenario};
+use crate::machine::FixedMachine;
+use crate::scenario::{Expect, Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
 
 /// What stands for a value of the environment that is not written.
@@ -39,7 +39,7 @@ pub(super) async fn run(
         }
     }
     // What the recorded machine comes to, so that a test of the built-in policy passes.
-    let attested = scenario.run().await?;
+    let attested = scenario.run(&sandbox_runtime()?).await?;
     scenario.expect = match attested.outcome {
         Ok(selectors) => Expect::Selectors(selectors),
         Err(error) => Expect::Error { code: format!("{:?}", error.code()), contains: String::new() },
@@ -57,7 +57,7 @@ pub(super) async fn run(
 }
 
 async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
-    let broken = |error: &dyn std::fmt::Display| Failure::Usage(format!("the attestor cannot be made: {error}"));
+    let broken = |error: &dyn std::fmt::Display| Failure::Usage(format!("the processes cannot be read: {error}"));
     let configuration = config::load(Some(PLACEHOLDER), config).map_err(Error::from)?;
     let processes = Arc::new(RecordingProcesses::new(Arc::new(Linux::new().map_err(|error| broken(&error))?)));
     let engine = DockerEngine::new(
@@ -67,10 +67,10 @@ async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
         Arc::new(|_| {}),
     );
     let engine = Arc::new(RecordingEngine::new(Arc::new(engine)));
-    let context = ProofContext::of_process(configuration.engine_shares_pid_namespace);
-    let docker = Containers::new(engine.clone(), processes.clone(), context);
-    let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(|error| broken(&error))?;
-    attestor.configure_with(configuration, docker).await?;
+    let machine =
+        FixedMachine { processes: processes.clone(), engine: engine.clone(), reads_namespaces: may_read_namespaces() };
+    let attestor = Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled());
+    attestor.configure(configuration).await?;
     attestor.explain(pid).await?.outcome?;
     let docker = engine.recorded();
     let (mut processes, own_cgroup) = (processes.recorded(), processes.own_cgroup());

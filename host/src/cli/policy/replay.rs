@@ -8,17 +8,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bounded::text::printable;
-use containers::process::recorded::RecordedProcesses;
+use sandbox::inspect::World;
 
-use super::super::Failure;
 use super::super::style::Style;
+use super::super::{Failure, sandbox_runtime};
 use super::describe;
-use crate::attestation::{Attestor, Explanation};
+use crate::attestation::Explanation;
+use crate::components::Runtime;
 use crate::config::{Component, Configuration, Pin};
 use crate::error::{Error, code_name};
-use crate::sandbox::inspect::World;
 use crate::scenario::{Expect, Scenario};
-use crate::telemetry::metrics::Metrics;
 
 /// What `diff` calls the policy inside this program.
 const BUILT_IN: &str = "built-in";
@@ -72,16 +71,14 @@ impl Candidate {
     }
 
     /// What the scenario comes to with this component.
-    async fn run(&self, attestor: &Attestor, scenario: &Scenario) -> Result<Result<Explanation, Error>, Failure> {
+    async fn run(&self, runtime: &Arc<Runtime>, scenario: &Scenario) -> Result<Result<Explanation, Error>, Failure> {
         let configuration = match scenario.configuration() {
             Ok(configuration) => self.put(configuration)?,
-            Err(refused) => return Ok(Err(refused)),
+            Err(refused) => return Ok(Err(refused.into())),
         };
-        match scenario.run_beside(attestor, configuration).await {
+        match scenario.run_with(runtime, configuration).await {
             // The component cannot be used at all: not the scenario's affair.
-            Err(error @ (Error::Configuration(_) | Error::Component { .. }))
-                if !matches!(scenario.expect, Expect::Error { .. }) =>
-            {
+            Err(error) if error.is_about_configuration() && !matches!(scenario.expect, Expect::Error { .. }) => {
                 Err(Failure::Usage(error.to_string()))
             }
             outcome => Ok(outcome),
@@ -118,11 +115,6 @@ fn scenarios(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Scenario)>, Failure> {
     files.into_iter().map(read).collect()
 }
 
-fn attestor() -> Result<Attestor, Failure> {
-    Attestor::of(Arc::new(RecordedProcesses::default()), Metrics::disabled())
-        .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))
-}
-
 pub(super) async fn test(
     file: &Path,
     paths: &[PathBuf],
@@ -130,11 +122,11 @@ pub(super) async fn test(
     style: Style,
 ) -> Result<ExitCode, Failure> {
     let candidate = Candidate::of(file)?;
-    let attestor = attestor()?;
+    let runtime = sandbox_runtime()?;
     let (mut passed, mut failed) = (0, 0);
     for (path, scenario) in scenarios(paths)? {
         let shown = printable(&path.display().to_string());
-        let outcome = candidate.run(&attestor, &scenario).await;
+        let outcome = candidate.run(&runtime, &scenario).await;
         let outcome = outcome.map_err(|failure| Failure::Usage(format!("{}: {failure}", path.display())))?;
         match scenario.expect.judge(&outcome) {
             Ok(()) => {
@@ -150,7 +142,7 @@ pub(super) async fn test(
                         let text = format!("{}: {error}", code_name(error.code()));
                         writeln!(out, "     {}", style.bad(&printable(&text)))?;
                     }
-                    _ => writeln!(out, "     {}", printable(&why))?,
+                    _ => writeln!(out, "     {}", printable(&why.to_string()))?,
                 }
             }
         }
@@ -170,11 +162,11 @@ pub(super) async fn diff(
     if old.world != new.world {
         return Err(Failure::Usage(format!("the one is of the world {}, the other of {}", old.world, new.world)));
     }
-    let attestor = attestor()?;
+    let runtime = sandbox_runtime()?;
     let (mut same, mut changed) = (0, 0);
     for (path, scenario) in scenarios(paths)? {
         let answer = async |candidate: &Candidate| {
-            let outcome = candidate.run(&attestor, &scenario).await;
+            let outcome = candidate.run(&runtime, &scenario).await;
             let outcome = outcome.map_err(|failure| Failure::Usage(format!("{}: {failure}", path.display())))?;
             Ok::<_, Failure>(match outcome.and_then(|explanation| explanation.outcome) {
                 Ok(selectors) => selectors,

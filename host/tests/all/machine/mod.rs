@@ -5,15 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::Processes;
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
 use containers::{Container, ContainerId, Containers, ProofContext};
-use docker_attestor::attestation::Attestor;
+use docker_attestor::attestation::{Policy, Sandbox};
+use docker_attestor::attestor::Attestor;
+use docker_attestor::components::Runtime;
 use docker_attestor::config;
 use docker_attestor::error::Error;
-use docker_attestor::sandbox::compiler;
+use docker_attestor::machine::FixedMachine;
+use docker_attestor::scenario::trial_workloads;
 use docker_attestor::telemetry::metrics::Metrics;
+use docker_attestor::workload::Workload;
+use sandbox::Compilation;
+use sandbox::inspect::{Description, World};
+use sandbox::wit::{Capabilities, Settings};
 
 /// A container, and one of somebody else.
 pub(crate) const OURS: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -96,17 +105,63 @@ pub(crate) fn containers() -> Containers {
     Containers::new(Arc::new(KnowsAll), processes(), ProofContext::ALL)
 }
 
+/// The sandbox, whose compiler is a process of its own as in the program.
+pub(crate) fn runtime() -> Arc<Runtime> {
+    let program = env!("CARGO_BIN_EXE_docker-attestor");
+    Arc::new(Runtime::new(Compilation::Process(program.into())).unwrap())
+}
+
+/// An attestor of a machine with this engine, not configured yet.
+pub(crate) fn attestor_of(processes: Arc<dyn Processes>, engine: Arc<dyn Engine>) -> Attestor {
+    let machine = FixedMachine { processes, engine, reads_namespaces: true };
+    Attestor::new(Arc::new(machine), runtime(), trial_workloads, Metrics::disabled())
+}
+
+/// An attestor of this machine, not configured yet.
+pub(crate) fn unconfigured() -> Attestor {
+    attestor_of(processes(), Arc::new(KnowsAll))
+}
+
 /// An attestor of this machine, configured.
 pub(crate) async fn attestor(plugin_data: &str) -> Arc<Attestor> {
-    let attestor = Attestor::of(processes(), Metrics::disabled()).unwrap();
+    let attestor = unconfigured();
     configure(&attestor, plugin_data).await.unwrap();
     Arc::new(attestor)
 }
 
 /// Configures it, again.
 pub(crate) async fn configure(attestor: &Attestor, plugin_data: &str) -> Result<(), Error> {
-    compiler::compile_with(env!("CARGO_BIN_EXE_docker-attestor").into());
-    attestor.configure_with(config::load(Some("example.org"), plugin_data)?, containers()).await
+    attestor.configure(config::load(Some("example.org"), plugin_data)?).await
+}
+
+/// A sandbox that compiles in the test's process.
+pub(crate) fn sandbox() -> Arc<Sandbox> {
+    Arc::new(Sandbox::new(Compilation::ThisProcess).unwrap())
+}
+
+/// A policy of these bytes, without a trial; or why it is none.
+pub(crate) async fn policy_of(sandbox: &Sandbox, component: &[u8]) -> Result<Policy, String> {
+    let description = Description::of(component).map_err(|refused| refused.to_string())?;
+    description.check(World::Policy).map_err(|refused| refused.to_string())?;
+    let compiled = sandbox.compile(component.into()).await.map_err(|error| error.to_string())?;
+    let code = sandbox.policy(&compiled).map_err(|error| error.to_string())?;
+    Ok(Policy { code, digest: description.digest, version: description.version })
+}
+
+/// The settings of an empty configuration.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
+        use_new_container_locator: true,
+        container_id_cgroup_matchers: Vec::new(),
+        extra: Vec::new(),
+    }
+}
+
+/// What a policy answers for a workload.
+pub(crate) async fn answer(sandbox: &Sandbox, policy: &Policy, workload: Workload) -> Result<Vec<String>, Error> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    policy.attest(sandbox, &settings(), workload, deadline).await.1
 }
 
 /// Resident bytes of this process, on the machine that runs the test.

@@ -10,11 +10,10 @@ use std::sync::{Arc, LazyLock};
 
 use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use containers::process::recorded::RecordedProcesses;
-use containers::{Container, ContainerId, Containers, ProofContext};
-use docker_attestor::attestation::Attestor;
+use containers::{Container, ContainerId};
+use docker_attestor::attestor::Attestor;
 use docker_attestor::config;
 use docker_attestor::signatures::{Examination, Identities, Report, Sigstore, verify_blob};
-use docker_attestor::telemetry::metrics::Metrics;
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
 use sigstore_verify::types::DerPublicKey;
 use sigstore_world::oci::{self, Manifest};
@@ -22,7 +21,7 @@ use sigstore_world::registry::Registry;
 use sigstore_world::{Options, World};
 use tempfile::TempDir;
 
-use crate::machine::process;
+use crate::machine::{attestor_of, configure, process};
 
 /// The identity that the world signs with unless it is told otherwise.
 pub(crate) const SIGNER: &str = r#"allowed_identities = { "https://issuer.world.test" = ["signer@world.test"] }"#;
@@ -146,12 +145,8 @@ pub(crate) async fn attestor(plugin_data: &str, repo_digests: Vec<String>, manif
     let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
     let processes = Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() });
     let engine = OneContainer { repo_digests, manifest };
-    let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
-    let configuration = config::load(Some("example.org"), plugin_data).unwrap();
-    attestor
-        .configure_with(configuration, Containers::new(Arc::new(engine), processes, ProofContext::ALL))
-        .await
-        .unwrap();
+    let attestor = attestor_of(processes, Arc::new(engine));
+    configure(&attestor, plugin_data).await.unwrap();
     attestor
 }
 

@@ -1,4 +1,4 @@
-//! What a component's file says of itself, read before any of it is compiled: which contract it speaks, what it imports, and
+//! The description of a component, read from its bytes before any of it is compiled: which contract it speaks, what it imports, and
 //! how much work the compiler would have.
 
 use std::fmt;

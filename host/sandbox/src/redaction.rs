@@ -1,8 +1,6 @@
 //! Takes the values of a container's env and labels out of what a component says, so that none reaches a log by accident.
 //! (A component that wants to tell a value can always write it in another form.)
 
-use containers::Container;
-
 use crate::limits;
 
 /// Shorter values stay: they are in every text.
@@ -12,7 +10,7 @@ const REDACTED: &str = "…";
 
 /// The values to look for, sorted.
 #[derive(Debug)]
-pub(super) struct Values(Vec<Value>);
+pub(crate) struct Redaction(Vec<Value>);
 
 #[derive(Debug)]
 struct Value {
@@ -21,18 +19,16 @@ struct Value {
     prefix: Option<usize>,
 }
 
-impl Values {
+impl Redaction {
     /// No values.
-    pub(super) const NONE: Values = Values(Vec::new());
+    pub(crate) const NONE: Redaction = Redaction(Vec::new());
 
-    /// The values of a container's labels and env, those that were told.
-    pub(super) fn of(container: &Container, labels: bool, env: bool) -> Values {
-        let env = container.env.iter().filter(|_| env);
-        let env = env.map(|env| env.split_once('=').map_or(env.as_str(), |(_, value)| value));
-        let labels = container.labels.iter().filter(|_| labels).map(|(_, value)| value.as_str());
+    /// Redacts these values.
+    pub(crate) fn of<'a>(values: impl IntoIterator<Item = &'a str>) -> Redaction {
         // The end of a longer one never stands in a text that may be said.
         let cut = |value: &str| bounded::text::cut(value, limits::GUEST_TEXT).to_owned();
-        let mut texts: Vec<String> = env.chain(labels).filter(|value| value.len() >= SHORTEST).map(cut).collect();
+        let values = values.into_iter().filter(|value| value.len() >= SHORTEST);
+        let mut texts: Vec<String> = values.map(cut).collect();
         texts.sort_unstable();
         texts.dedup();
         let mut values: Vec<Value> = Vec::with_capacity(texts.len());
@@ -46,17 +42,17 @@ impl Values {
             }
             values.push(Value { text, prefix });
         }
-        Values(values)
+        Redaction(values)
     }
 
     /// What making these took, as fuel: some 500 ns and 2 ns a byte for each.
-    pub(super) fn cost(&self) -> u64 {
+    pub(crate) fn cost(&self) -> u64 {
         self.0.iter().map(|value| 1_000 + 4 * value.text.len() as u64).sum()
     }
 
     /// The text without the values, and what looking for them took, as fuel. One pass, of some comparisons for each character.
     /// In a text that was `cut`, the beginning of a value at the end is taken out too.
-    pub(super) fn redact(&self, text: &str, cut: bool) -> (String, u64) {
+    pub(crate) fn redact(&self, text: &str, cut: bool) -> (String, u64) {
         if self.0.is_empty() {
             return (text.to_owned(), 0);
         }
@@ -106,35 +102,14 @@ mod tests {
 
     use super::*;
 
-    fn container(labels: &[&str], env: &[&str]) -> Container {
-        Container {
-            id: String::new(),
-            labels: labels.iter().enumerate().map(|(key, value)| (key.to_string(), (*value).to_owned())).collect(),
-            env: env.iter().map(|&env| env.to_owned()).collect(),
-            image: String::new(),
-            image_id: None,
-            image_manifest_digest: None,
-        }
-    }
-
     #[test]
     fn no_part_of_a_value_stays() {
-        let container = container(&["ann", "ab"], &["A=anna", "B=annabelle", "no-value", "C="]);
-        let values = Values::of(&container, true, true);
+        let redaction = Redaction::of(["ann", "ab", "anna", "annabelle", "no-value", ""]);
         let told = "annabelle, anna and ann: A=anna, no-value, ab";
-        assert_eq!(values.redact(told, false).0, "…, … and …: A=…, …, ab");
-        assert_eq!(values.redact("a no-val", false).0, "a no-val");
-        assert_eq!(values.redact("a no-val", true).0, "a …");
-        assert_eq!(values.redact("a no-val.", true).0, "a no-val.");
-    }
-
-    #[test]
-    fn only_what_was_told_is_looked_for() {
-        let container = container(&["label"], &["A=value"]);
-        let redact = |labels, env| Values::of(&container, labels, env).redact("label value", false).0;
-        assert_eq!(redact(true, false), "… value");
-        assert_eq!(redact(false, true), "label …");
-        assert_eq!(redact(false, false), "label value");
+        assert_eq!(redaction.redact(told, false).0, "…, … and …: A=…, …, ab");
+        assert_eq!(redaction.redact("a no-val", false).0, "a no-val");
+        assert_eq!(redaction.redact("a no-val", true).0, "a …");
+        assert_eq!(redaction.redact("a no-val.", true).0, "a no-val.");
     }
 
     /// One value after the other at each place, the longest first.
@@ -163,7 +138,7 @@ mod tests {
             text in "[abé ]{0,40}",
         ) {
             let texts: Vec<&str> = values.iter().map(String::as_str).collect();
-            let redacted = Values::of(&container(&texts, &[]), true, true).redact(&text, false).0;
+            let redacted = Redaction::of(texts).redact(&text, false).0;
             prop_assert_eq!(redacted, plainly(&values, &text));
         }
     }
@@ -174,8 +149,7 @@ mod tests {
     fn the_cost_of_the_worst_values_is_bounded() {
         let values: Vec<String> = (3..1_400).map(|length| "a".repeat(length)).collect();
         let texts: Vec<&str> = values.iter().map(String::as_str).collect();
-        let values = Values::of(&container(&texts, &[]), true, true);
-        let (_, cost) = values.redact(&"aab".repeat(limits::GUEST_LOG_LINE / 3), true);
+        let (_, cost) = Redaction::of(texts).redact(&"aab".repeat(limits::GUEST_LOG_LINE / 3), true);
         assert!(cost > 1_000_000, "what it takes is counted: {cost}");
         assert!(cost < limits::FUEL_YIELD * 64, "{cost}");
     }

@@ -1,15 +1,9 @@
-//! The settings of wasmtime. `build.rs` includes this file: the built-in policy is compiled with exactly these.
+//! The settings of wasmtime. Components are compiled and run with exactly these.
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-/// Linear memory of one sandbox, the same as `limits::GUEST_MEMORY`.
-pub(crate) const MEMORY: usize = 16 << 20;
-/// Elements of one of its tables, the same as `limits::GUEST_TABLE`.
-pub(crate) const TABLE: usize = 10_000;
-/// Stack of one sandbox, the same as `limits::GUEST_STACK`.
-pub(crate) const STACK: usize = 512 << 10;
-/// Sandboxes at the same time, the same as `limits::SANDBOXES`.
-pub(crate) const SANDBOXES: u32 = 64;
+use crate::limits::{GUEST_MEMORY, GUEST_STACK, GUEST_TABLE, SANDBOXES};
+
 /// Core instances of one component: its module and the adapters between it and the host.
 const CORE_INSTANCES: u32 = 8;
 
@@ -28,10 +22,10 @@ pub(crate) fn config(allocation: Allocation) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
-        .max_wasm_stack(STACK)
-        .async_stack_size(2 * STACK)
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(2 * GUEST_STACK)
         // 64 slots of the default 4 GiB would map 258 GiB.
-        .memory_reservation(MEMORY as u64)
+        .memory_reservation(GUEST_MEMORY as u64)
         .memory_reservation_for_growth(0)
         .memory_guard_size(64 << 10)
         .memory_may_move(false)
@@ -50,10 +44,10 @@ pub(crate) fn config(allocation: Allocation) -> Config {
             .max_core_instances_per_component(CORE_INSTANCES)
             .total_memories(SANDBOXES)
             .max_memories_per_component(1)
-            .max_memory_size(MEMORY)
+            .max_memory_size(GUEST_MEMORY)
             .total_tables(SANDBOXES * 2)
             .max_tables_per_component(2)
-            .table_elements(TABLE)
+            .table_elements(GUEST_TABLE)
             .total_stacks(SANDBOXES)
             // What stays resident of a slot between calls: a page fault costs more than clearing it.
             .linear_memory_keep_resident(64 << 10)
