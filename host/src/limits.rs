@@ -155,14 +155,6 @@ pub const GUEST_LOG_LINES: usize = 64;
 /// Bytes of one line that a policy logs.
 pub const GUEST_LOG_LINE: usize = 1 << 10;
 
-/// Connecting to a registry or the log.
-pub const REGISTRY_CONNECT: Duration = Duration::from_secs(2);
-/// One request of a registry or the log, to the end of its body.
-pub const REGISTRY_REQUEST: Duration = Duration::from_secs(5);
-/// Redirects that one request follows.
-pub const REDIRECTS: usize = 5;
-/// A manifest (the distribution specification asks registries for 4 MiB at least), or a page of referrers.
-pub const MANIFEST: usize = 8 << 20;
 /// A `.sig` layer.
 pub const SIGNATURE_LAYER: usize = 1 << 20;
 /// A `.att` layer or a bundle: a statement may hold the whole bill of materials of an image.
@@ -177,24 +169,6 @@ pub const GOOD_SIGNATURES: usize = 500;
 pub const JUDGING: usize = 2;
 /// Log entries that are asked for in one verification.
 pub const LOG_QUESTIONS: usize = 16;
-/// Pages of referrers.
-pub const REFERRERS_PAGES: usize = 32;
-/// The body of an error that a registry answers; nobody reads it.
-pub const REGISTRY_ERROR: usize = 64 << 10;
-/// A token service's answer.
-pub const TOKEN_ANSWER: usize = 64 << 10;
-/// How long a token or a login is used at most before it is asked for again.
-pub const TOKEN: Duration = Duration::from_secs(3_600);
-/// Tokens that are kept, one for each repository.
-pub const TOKENS: usize = 1_024;
-/// A file of logins.
-pub const LOGIN_FILE: u64 = 1 << 20;
-/// One call of a credential helper.
-pub const HELPER: Duration = Duration::from_secs(5);
-/// How long a credential helper that has ended is listened to while something that it started holds its output open.
-pub const HELPER_REST: Duration = Duration::from_millis(100);
-/// Bytes that a credential helper may print.
-pub const HELPER_OUTPUT: u64 = 64 << 10;
 /// The log's answer to a search.
 pub const LOG_ANSWER: usize = 8 << 20;
 

@@ -1,11 +1,11 @@
 //! What `sigstore { … }` means. Files that it names are read when it is put to use.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bounded::text::is_sha256_hex;
+use registry::{Credentials, is_host, normalize_host};
 use url::Url;
 
 use super::raw;
@@ -102,21 +102,6 @@ impl OnFailure {
     }
 }
 
-/// A registry's credentials.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user.
-    pub username: String,
-    /// The password or token.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("***")
-    }
-}
-
 /// Checks every value.
 pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigstore> {
     let before = report.errors.len();
@@ -149,7 +134,7 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
     let registry_credentials = credentials(raw.registry_credentials, report);
     let mut insecure_registries = BTreeSet::new();
     for host in raw.insecure_registries {
-        let name = registry_name(&host);
+        let name = normalize_host(&host);
         match is_host(&name) {
             true => drop(insecure_registries.insert(name)),
             false => report.error(format!(
@@ -227,7 +212,7 @@ fn credentials(raw: BTreeMap<String, raw::Credentials>, report: &mut Report) -> 
         if let Some(missing) = missing {
             report.error(format!("sigstore.registry_credentials: {shown:?} has no {missing}: both are needed"));
         }
-        let name = registry_name(host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/'));
+        let name = normalize_host(host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/'));
         if !is_host(&name) {
             report.error(format!("sigstore.registry_credentials: {shown:?} is no registry: write HOST or HOST:PORT"));
         }
@@ -236,22 +221,6 @@ fn credentials(raw: BTreeMap<String, raw::Credentials>, report: &mut Report) -> 
         }
     }
     credentials
-}
-
-/// The one name of a registry: in lower case, and `docker.io` for Docker Hub, which has several.
-pub(crate) fn registry_name(host: &str) -> String {
-    match host.to_ascii_lowercase().as_str() {
-        "index.docker.io" | "index.docker.io/v1" | "registry-1.docker.io" => "docker.io".to_owned(),
-        host => host.to_owned(),
-    }
-}
-
-/// Whether a text is HOST or HOST:PORT, and nothing more.
-pub(crate) fn is_host(text: &str) -> bool {
-    // One parser is strict, the other knows ports and addresses.
-    text.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'))
-        && !text.ends_with(':')
-        && Url::parse(&format!("https://{text}")).is_ok_and(|url| url.port() != Some(0))
 }
 
 fn is_log(text: &str) -> bool {

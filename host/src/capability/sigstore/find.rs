@@ -9,8 +9,8 @@ use serde::Deserialize;
 use sigstore_verify::types::bundle::MediaType;
 
 use super::material::{self, Candidate, Purpose};
-use super::registry::{Descriptor, Digest, Manifest, Registries, RegistryError, Repository};
 use crate::limits;
+use registry::{Descriptor, Digest, Manifest, Registries, RegistryError, Repository};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -155,7 +155,7 @@ async fn referrers(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Vec<Place>, RegistryError> {
-    let descriptors = match registries.referrers(repository, digest).await? {
+    let descriptors = match registries.referrers(repository, digest, limits::SIGNATURES).await? {
         Some(descriptors) => descriptors,
         None => {
             let tag = format!("sha256-{}", digest.hex());

@@ -3,12 +3,10 @@
 //! [`find`] brings what a registry holds, [`material`] parses it, [`rules`] judges it, and this module keeps the verdicts.
 
 mod certificate;
-mod credentials;
 mod find;
 mod identities;
 mod log;
 mod material;
-mod registry;
 mod rekor;
 mod rules;
 mod trust;
@@ -30,13 +28,13 @@ use self::find::{Fetched, Place, Places};
 pub use self::identities::Identities;
 use self::material::Candidate;
 pub use self::material::Purpose;
-use self::registry::{Digest, Registries, RegistryError, Repository};
 use self::rules::{Demands, Good, Subject, Trust};
 pub use self::rules::{Finding, Report, Rule};
 use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::{self, OnFailure};
 use crate::limits;
+use registry::{Digest, Registries, RegistryError, Repository};
 
 /// What became of verifying an image.
 #[derive(Debug, Clone, PartialEq)]

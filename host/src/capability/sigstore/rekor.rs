@@ -5,8 +5,8 @@ use sigstore_verify::types::bundle::TransparencyLogEntry;
 use sigstore_verify::types::{PayloadBytes, SignatureContent};
 
 use super::material::{self, Candidate, Signed};
-use super::registry::{Registries, RegistryError};
 use crate::limits;
+use registry::{Registries, RegistryError};
 
 /// The entries that may be the candidate's, the earliest first; each with whether it is an intoto 0.0.1.
 pub(super) async fn look_up(

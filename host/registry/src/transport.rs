@@ -14,28 +14,29 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
-use super::{Digest, RegistryError};
+use crate::client::RegistryError;
 use crate::limits;
+use crate::reference::Digest;
 
 /// What is never reached through a proxy: this machine.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 /// Sends requests.
-pub(super) struct Transport {
+pub(crate) struct Transport {
     client: Client,
     /// There is a proxy for https.
     proxied: bool,
 }
 
 /// An answer, its body read to the end.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
     /// Of the body.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     /// What was asked.
-    pub(super) url: Url,
+    pub(crate) url: Url,
 }
 
 struct Failed {
@@ -46,7 +47,7 @@ struct Failed {
 
 impl Transport {
     /// Reads the CA certificates of the machine (`SSL_CERT_FILE` and `SSL_CERT_DIR`, if they are set); connects to nobody.
-    pub(super) fn new(
+    pub(crate) fn new(
         authorities: &[(PathBuf, String)],
         env: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Transport, String> {
@@ -75,12 +76,12 @@ impl Transport {
     }
 
     /// The client: it follows no redirects, and bounds the time of a request.
-    pub(super) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
     /// Sends a request and reads its whole answer, tried once more when the connection or the server fails.
-    pub(super) async fn send(&self, request: RequestBuilder, limit: usize) -> Result<Answer, RegistryError> {
+    pub(crate) async fn send(&self, request: RequestBuilder, limit: usize) -> Result<Answer, RegistryError> {
         let request =
             request.build().map_err(|_| RegistryError::Content("a request for it cannot be written".to_owned()))?;
         let again = request.try_clone();
@@ -196,7 +197,7 @@ fn proxy(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Proxy>, String
 }
 
 /// A status that is no answer.
-pub(super) fn unexpected(status: StatusCode, url: &Url) -> RegistryError {
+pub(crate) fn unexpected(status: StatusCode, url: &Url) -> RegistryError {
     let text = format!("{} answers status {}", place(url), status.as_u16());
     match status.as_u16() {
         401 | 403 | 408 | 429 | 500.. => RegistryError::Unavailable(text),
@@ -205,7 +206,7 @@ pub(super) fn unexpected(status: StatusCode, url: &Url) -> RegistryError {
 }
 
 /// The URL without what may hold a secret: presigned URLs have signatures in their query.
-pub(super) fn place(url: &Url) -> String {
+pub(crate) fn place(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

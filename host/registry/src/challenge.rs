@@ -8,7 +8,7 @@ const HEADER: usize = 4_096;
 
 /// One way in, of those that we know.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub(crate) enum Challenge {
     /// By user name and password.
     Basic,
     /// By a token that the realm gives.
@@ -24,7 +24,7 @@ struct Offer {
 
 impl Challenge {
     /// Every challenge of an answer that we know, in order: there may be several in one header, and several headers.
-    pub(super) fn of(headers: &HeaderMap) -> Vec<Challenge> {
+    pub(crate) fn of(headers: &HeaderMap) -> Vec<Challenge> {
         let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         texts.filter(|text| text.len() <= HEADER).flat_map(offers).filter_map(Offer::known).collect()
     }

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use base64::Engine as _;
+use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use rustix::process::{Pid, Signal, getuid, kill_process_group};
 use serde::Deserialize;
-use sigstore_verify::types::PayloadBytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
-use super::registry::Repository;
-use crate::config::{Credentials, registry_name};
+use crate::host::normalize_host;
 use crate::limits;
+use crate::reference::Repository;
 
 /// Docker Hub's name in references, and its key in Docker's configuration.
 const HUB: &str = "docker.io";
@@ -24,9 +27,24 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// Where programs are without a PATH.
 const PATH: &str = "/usr/bin:/bin";
 
+/// A registry's credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
 /// How to log in.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Login {
+pub(crate) enum Login {
     Password {
         username: String,
         password: String,
@@ -38,7 +56,7 @@ pub(super) enum Login {
 }
 
 /// Finds credentials.
-pub(super) struct Keyring {
+pub(crate) struct Keyring {
     configured: BTreeMap<String, Credentials>,
     files: Vec<PathBuf>,
     /// Where credential helpers are looked for.
@@ -66,13 +84,13 @@ struct Auth {
 
 impl Keyring {
     /// The configured credentials, and the files that the environment names.
-    pub(super) fn new(configured: BTreeMap<String, Credentials>, env: &dyn Fn(&str) -> Option<OsString>) -> Keyring {
+    pub(crate) fn new(configured: BTreeMap<String, Credentials>, env: &dyn Fn(&str) -> Option<OsString>) -> Keyring {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         Keyring { configured, files: files(&env), path: env("PATH").unwrap_or_else(|| PATH.into()) }
     }
 
     /// The login for a repository; none: anonymous. An error tells which file or helper is broken, and nothing of what it holds.
-    pub(super) async fn find(&self, repository: &Repository) -> Result<Option<Login>, String> {
+    pub(crate) async fn find(&self, repository: &Repository) -> Result<Option<Login>, String> {
         if let Some(Credentials { username, password }) = self.configured.get(repository.host()) {
             return Ok(Some(Login::Password { username: username.clone(), password: password.clone() }));
         }
@@ -175,7 +193,7 @@ fn entries<'a, T>(map: &'a BTreeMap<String, T>, name: &str) -> impl Iterator<Ite
 fn named(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));
-    let host = registry_name(host);
+    let host = normalize_host(host);
     match path.trim_end_matches('/') {
         "" => host,
         "v1" | "v2" if bare.is_some() || host == HUB => host,
@@ -192,8 +210,7 @@ fn login(auth: &Auth) -> Result<Option<Login>, String> {
         return Ok(Some(Login::Identity(auth.identitytoken.clone())));
     }
     if !auth.auth.is_empty() {
-        let pair =
-            PayloadBytes::from_base64(&auth.auth).ok().and_then(|bytes| String::from_utf8(bytes.into_bytes()).ok());
+        let pair = decode(&auth.auth).and_then(|bytes| String::from_utf8(bytes).ok());
         let (username, password) =
             pair.as_deref().and_then(|pair| pair.split_once(':')).ok_or("auth is not base64 of USER:PASSWORD")?;
         // Docker pads old entries with NULs.
@@ -202,6 +219,13 @@ fn login(auth: &Auth) -> Result<Option<Login>, String> {
     }
     let given = !auth.username.is_empty() && !auth.password.is_empty();
     Ok(given.then(|| Login::Password { username: auth.username.clone(), password: auth.password.clone() }))
+}
+
+/// Base64 in either alphabet, with or without padding: not every tool that writes these files is Docker.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let alphabet: &Alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
+    let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    GeneralPurpose::new(alphabet, padding).decode(text).ok()
 }
 
 /// Asks a credential helper (<https://github.com/docker/docker-credential-helpers>). It has a few seconds; what it prints is never
@@ -296,8 +320,10 @@ mod tests {
     use std::io::Write as _;
     use std::time::{Duration, Instant};
 
-    use super::super::registry::parse_reference;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
+    use crate::reference::parse_reference;
 
     const SECRET: &str = "hunter2";
 
@@ -311,7 +337,7 @@ mod tests {
 
     /// `USER:hunter2` as files have it.
     fn auth(username: &str) -> String {
-        format!(r#"{{"auth":"{}"}}"#, PayloadBytes::from_bytes(format!("{username}:{SECRET}").as_bytes()).to_base64())
+        format!(r#"{{"auth":"{}"}}"#, STANDARD.encode(format!("{username}:{SECRET}")))
     }
 
     /// A home, with helpers.
@@ -527,7 +553,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_form_of_an_entry_is_understood() {
-        let padded = PayloadBytes::from_bytes(format!("u:{SECRET}\0\0").as_bytes()).to_base64();
+        let padded = STANDARD.encode(format!("u:{SECRET}\0\0"));
         for (entry, login) in [
             (format!(r#"{{"username":"u","password":"{SECRET}"}}"#), password("u")),
             (format!(r#"{{"auth":"{padded}","email":"u@example"}}"#), password("u")),

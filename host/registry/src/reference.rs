@@ -6,26 +6,26 @@ use bounded::text::{is_sha256_hex, printable};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{is_host, registry_name};
+use crate::host::{is_host, normalize_host};
 
 /// Docker Hub's name in references.
-pub(in super::super) const HUB: &str = "docker.io";
+pub(crate) const HUB: &str = "docker.io";
 
 /// A repository of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in super::super) struct Repository {
+pub struct Repository {
     registry: String,
     path: String,
 }
 
 impl Repository {
     /// The registry's name: `docker.io`, or a host with its port.
-    pub(in super::super) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         &self.registry
     }
 
     /// The path in the registry.
-    pub(in super::super) fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         &self.path
     }
 }
@@ -38,23 +38,23 @@ impl fmt::Display for Repository {
 
 /// `sha256:` and 64 lowercase hex digits.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(in super::super) struct Digest(String);
+pub struct Digest(String);
 
 impl Digest {
     /// Nothing else is a digest here.
-    pub(in super::super) fn new(text: &str) -> Result<Digest, String> {
+    pub fn new(text: &str) -> Result<Digest, String> {
         let hex = text.strip_prefix("sha256:").filter(|hex| is_sha256_hex(hex));
         hex.map(|hex| Digest(hex.to_owned()))
             .ok_or_else(|| format!("{:?} is no digest: sha256: and 64 lowercase hex digits", printable(text)))
     }
 
     /// Of what the hash was fed with.
-    pub(super) fn of(hash: Sha256) -> Digest {
+    pub(crate) fn of(hash: Sha256) -> Digest {
         Digest(format!("{:x}", hash.finalize()))
     }
 
     /// The digits.
-    pub(in super::super) fn hex(&self) -> &str {
+    pub fn hex(&self) -> &str {
         &self.0
     }
 }
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Parses `repository@sha256:…` as engines print it.
-pub(in super::super) fn parse_reference(text: &str) -> Result<(Repository, Digest), String> {
+pub fn parse_reference(text: &str) -> Result<(Repository, Digest), String> {
     let (name, digest) = text
         .split_once('@')
         .ok_or_else(|| format!("{:?} names no digest: write REPOSITORY@sha256:…", printable(text)))?;
@@ -89,7 +89,7 @@ pub(in super::super) fn parse_reference(text: &str) -> Result<(Repository, Diges
         first.contains(['.', ':']) || first == "localhost" || first.contains(|char: char| char.is_ascii_uppercase())
     };
     let (registry, path) = match name.split_once('/') {
-        Some((first, path)) if is_registry(first) => (registry_name(first), path.to_owned()),
+        Some((first, path)) if is_registry(first) => (normalize_host(first), path.to_owned()),
         _ => (HUB.to_owned(), name.to_owned()),
     };
     // A tag beside the digest says nothing.

@@ -1,11 +1,4 @@
-//! A client of OCI registries that trusts none: every answer is bounded in time and bytes, every digest checked, and
-//! credentials go to the host that they are for and to nobody else.
-//!
-//! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md>
-
-mod challenge;
-mod reference;
-mod transport;
+//! The client: what registries, and the log, are asked for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
@@ -13,19 +6,19 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Client, RequestBuilder, Url};
 use serde::{Deserialize, Deserializer};
 use url::{Host, Origin};
 
-use self::challenge::Challenge;
-use self::reference::HUB;
-pub(super) use self::reference::{Digest, Repository, parse_reference};
-use self::transport::{Answer, Transport, place, unexpected};
-use super::credentials::{Keyring, Login};
-use crate::config::Credentials;
+use crate::challenge::Challenge;
+use crate::credentials::{Credentials, Keyring, Login};
 use crate::limits;
+use crate::reference::{Digest, HUB, Repository};
+use crate::transport::{Answer, Transport, place, unexpected};
 
 /// The host of Docker Hub's registry.
 const HUB_HOST: &str = "registry-1.docker.io";
@@ -36,7 +29,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Why a registry, or the log, gives no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum RegistryError {
+pub enum RegistryError {
     /// It is away, or does not let us in: no verdict on an image.
     Unavailable(String),
     /// What it answers is not what it must be.
@@ -44,23 +37,27 @@ pub(super) enum RegistryError {
 }
 
 /// A manifest.
-pub(super) struct Manifest {
+pub struct Manifest {
     /// What its Content-Type says that it is.
-    pub(super) media_type: String,
+    pub media_type: String,
     /// Its bytes; asked for by a digest, they have it.
-    pub(super) bytes: Bytes,
+    pub bytes: Bytes,
 }
 
 /// What points to a manifest or a blob.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
-    pub(super) media_type: String,
-    pub(super) digest: Digest,
+pub struct Descriptor {
+    /// The media type of what is pointed to.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// What kind of artifact it is, where a registry says so.
     #[serde(default)]
-    pub(super) artifact_type: Option<String>,
+    pub artifact_type: Option<String>,
+    /// The annotations of this very descriptor.
     #[serde(default, deserialize_with = "null_is_empty")]
-    pub(super) annotations: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
@@ -68,15 +65,17 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<
 }
 
 /// What the configuration says of registries.
-pub(super) struct Settings {
-    pub(super) credentials: BTreeMap<String, Credentials>,
-    pub(super) insecure: BTreeSet<String>,
+pub struct Settings {
+    /// Credentials by registry, in its normal form ([`crate::normalize_host`]).
+    pub credentials: BTreeMap<String, Credentials>,
+    /// Registries that are spoken to in plain http, beside loopback.
+    pub insecure: BTreeSet<String>,
     /// CA certificates (PEM), and where they are from.
-    pub(super) authorities: Vec<(PathBuf, String)>,
+    pub authorities: Vec<(PathBuf, String)>,
 }
 
 /// The registries, and the log.
-pub(super) struct Registries {
+pub struct Registries {
     transport: Transport,
     keyring: Keyring,
     /// Those that are spoken to in plain http, beside loopback.
@@ -96,7 +95,7 @@ struct Token {
 
 impl Registries {
     /// Reads what this process's environment says of proxies, CA certificates and logins; connects to nobody.
-    pub(super) fn new(settings: Settings) -> Result<Registries, String> {
+    pub fn new(settings: Settings) -> Result<Registries, String> {
         Registries::with(settings, &|name| std::env::var_os(name))
     }
 
@@ -111,16 +110,12 @@ impl Registries {
     }
 
     /// The client: it follows no redirects, and bounds the time of a request.
-    pub(super) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         self.transport.client().clone()
     }
 
     /// A manifest by its tag or digest; none when the registry has no such.
-    pub(super) async fn manifest(
-        &self,
-        repository: &Repository,
-        reference: &str,
-    ) -> Result<Option<Manifest>, RegistryError> {
+    pub async fn manifest(&self, repository: &Repository, reference: &str) -> Result<Option<Manifest>, RegistryError> {
         let url = self.url(repository, &format!("manifests/{reference}"))?;
         let answer = self.get(repository, url, MANIFESTS, limits::MANIFEST).await?;
         match answer.status {
@@ -137,12 +132,7 @@ impl Registries {
     }
 
     /// A blob of at most `limit` bytes.
-    pub(super) async fn blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        limit: usize,
-    ) -> Result<Bytes, RegistryError> {
+    pub async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Bytes, RegistryError> {
         let url = self.url(repository, &format!("blobs/{digest}"))?;
         let answer = self.get(repository, url, "*/*", limit).await?;
         match answer.status {
@@ -155,11 +145,12 @@ impl Registries {
         }
     }
 
-    /// What refers to a manifest; none when the registry has no referrers API.
-    pub(super) async fn referrers(
+    /// What refers to a manifest, `limit` at most; none when the registry has no referrers API.
+    pub async fn referrers(
         &self,
         repository: &Repository,
         digest: &Digest,
+        limit: usize,
     ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
         #[derive(Deserialize)]
         struct Index {
@@ -178,8 +169,8 @@ impl Registries {
             let index: Index = serde_json::from_slice(&answer.body)
                 .map_err(|error| RegistryError::Content(format!("the list of referrers is malformed: {error}")))?;
             descriptors.extend(index.manifests);
-            if descriptors.len() > limits::SIGNATURES {
-                let text = format!("more than {} referrers", limits::SIGNATURES);
+            if descriptors.len() > limit {
+                let text = format!("more than {limit} referrers");
                 return Err(RegistryError::Content(text));
             }
             let Some(next) = next_page(&answer.headers) else { return Ok(Some(descriptors)) };
@@ -194,7 +185,7 @@ impl Registries {
     }
 
     /// Posts JSON to the log.
-    pub(super) async fn post_json(&self, url: &str, body: String, limit: usize) -> Result<Bytes, RegistryError> {
+    pub async fn post_json(&self, url: &str, body: String, limit: usize) -> Result<Bytes, RegistryError> {
         let url = Url::parse(url).map_err(|_| RegistryError::Content("no URL".to_owned()))?;
         let json = "application/json";
         let request = self.transport.client().post(url).header(header::CONTENT_TYPE, json).header(header::ACCEPT, json);
@@ -451,8 +442,7 @@ fn granted(body: &[u8]) -> Option<(String, Duration)> {
 }
 
 fn basic(username: &str, password: &str) -> String {
-    let pair = sigstore_verify::types::PayloadBytes::from_bytes(format!("{username}:{password}").as_bytes());
-    format!("Basic {}", pair.to_base64())
+    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 
 /// Whether only this machine is meant. The unspecified address is taken for loopback where one connects to it.

@@ -9,9 +9,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::reference::parse_reference;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PASSWORD: &str = "hunter2";
+/// Referrers at most.
+const MOST: usize = 1_000;
 
 fn settings() -> Settings {
     Settings { credentials: BTreeMap::new(), insecure: BTreeSet::new(), authorities: Vec::new() }
@@ -609,7 +612,7 @@ async fn referrers_come_from_every_page() {
             registry.attach_bundle("team/app", &image, bundle.as_bytes(), ArtifactType::Bundle);
         }
         let image = Digest::new(&image).unwrap();
-        let referrers = nobody().referrers(&repository(&registry.host()), &image).await.unwrap().unwrap();
+        let referrers = nobody().referrers(&repository(&registry.host()), &image, MOST).await.unwrap().unwrap();
         assert_eq!((referrers.len(), registry.count("/v2/team/app/referrers/")), (5, 3));
     }
 }
@@ -619,7 +622,7 @@ async fn a_registry_without_the_referrers_api_has_none() {
     let registry = Registry::start(Options { no_referrers: true, ..Options::default() }).await;
     let (registries, repository) = (nobody(), repository(&registry.host()));
     let digest = Digest::new(DIGEST).unwrap();
-    assert!(registries.referrers(&repository, &digest).await.unwrap().is_none());
+    assert!(registries.referrers(&repository, &digest, MOST).await.unwrap().is_none());
     for fault in [
         Fault::Status(400),
         Fault::Status(405),
@@ -628,11 +631,11 @@ async fn a_registry_without_the_referrers_api_has_none() {
     ] {
         registry.clear_faults();
         registry.fault("/v2/", fault);
-        assert!(registries.referrers(&repository, &digest).await.unwrap().is_none());
+        assert!(registries.referrers(&repository, &digest, MOST).await.unwrap().is_none());
     }
     registry.clear_faults();
     registry.fault("/v2/", Fault::Answer(200, oci::INDEX, b"{\"manifests\":[{}]}".to_vec()));
-    let text = content(registries.referrers(&repository, &digest).await);
+    let text = content(registries.referrers(&repository, &digest, MOST).await);
     assert!(text.contains("the list of referrers is malformed"), "{text}");
 }
 
@@ -648,7 +651,7 @@ async fn a_link_to_another_host_is_refused() {
         })
         .await;
         let repository = repository(&address.to_string());
-        let text = content(nobody().referrers(&repository, &Digest::new(DIGEST).unwrap()).await);
+        let text = content(nobody().referrers(&repository, &Digest::new(DIGEST).unwrap(), MOST).await);
         assert!(text.contains("Link"), "{text}");
         assert_eq!(heads.lock().unwrap().len(), 1);
     }
@@ -659,7 +662,8 @@ async fn a_link_to_another_host_is_refused() {
 async fn pages_without_end_end() {
     let headers = [format!("Content-Type: {INDEX}"), "Link: </next>; rel=next".to_owned()];
     let (address, heads) = server(move |_| answer("200 OK", &[&headers[0], &headers[1]], "{}")).await;
-    let text = content(nobody().referrers(&repository(&address.to_string()), &Digest::new(DIGEST).unwrap()).await);
+    let text =
+        content(nobody().referrers(&repository(&address.to_string()), &Digest::new(DIGEST).unwrap(), MOST).await);
     assert!(text.contains("more than 32 pages"), "{text}");
     assert_eq!(heads.lock().unwrap().len(), 32);
 }
