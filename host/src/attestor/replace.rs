@@ -14,7 +14,8 @@ use crate::capability::docker::Containers;
 use crate::capability::docker::client::Client;
 use crate::capability::docker::proof::ProofContext;
 use crate::capability::process::linux;
-use crate::capability::sigstore::Sigstore;
+use crate::capability::sigstore::decision::SignedImages;
+use crate::capability::sigstore::{Options, Verifier};
 use crate::config::{self, Component, Configuration, Pin};
 use crate::engine::Policy;
 use crate::engine::answers::Answers;
@@ -36,7 +37,7 @@ pub(super) struct Snapshot {
     pub(super) answers: Answers,
     configuration: Arc<Configuration>,
     /// Verifies signatures of components, and images if the configuration says so.
-    verifier: Option<Arc<Sigstore>>,
+    verifier: Option<Arc<Verifier>>,
     /// What policy and extensions were tried on: the next ones are too, however few workloads come until then.
     tried: Vec<Recorded>,
 }
@@ -111,8 +112,8 @@ impl Attestor {
         }
         self.act_on(files);
         self.put_to_use(snapshot);
-        if let Some(sigstore) = fresh {
-            tokio::spawn(Sigstore::refresh(Arc::downgrade(&sigstore)));
+        if let Some(verifier) = fresh {
+            tokio::spawn(Verifier::refresh(Arc::downgrade(&verifier)));
         }
         Ok(())
     }
@@ -133,7 +134,7 @@ impl Attestor {
         &self,
         configuration: Configuration,
         docker: Arc<Containers>,
-        verifier: Option<Arc<Sigstore>>,
+        verifier: Option<Arc<Verifier>>,
     ) -> Result<(Fingerprints, Snapshot, Vec<String>), Error> {
         let current = self.current.load_full();
         let recorded = self.recorded(current.as_deref(), &configuration).await;
@@ -283,14 +284,15 @@ impl Attestor {
         &self,
         configuration: Configuration,
         docker: Arc<Containers>,
-        verifier: Option<Arc<Sigstore>>,
+        verifier: Option<Arc<Verifier>>,
         recorded: Vec<Recorded>,
     ) -> Result<(Snapshot, Vec<String>), Error> {
         let refused = |name: &str| {
             let name = name.to_owned();
             move |error: LoadError| Error::Component { name, error }
         };
-        let sigstore = verifier.clone().filter(|_| configuration.sigstore.is_some());
+        let decides = |(verifier, sigstore): (_, &config::Sigstore)| SignedImages::new(verifier, sigstore.on_failure);
+        let sigstore = verifier.clone().zip(configuration.sigstore.as_ref()).map(decides).map(Arc::new);
         let machine = Arc::new(Machine {
             sigstore,
             verbose: configuration.verbose_container_locator_logs,
@@ -369,7 +371,7 @@ impl Attestor {
     async fn load_policy(
         &self,
         component: &Component,
-        verifier: Option<Arc<Sigstore>>,
+        verifier: Option<Arc<Verifier>>,
     ) -> Result<Arc<Policy>, LoadError> {
         let floor = self.history.newest(&component.path);
         let loaded = self.loader.load(component, World::Policy, verifier, floor).await?;
@@ -396,7 +398,7 @@ impl Attestor {
     async fn load_extension(
         &self,
         configured: &config::Extension,
-        verifier: Option<Arc<Sigstore>>,
+        verifier: Option<Arc<Verifier>>,
     ) -> Result<Loaded, LoadError> {
         let component = &configured.component;
         let floor = self.history.newest(&component.path);
@@ -527,19 +529,20 @@ fn broke(component: &Component, step: Step, error: &Error) -> LoadError {
 }
 
 /// The verifier that a configuration asks for, and what is worth knowing of it.
-async fn verifier(configuration: &Configuration) -> Result<(Option<Arc<Sigstore>>, Vec<String>), Error> {
+async fn verifier(configuration: &Configuration) -> Result<(Option<Arc<Verifier>>, Vec<String>), Error> {
     let signed = components(configuration).any(|(_, component)| matches!(component.pin, Pin::Signed { .. }));
-    let options = configuration.sigstore.clone().or_else(|| signed.then(config::Sigstore::default));
+    let options = configuration.sigstore.as_ref().map(|sigstore| sigstore.options.clone());
+    let options = options.or_else(|| signed.then(Options::default));
     let Some(options) = options else { return Ok((None, Vec::new())) };
     // It reads files, which may be on a network's filesystem.
-    let making = tokio::task::spawn_blocking(move || Sigstore::new(&options));
+    let making = tokio::task::spawn_blocking(move || Verifier::new(&options));
     let seconds = limits::FILE_READ.as_secs();
     let made = match tokio::time::timeout(limits::FILE_READ, making).await {
         Ok(made) => made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned())),
         Err(_) => Err(format!("sigstore: the files that it names could not be read within {seconds} s")),
     };
-    let (sigstore, notes) = made.map_err(Error::Configuration)?;
-    Ok((Some(Arc::new(sigstore)), notes))
+    let (verifier, notes) = made.map_err(Error::Configuration)?;
+    Ok((Some(Arc::new(verifier)), notes))
 }
 
 fn same_engine(one: &Configuration, other: &Configuration) -> bool {

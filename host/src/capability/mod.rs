@@ -22,7 +22,8 @@ use self::claimant::Claimant;
 use self::docker::proof::{Clause, ContainerId, NotProven, Proven};
 use self::docker::{Container, Containers, Lookup, RunningContainer};
 use self::process::{Credentials, Process, Processes};
-use self::sigstore::{Image, Judged, Sigstore};
+use self::sigstore::Image;
+use self::sigstore::decision::{Decision, SignedImages};
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::process::CgroupMount;
 use crate::bindings::docker_attestor::policy::types::Fault;
@@ -35,7 +36,7 @@ pub struct Machine {
     /// The containers of the Docker engine.
     pub docker: Arc<Containers>,
     /// Verifies images, if the configuration says so.
-    pub sigstore: Option<Arc<Sigstore>>,
+    pub sigstore: Option<Arc<SignedImages>>,
     /// Those who wait for a verification.
     pub verifications: Lanes<Claimant>,
     /// Log the cgroup and mountinfo lines at debug (`verbose_container_locator_logs`).
@@ -100,7 +101,7 @@ pub enum Told {
     /// `docker.container`
     Container(Result<Option<Proven>, Fault>),
     /// `sigstore.verify`
-    Verify(Result<Judged, Fault>),
+    Verify(Result<Decision, Fault>),
     /// The grant `process`; none when the process is gone
     Credentials(Result<Option<Credentials>, Fault>),
 }
@@ -174,7 +175,7 @@ impl From<(Told, String)> for Answered {
 
 /// The image that the proven container runs, and who verifies it.
 struct RunImage {
-    sigstore: Arc<Sigstore>,
+    sigstore: Arc<SignedImages>,
     id: String,
     /// The platform's manifest, where the engine names it.
     manifest: Option<String>,
@@ -308,7 +309,7 @@ impl Workload {
             Import::Verify => match self.image() {
                 Ok(image) => {
                     let repo_digests = self.machine.docker.cached_repo_digests(&image.id)?;
-                    let (told, note) = image.sigstore.known(image.places(&repo_digests))?;
+                    let (told, note) = image.sigstore.cached(image.places(&repo_digests))?;
                     (Told::Verify(told), note).into()
                 }
                 Err(refused) => refused.into(),
@@ -338,7 +339,7 @@ impl Workload {
             },
             Import::Verify => match self.image() {
                 Ok(image) => match self.verify(&image).await {
-                    Ok((judged, note)) => (Told::Verify(judged), note).into(),
+                    Ok((decision, note)) => (Told::Verify(decision), note).into(),
                     Err(fault) => {
                         let note = crate::error::fault_text(&fault).to_owned();
                         (Told::Verify(Err(fault)), note).into()
@@ -352,7 +353,7 @@ impl Workload {
     }
 
     /// The verdict on the image, and the note for `explain`.
-    async fn verify(&mut self, image: &RunImage) -> Result<(Result<Judged, Fault>, String), Fault> {
+    async fn verify(&mut self, image: &RunImage) -> Result<(Result<Decision, Fault>, String), Fault> {
         let (machine, claimant) = (Arc::clone(&self.machine), self.claimant());
         let full = |full: Full| Fault::Exhausted(format!("{full} for image verifications: does a registry hang?"));
         let _waiting = machine.verifications.enter(claimant).map_err(full)?;

@@ -8,7 +8,7 @@ use bounded::text::printable;
 
 use super::style::Style;
 use super::{ADVICE, Failure, Target, provenance};
-use crate::capability::sigstore::Judged;
+use crate::capability::sigstore::decision::Decision;
 use crate::capability::{Asked, Import, Told, engine_name};
 use crate::error::{code_name, fault_text};
 
@@ -139,19 +139,18 @@ fn told(told: &Told) -> (String, Vec<String>) {
             (format!("uid {}, gid {}", credentials.uid, credentials.gid), Vec::new())
         }
         Told::Credentials(Ok(None)) => ("nothing: the process is gone".to_owned(), Vec::new()),
-        Told::Verify(Ok(Judged::Skipped)) => ("skipped".to_owned(), Vec::new()),
-        Told::Verify(Ok(Judged::Omitted)) => ("omitted".to_owned(), Vec::new()),
-        Told::Verify(Ok(Judged::Verified(verified))) => {
-            let record = verified.record();
-            let attested = if record.attestations { ", and an attestation" } else { "" };
-            let signers = record.signatures.iter().map(|signature| {
+        Told::Verify(Ok(Decision::Skipped)) => ("skipped".to_owned(), Vec::new()),
+        Told::Verify(Ok(Decision::Omitted)) => ("omitted".to_owned(), Vec::new()),
+        Told::Verify(Ok(Decision::Verified(verified))) => {
+            let attested = if verified.attestations() { ", and an attestation" } else { "" };
+            let signers = verified.signatures().iter().map(|signature| {
                 format!(
                     "{} of issuer {}",
                     signature.subject.as_deref().unwrap_or("a public key"),
                     signature.issuer.as_deref().unwrap_or("none")
                 )
             });
-            let count = record.signatures.len();
+            let count = verified.signatures().len();
             let what = if count == 1 { "good signature" } else { "good signatures" };
             (format!("{count} {what}{attested}"), signers.collect())
         }

@@ -201,7 +201,7 @@ impl sigstore::Host for Call {
     async fn verify(&mut self) -> Result<Result<Verdict, Fault>> {
         match self.ask(Import::Verify).await? {
             Some(Told::Verify(told)) => {
-                let verdict = told.map(|judged| judged.verdict());
+                let verdict = told.map(|decision| decision.verdict());
                 let signatures = match &verdict {
                     Ok(Verdict::Verified(verified)) => &verified.signatures[..],
                     _ => &[],

@@ -12,7 +12,7 @@ use wasmtime::component::Component as Compiled;
 
 use super::Sandbox;
 use super::component::{Description, World, digest};
-use crate::capability::sigstore::Sigstore;
+use crate::capability::sigstore::Verifier;
 use crate::config::{Component, Pin};
 use crate::limits;
 
@@ -134,7 +134,7 @@ impl Loader {
         &self,
         component: &Component,
         world: World,
-        verifier: Option<Arc<Sigstore>>,
+        verifier: Option<Arc<Verifier>>,
         floor: Option<Version>,
     ) -> Result<Loaded, LoadError> {
         let (path, pin) = (component.path.clone(), component.pin.clone());
@@ -186,7 +186,7 @@ impl Loader {
     }
 }
 
-fn check(bytes: &[u8], pin: &Pin, verifier: Option<&Sigstore>) -> Result<(), (Step, String)> {
+fn check(bytes: &[u8], pin: &Pin, verifier: Option<&Verifier>) -> Result<(), (Step, String)> {
     match pin {
         Pin::Unpinned => Ok(()),
         Pin::Digests(digests) => {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use bounded::text::is_invisible;
 
-use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verified};
 use crate::capability::docker::Container;
-use crate::capability::sigstore::Judged;
+use crate::capability::sigstore::decision::Decision;
+use crate::capability::sigstore::{Signature, Verified};
 use crate::capability::{Told, Workload};
 use crate::limits;
 
@@ -68,7 +68,7 @@ pub fn check(selectors: &[String], workload: &Workload, extensions: &[String]) -
     }
     let container = workload.container().map(|proven| proven.container());
     let verified = workload.asked().iter().find_map(|asked| match &asked.told {
-        Told::Verify(Ok(Judged::Verified(verified))) => Some(verified.record()),
+        Told::Verify(Ok(Decision::Verified(verified))) => Some(&**verified),
         _ => None,
     });
     let mut total = 0;
@@ -154,17 +154,17 @@ fn comes_next<T>(next: &mut usize, items: &[T], matches: impl Fn(&T) -> bool) ->
 /// Every selector that verified signatures state.
 fn signature_facts(verified: &Verified) -> HashSet<String> {
     let mut facts = HashSet::from(["image-signature:verified".to_owned()]);
-    if verified.attestations {
+    if verified.attestations() {
         facts.insert("image-attestations:verified".to_owned());
     }
-    for signature in &verified.signatures {
+    for signature in verified.signatures() {
         let Signature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp } =
             signature;
         let number = |number: &Option<u64>| number.map(|number| number.to_string());
         let fields = [
             ("subject", subject.clone()),
             ("issuer", issuer.clone()),
-            ("value", value.clone()),
+            ("value", Some(value.clone())),
             ("log-id", log_id.clone()),
             ("log-index", number(log_index)),
             ("integrated-time", number(integrated_time)),

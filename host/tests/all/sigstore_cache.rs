@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use docker_attestor::bindings::docker_attestor::policy::sigstore::Signature;
-use docker_attestor::bindings::docker_attestor::policy::types::Fault as Verdict;
-use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
+use docker_attestor::bindings::docker_attestor::policy::types::Fault as Unverified;
+use docker_attestor::capability::sigstore::decision::{Decision, SignedImages};
+use docker_attestor::capability::sigstore::{Image, Signature, Verification, Verifier};
+use docker_attestor::config::OnFailure;
 use docker_attestor::limits;
 use serde_json::json;
 use sigstore_verify::types::SignatureBytes;
@@ -33,34 +34,34 @@ async fn a_verdicts_life() {
     tokio::time::sleep(Duration::from_millis(2_050)).await;
 }
 
-async fn verify_image(verifier: &Arc<Sigstore>, image: Image<'_>) -> (Result<Judged, Verdict>, String) {
+async fn verify_image(verifier: &Arc<Verifier>, image: Image<'_>) -> Verification {
     verifier.verify(image, tokio::time::Instant::now() + Duration::from_secs(9)).await
 }
 
-async fn verify(verifier: &Arc<Sigstore>, references: &[&str]) -> (Result<Judged, Verdict>, String) {
+async fn verify(verifier: &Arc<Verifier>, references: &[&str]) -> Verification {
     let repo_digests: Vec<String> = references.iter().map(|reference| (*reference).to_owned()).collect();
     verify_image(verifier, Image { repo_digests: &repo_digests, manifest: None }).await
 }
 
 /// The signatures' facts of an image that must verify.
-async fn facts(verifier: &Arc<Sigstore>, reference: &str) -> Vec<Signature> {
+async fn facts(verifier: &Arc<Verifier>, reference: &str) -> Vec<Signature> {
     match verify(verifier, &[reference]).await {
-        (Ok(Judged::Verified(verified)), _) => verified.record().signatures.clone(),
+        Verification::Verified { verified, .. } => verified.signatures().to_vec(),
         other => panic!("{other:?}"),
     }
 }
 
 /// Why an image that must not verify does not.
-async fn failure(verifier: &Arc<Sigstore>, references: &[&str]) -> String {
+async fn failure(verifier: &Arc<Verifier>, references: &[&str]) -> String {
     match verify(verifier, references).await {
-        (Err(Verdict::Unverified(why)), note) if note == why => why,
+        failed @ Verification::Failed(_) => failed.to_string(),
         other => panic!("{other:?}"),
     }
 }
 
-async fn away(verifier: &Arc<Sigstore>, references: &[&str]) -> String {
+async fn away(verifier: &Arc<Verifier>, references: &[&str]) -> String {
     match verify(verifier, references).await {
-        (Err(Verdict::Unavailable(why)), _) => why,
+        unreachable @ Verification::Unreachable(_) => unreachable.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -93,11 +94,11 @@ async fn many_who_ask_at_once_are_one_verification() {
     let asking: Vec<_> = (0..64)
         .map(|_| {
             let (verifier, reference) = (Arc::clone(&verifier), reference.clone());
-            tokio::spawn(async move { verify(&verifier, &[&reference]).await.0 })
+            tokio::spawn(async move { verify(&verifier, &[&reference]).await })
         })
         .collect();
     for asked in asking {
-        assert!(matches!(asked.await.unwrap(), Ok(Judged::Verified(_))));
+        assert!(matches!(asked.await.unwrap(), Verification::Verified { .. }));
     }
     let mut asked: BTreeMap<String, usize> = BTreeMap::new();
     for request in registry.requests() {
@@ -116,9 +117,9 @@ async fn who_gives_up_leaves_a_verdict_for_the_next() {
     registry.fault_times("/v2/app/referrers/", 1, Fault::HangBeforeHeaders);
     let image = [reference.clone()];
     let image = Image { repo_digests: &image, manifest: None };
-    let hurried = verifier.verify(image, tokio::time::Instant::now() + Duration::from_millis(300)).await.0;
+    let hurried = verifier.verify(image, tokio::time::Instant::now() + Duration::from_millis(300)).await;
     assert!(
-        matches!(&hurried, Err(Verdict::Unavailable(why)) if why.contains("which goes on: ask again")),
+        matches!(&hurried, Verification::Unreachable(_)) && hurried.to_string().contains("which goes on: ask again"),
         "{hurried:?}"
     );
     assert_eq!(facts(&verifier, &reference).await.len(), 1);
@@ -126,27 +127,26 @@ async fn who_gives_up_leaves_a_verdict_for_the_next() {
 }
 
 #[tokio::test]
-async fn a_kept_verdict_costs_no_request() {
+async fn a_cached_verdict_costs_no_request() {
     let stage = Stage::new();
     let registry = registry().await;
     let good = stage.signed_image(&registry, "good");
     let bad = image_with(&registry, "bad", &[]);
     let verifier = stage.verifier(SIGNATURES);
-    let known = |reference: &str| {
+    let cached = |reference: &str| {
         let repo_digests = [reference.to_owned()];
-        verifier.known(Image { repo_digests: &repo_digests, manifest: None })
+        verifier.cached(Image { repo_digests: &repo_digests, manifest: None })
     };
-    assert!(known(&good).is_none() && known(&bad).is_none());
-    let (verdict, reason) = (verify(&verifier, &[&good]).await.0, failure(&verifier, &[&bad]).await);
+    assert!(cached(&good).is_none() && cached(&bad).is_none());
+    let (verdict, reason) = (facts(&verifier, &good).await, failure(&verifier, &[&bad]).await);
     registry.clear_requests();
-    let (again, note) = known(&good).unwrap();
-    assert_eq!((&again, note), (&verdict, format!("{good}: a kept verdict")));
-    assert_eq!(known(&bad).unwrap().0, Err(Verdict::Unverified(reason)));
-    assert_eq!(verify(&verifier, &[&good]).await.0, verdict);
+    assert_eq!(cached(&good).unwrap().to_string(), format!("{good}: a cached verdict"));
+    assert_eq!(cached(&bad).unwrap().to_string(), reason);
+    assert_eq!(facts(&verifier, &good).await, verdict);
     failure(&verifier, &[&bad]).await;
-    // A kept good verdict is enough, whatever else is not known yet.
+    // A cached good verdict is enough, whatever else is not known yet.
     let other = image_with(&registry, "other", &[]);
-    assert_eq!(verify(&verifier, &[&other, &good]).await.0, verdict);
+    assert_eq!(verify(&verifier, &[&other, &good]).await.to_string(), format!("{good}: a cached verdict"));
     assert!(registry.requests().is_empty());
 }
 
@@ -249,17 +249,34 @@ async fn on_failure_omit_leaves_out_and_never_passes() {
     let registry = registry().await;
     let unsigned = image_with(&registry, "unsigned", &[]);
     let signed = stage.signed_image(&registry, "signed");
-    let verifier = stage.verifier(&format!("{SIGNATURES}\non_failure = \"omit\""));
-    let (verdict, note) = verify(&verifier, &[&unsigned]).await;
+    let decides = SignedImages::new(stage.verifier(SIGNATURES), OnFailure::Omit);
+    let decide = async |reference: &str| {
+        let repo_digests = [reference.to_owned()];
+        let image = Image { repo_digests: &repo_digests, manifest: None };
+        decides.verify(image, tokio::time::Instant::now() + Duration::from_secs(9)).await
+    };
+    let (decision, note) = decide(&unsigned).await;
     assert!(
-        verdict == Ok(Judged::Omitted) && note.starts_with("omitted: no signature of the image verifies"),
+        decision == Ok(Decision::Omitted) && note.starts_with("omitted: no signature of the image verifies"),
         "{note}"
     );
     registry.fault("/v2/", Fault::Dropped);
-    let (verdict, note) = verify(&verifier, &[&signed]).await;
-    assert!(verdict == Ok(Judged::Omitted) && note.contains("could not be verified"), "{note}");
+    let (decision, note) = decide(&signed).await;
+    assert!(decision == Ok(Decision::Omitted) && note.contains("could not be verified"), "{note}");
     registry.clear_faults();
-    assert!(matches!(verify(&verifier, &[&signed]).await.0, Ok(Judged::Verified(_))));
+    assert!(matches!(decide(&signed).await.0, Ok(Decision::Verified(_))));
+}
+
+/// A policy's texts are bounded, and so is what it is told.
+#[tokio::test]
+async fn on_failure_deny_tells_a_policy_no_more_than_it_may_repeat() {
+    let repo_digests: Vec<String> = (0..16).map(|number| format!("{}:{number}", "a".repeat(400))).collect();
+    let image = Image { repo_digests: &repo_digests, manifest: None };
+    let verifier = Stage::new().verifier(SIGNATURES);
+    let whole = verifier.cached(image).unwrap().to_string();
+    let (decision, note) = SignedImages::new(verifier, OnFailure::Deny).cached(image).unwrap();
+    assert!(note.len() < limits::GUEST_TEXT && whole.len() > limits::GUEST_TEXT && note.ends_with("lists all"));
+    assert_eq!(decision, Err(Unverified::Unverified(note)));
 }
 
 #[tokio::test]
@@ -271,13 +288,13 @@ async fn a_skipped_image_is_named_whole_or_by_its_digest() {
     let verdict = async |skipped: &str, manifest: Option<&str>| {
         let verifier = stage.verifier(&format!("skipped_images = [{skipped:?}]"));
         let repo_digests = [reference.clone()];
-        verify_image(&verifier, Image { repo_digests: &repo_digests, manifest }).await.0
+        verify_image(&verifier, Image { repo_digests: &repo_digests, manifest }).await
     };
     let platform = oci::image("arm64", "an image").digest;
     for (skipped, manifest) in
         [(reference.as_str(), None), (digest, None), (platform.as_str(), Some(platform.as_str()))]
     {
-        assert_eq!(verdict(skipped, manifest).await, Ok(Judged::Skipped), "{skipped}");
+        assert_eq!(verdict(skipped, manifest).await, Verification::Skipped(skipped.to_owned()));
     }
     assert!(registry.requests().is_empty(), "a skipped image is not verified");
     for other in [
@@ -288,7 +305,7 @@ async fn a_skipped_image_is_named_whole_or_by_its_digest() {
         "*",
         &platform,
     ] {
-        assert!(matches!(verdict(other, None).await, Err(Verdict::Unverified(_))), "{other}");
+        assert!(matches!(verdict(other, None).await, Verification::Failed(_)), "{other}");
     }
 }
 
@@ -321,27 +338,30 @@ async fn of_several_digests_the_first_that_verifies_counts() {
         (&["app:1.4", &good], &good),
     ] {
         registry.clear_requests();
-        let (verdict, note) = verdict(references).await;
-        assert!(matches!(verdict, Ok(Judged::Verified(_))), "{references:?}");
-        assert_eq!(note, format!("{first}: verified"));
+        let verdict = verdict(references).await;
+        assert!(matches!(verdict, Verification::Verified { .. }), "{references:?}");
+        assert_eq!(verdict.to_string(), format!("{first}: verified"));
         if references[0] == first {
             assert_eq!(registry.count("/v2/also-good/") == 0, first == &good, "the search went on");
         }
     }
-    let (verdict_of_both, note) = verdict(&[&bad, "app:1.4"]).await;
-    assert!(matches!(verdict_of_both, Err(Verdict::Unverified(_))) && note.contains(&bad) && note.contains("app:1.4"));
+    let both = verdict(&[&bad, "app:1.4"]).await;
+    let note = both.to_string();
+    assert!(matches!(both, Verification::Failed(_)) && note.contains(&bad) && note.contains("app:1.4"));
     // While one cannot be asked there is no verdict.
-    let (verdict_of_both, note) = verdict(&[&bad, &away_one]).await;
-    assert!(matches!(verdict_of_both, Err(Verdict::Unavailable(_))) && note.contains(&bad) && note.contains(&away_one));
+    let both = verdict(&[&bad, &away_one]).await;
+    let note = both.to_string();
+    assert!(matches!(both, Verification::Unreachable(_)) && note.contains(&bad) && note.contains(&away_one));
 
     // Whoever can tag an image on this host cannot make the search endless.
     let mut many: Vec<String> = (0..16).map(|number| bad.replace("/bad@", &format!("/bad-{number}@"))).collect();
     many.push(good.clone());
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let (verdict_of_many, note) = verdict(&many).await;
-    assert!(matches!(verdict_of_many, Err(Verdict::Unverified(_))));
-    assert!(note.contains("of 17 repo digests the first 16") || note.contains("lists all"), "{note}");
-    assert!(matches!(verdict(&many[1..]).await.0, Ok(Judged::Verified(_))));
+    let of_many = verdict(&many).await;
+    let note = of_many.to_string();
+    assert!(matches!(of_many, Verification::Failed(_)));
+    assert!(note.contains("of 17 repo digests the first 16"), "{note}");
+    assert!(matches!(verdict(&many[1..]).await, Verification::Verified { .. }));
 }
 
 #[tokio::test]
@@ -366,28 +386,31 @@ async fn the_signature_of_an_index_counts_for_the_manifests_that_it_lists() {
         let repo_digests = [format!("{}/{repository}@{digest}", registry.host())];
         verify_image(&verifier, Image { repo_digests: &repo_digests, manifest }).await
     };
-    let verified = |verdict: &Result<Judged, Verdict>| matches!(verdict, Ok(Judged::Verified(_)));
+    let verified = |verdict: &Verification| matches!(verdict, Verification::Verified { .. });
 
     for platform in [&amd64, &arm64] {
-        assert!(verified(&verdict("index-signed", &index.digest, Some(&platform.digest)).await.0));
+        assert!(verified(&verdict("index-signed", &index.digest, Some(&platform.digest)).await));
     }
     // The engine names no manifest: the index is all that is known.
-    assert!(verified(&verdict("index-signed", &index.digest, None).await.0));
-    let (refused, why) = verdict("index-signed", &index.digest, Some(&stranger.digest)).await;
-    assert!(matches!(refused, Err(Verdict::Unverified(_))));
+    assert!(verified(&verdict("index-signed", &index.digest, None).await));
+    let refused = verdict("index-signed", &index.digest, Some(&stranger.digest)).await;
+    assert!(matches!(refused, Verification::Failed(_)));
+    let why = refused.to_string();
     assert!(
         why.contains(&format!("the index does not list {}", stranger.digest)) && why.contains("there is no signature")
     );
     // No index at all.
-    let (refused, why) = verdict("platform-signed", &amd64.digest, Some(&arm64.digest)).await;
-    assert!(matches!(refused, Err(Verdict::Unverified(_))) && why.contains("nor an index of it"), "{why}");
+    let refused = verdict("platform-signed", &amd64.digest, Some(&arm64.digest)).await;
+    let why = refused.to_string();
+    assert!(matches!(refused, Verification::Failed(_)) && why.contains("nor an index of it"), "{why}");
 
     // The platform's own manifest, in the same repository, when the index is not signed.
-    let (good, note) = verdict("platform-signed", &index.digest, Some(&amd64.digest)).await;
-    assert!(verified(&good) && note.contains(&amd64.digest), "{note}");
-    assert!(!verified(&verdict("platform-signed", &index.digest, Some(&arm64.digest)).await.0));
+    let good = verdict("platform-signed", &index.digest, Some(&amd64.digest)).await;
+    assert!(verified(&good) && good.to_string().contains(&amd64.digest), "{good}");
+    assert!(!verified(&verdict("platform-signed", &index.digest, Some(&arm64.digest)).await));
     // A manifest that is none is no reason to look at the index alone.
-    assert!(verdict("index-signed", &index.digest, Some("sha256:none")).await.1.contains("the platform's manifest"));
+    let none = verdict("index-signed", &index.digest, Some("sha256:none")).await;
+    assert!(none.to_string().contains("the platform's manifest"));
 }
 
 #[tokio::test]
@@ -413,12 +436,13 @@ async fn attestations_are_required_or_optional_or_ignored() {
     ] {
         for (reference, expected) in [&good, &bad, &none].into_iter().zip(expected) {
             registry.clear_requests();
-            let verdict = verify(&stage.verifier(options), &[reference]).await.0;
+            let verdict = verify(&stage.verifier(options), &[reference]).await;
             match (&verdict, expected) {
-                (Ok(Judged::Verified(verified)), Ok(attested)) => {
-                    assert_eq!(verified.record().attestations, attested, "{options}: {reference}");
+                (Verification::Verified { verified, .. }, Ok(attested)) => {
+                    assert_eq!(verified.attestations(), attested, "{options}: {reference}");
                 }
-                (Err(Verdict::Unverified(why)), Err(reason)) => {
+                (failed @ Verification::Failed(_), Err(reason)) => {
+                    let why = failed.to_string();
                     assert!(why.contains(reason) && why.contains("require_attestations = false would"), "{why}");
                 }
                 _ => panic!("{options}: {reference}: {verdict:?}"),
@@ -479,7 +503,7 @@ fn unlogged(value: String) -> Signature {
     Signature {
         subject: Some("signer@world.test".to_owned()),
         issuer: Some("https://issuer.world.test".to_owned()),
-        value: Some(value),
+        value,
         log_id: None,
         log_index: None,
         integrated_time: None,
@@ -538,7 +562,7 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
                 None => {
                     let facts = facts(&verifier, reference).await;
                     assert_eq!(facts[0].subject.is_none() && facts[0].issuer.is_none(), reference == &by_key);
-                    assert!(facts[0].log_id.is_some() && facts[0].value.is_some());
+                    assert!(facts[0].log_id.is_some());
                 }
             }
         }
@@ -562,8 +586,7 @@ async fn every_good_signature_counts_in_order_and_no_bad_one() {
     // Once more the same.
     registry.attach_signatures("app", &IMAGE.digest, &signatures[1..2]);
     let verifier = stage.verifier(SIGNATURES);
-    let values: Vec<String> =
-        facts(&verifier, &reference).await.into_iter().filter_map(|signature| signature.value).collect();
+    let values: Vec<String> = facts(&verifier, &reference).await.into_iter().map(|signature| signature.value).collect();
     assert_eq!(values, [value(&signatures[1]), value(&signatures[3])]);
     let examination = verifier.examine(&reference).await.unwrap();
     let broken: Vec<Option<u8>> =

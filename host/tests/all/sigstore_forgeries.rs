@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use docker_attestor::capability::sigstore::{Examination, Purpose, Rule, Sigstore};
+use docker_attestor::capability::sigstore::{Examination, Purpose, Rule, Verifier};
 use serde_json::json;
 use sigstore_verify::types::SignatureBytes;
 use sigstore_world::oci::ArtifactType;
@@ -134,7 +134,7 @@ impl Case {
 }
 
 /// The verifiers that the ways ask for.
-struct Verifiers(BTreeMap<(bool, bool), Arc<Sigstore>>);
+struct Verifiers(BTreeMap<(bool, bool), Arc<Verifier>>);
 
 impl Verifiers {
     fn new(stage: &Stage) -> Verifiers {
@@ -146,7 +146,7 @@ impl Verifiers {
         Verifiers(kinds.into_iter().map(|kind| (kind, verifier(kind))).collect())
     }
 
-    fn of(&self, way: &Way) -> Arc<Sigstore> {
+    fn of(&self, way: &Way) -> Arc<Verifier> {
         Arc::clone(&self.0[&(way.ignore_tlog, way.options.signer == Signer::Key)])
     }
 }
@@ -464,7 +464,7 @@ async fn a_layer_over_its_limit_is_passed_over_however_well_it_is_signed() {
     assert!(signature.contains("answers more than 1048576 bytes"), "{signature}");
     assert!(attestation.contains("answers more than 33554432 bytes"), "{attestation}");
     let verified = examination.outcome.unwrap();
-    assert!(verified.record().attestations && verified.record().signatures.len() == 1);
+    assert!(verified.attestations() && verified.signatures().len() == 1);
 }
 
 #[tokio::test]

@@ -13,8 +13,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use docker_attestor::bindings::docker_attestor::policy::types::Fault as Verdict;
-use docker_attestor::capability::sigstore::{Examination, Image, Judged, Sigstore};
+use docker_attestor::capability::sigstore::{Examination, Image, Verification, Verifier};
 use serde_json::{Value, json};
 use sigstore_verify::types::PayloadBytes;
 use sigstore_world::oci::{self, ArtifactType};
@@ -83,14 +82,14 @@ async fn registry() -> Registry {
     Registry::start(Options::default()).await
 }
 
-async fn examine(verifier: &Arc<Sigstore>, reference: &str) -> Examination {
+async fn examine(verifier: &Arc<Verifier>, reference: &str) -> Examination {
     verifier.examine(reference).await.unwrap()
 }
 
-async fn verify(verifier: &Arc<Sigstore>, reference: &str) -> Result<Judged, Verdict> {
+async fn verify(verifier: &Arc<Verifier>, reference: &str) -> Verification {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(9);
     let image = Image { repo_digests: &[reference.to_owned()], manifest: None };
-    verifier.verify(image, deadline).await.0
+    verifier.verify(image, deadline).await
 }
 
 /// What a fault leads to.
@@ -309,7 +308,7 @@ async fn referrers_are_found_page_by_page_and_without_the_api() {
         }
         format!("{}/app@{digest}", registry.host())
     };
-    let found = |examination: &Examination| examination.outcome.as_ref().unwrap().record().signatures.len();
+    let found = |examination: &Examination| examination.outcome.as_ref().unwrap().signatures().len();
 
     for absolute_links in [false, true] {
         let options = Options { page_size: Some(2), absolute_links, ..Options::default() };
@@ -479,7 +478,7 @@ async fn a_login_is_answered_with_what_there_is_and_no_secret_is_said() {
             Some(reason) => {
                 assert!(examination.away.iter().any(|away| away.contains(reason)), "{case}: {examination:?}");
                 // Nobody's word on the image: no verdict.
-                assert!(matches!(verify(&verifier, &reference).await, Err(Verdict::Unavailable(_))), "{case}");
+                assert!(matches!(verify(&verifier, &reference).await, Verification::Unreachable(_)), "{case}");
             }
         }
         let sent = registry.requests().into_iter().filter_map(|request| {
@@ -598,12 +597,15 @@ async fn a_registry_that_was_away_is_asked_again_and_nothing_is_kept_of_it() {
         for _ in 0..2 {
             registry.clear_requests();
             let verdict = verify(&verifier, &reference).await;
-            assert!(matches!(&verdict, Err(Verdict::Unavailable(why)) if why.contains(&reference)), "{verdict:?}");
+            assert!(
+                matches!(&verdict, Verification::Unreachable(_)) && verdict.to_string().contains(&reference),
+                "{verdict:?}"
+            );
             assert!(registry.count("/v2/") > 0, "the fault was kept");
         }
         registry.clear_faults();
     }
-    assert!(matches!(verify(&verifier, &reference).await, Ok(Judged::Verified(_))));
+    assert!(matches!(verify(&verifier, &reference).await, Verification::Verified { .. }));
 }
 
 /// A signature that carries no entry, and the entry that a log has of it.
@@ -637,7 +639,7 @@ async fn a_signature_without_an_entry_is_looked_up_and_the_earliest_that_verifie
         registry.clear_requests();
         let examination = examine(&verifier, &reference).await;
         assert_eq!(registry.count("/api/v1/log/entries/retrieve"), 1);
-        examination.outcome.map(|verified| verified.record().signatures[0].clone())
+        examination.outcome.map(|verified| verified.signatures()[0].clone())
     };
 
     assert!(record().await.unwrap_err().contains("rule 4: there is no entry of a transparency log"));
@@ -674,7 +676,7 @@ async fn an_attestation_without_an_entry_is_looked_up_under_each_kind() {
         assert!(why.contains("there is no entry of a transparency log"), "{kind:?}: {why}");
         registry.put_log_entry(attestation.entry.as_ref().unwrap());
         let examination = examine(&verifier, &reference).await;
-        assert!(examination.outcome.as_ref().is_ok_and(|verified| verified.record().attestations), "{examination:?}");
+        assert!(examination.outcome.as_ref().is_ok_and(|verified| verified.attestations()), "{examination:?}");
     }
 }
 
@@ -724,7 +726,10 @@ async fn a_log_that_is_away_gives_no_verdict_and_one_that_lies_a_bad_one() {
     ] {
         rekor.fault("/api/", fault);
         let verdict = verify(&verifier, &reference).await;
-        assert!(matches!(&verdict, Err(Verdict::Unavailable(why)) if why.contains(reason)), "{verdict:?}");
+        assert!(
+            matches!(&verdict, Verification::Unreachable(_)) && verdict.to_string().contains(reason),
+            "{verdict:?}"
+        );
         rekor.clear_faults();
     }
     for (fault, reason) in [
@@ -741,5 +746,5 @@ async fn a_log_that_is_away_gives_no_verdict_and_one_that_lies_a_bad_one() {
         rekor.clear_faults();
     }
     // Nothing of it was kept.
-    assert!(matches!(verify(&verifier, &reference).await, Ok(Judged::Verified(_))));
+    assert!(matches!(verify(&verifier, &reference).await, Verification::Verified { .. }));
 }

@@ -1,12 +1,14 @@
-//! Signatures and attestations of images: the WIT interface `sigstore`.
+//! Signatures and attestations of images.
 //!
 //! [`find`] brings what a registry holds, [`material`] parses it, [`rules`] judges it, and this module keeps the verdicts.
 
 mod certificate;
+pub mod decision;
 mod find;
 mod identities;
 mod log;
 mod material;
+mod options;
 mod rekor;
 mod rules;
 mod trust;
@@ -28,39 +30,77 @@ use self::find::{Fetched, Place, Places};
 pub use self::identities::Identities;
 use self::material::Candidate;
 pub use self::material::Purpose;
+pub use self::options::Options;
 use self::rules::{Demands, Good, Subject, Trust};
 pub use self::rules::{Finding, Report, Rule};
-use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified as VerifiedRecord};
-use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::config::{self, OnFailure};
 use crate::limits;
 use registry::{Digest, Registries, RegistryError, Repository};
 
-/// What became of verifying an image.
+/// What came of verifying an image. Its text is for operators.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Judged {
-    /// `skipped_images` has it.
-    Skipped,
-    /// It did not verify, and `on_failure` is "omit".
-    Omitted,
+pub enum Verification {
+    /// `skipped_images` has it, under this name.
+    Skipped(String),
     /// It verified.
-    Verified(Arc<Verified>),
+    Verified {
+        /// Its good signatures.
+        verified: Arc<Verified>,
+        /// The digest that they are of.
+        target: String,
+        /// The verdict was cached.
+        cached: bool,
+    },
+    /// Every reason why no digest of it verifies; none when it has no digest.
+    Failed(Vec<String>),
+    /// A registry or the log is unreachable, so there is no verdict: every reason.
+    Unreachable(Vec<String>),
 }
 
-impl Judged {
-    /// As the contract has it.
-    pub fn verdict(&self) -> Verdict {
+impl std::fmt::Display for Verification {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Judged::Skipped => Verdict::Skipped,
-            Judged::Omitted => Verdict::Omitted,
-            Judged::Verified(verified) => Verdict::Verified(verified.0.clone()),
+            Verification::Skipped(name) => write!(formatter, "skipped_images has {name}: not verified"),
+            Verification::Verified { target, cached: true, .. } => write!(formatter, "{target}: a cached verdict"),
+            Verification::Verified { target, cached: false, .. } => write!(formatter, "{target}: verified"),
+            Verification::Failed(reasons) if reasons.is_empty() => formatter.write_str(
+                "the image has no repo digest: it was built or loaded on this host, or removed meanwhile, and no registry is known \
+                 to hold signatures of it: push it and pull it",
+            ),
+            Verification::Failed(reasons) => {
+                write!(formatter, "no signature of the image verifies: {}", reasons.join("; "))
+            }
+            Verification::Unreachable(reasons) => {
+                write!(formatter, "the image's signatures could not be verified: {}", reasons.join("; "))
+            }
         }
     }
 }
 
+/// A good signature: what its evidence proves, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The certificate's subject: its first name in the order DNS, email, IP, URI, other name. `None` for a public key's.
+    pub subject: Option<String>,
+    /// The OIDC issuer. `None` for a public key's.
+    pub issuer: Option<String>,
+    /// The signature in base64.
+    pub value: String,
+    /// The log's id, in hex.
+    pub log_id: Option<String>,
+    /// The log entry's global index.
+    pub log_index: Option<u64>,
+    /// When the log integrated the entry, in Unix seconds.
+    pub integrated_time: Option<u64>,
+    /// The signed entry timestamp in base64.
+    pub signed_entry_timestamp: Option<String>,
+}
+
 /// The good signatures of an image. Made only of what the rules call good.
 #[derive(Debug, PartialEq)]
-pub struct Verified(VerifiedRecord);
+pub struct Verified {
+    attestations: bool,
+    signatures: Vec<Signature>,
+}
 
 impl Verified {
     /// At least one of `signatures` must be there.
@@ -71,12 +111,17 @@ impl Verified {
                 unique.push(signature.clone());
             }
         }
-        Verified(VerifiedRecord { attestations, signatures: unique })
+        Verified { attestations, signatures: unique }
     }
 
-    /// As the contract has it.
-    pub fn record(&self) -> &VerifiedRecord {
-        &self.0
+    /// Whether an attestation verified too.
+    pub fn attestations(&self) -> bool {
+        self.attestations
+    }
+
+    /// The signatures, in the order of the registry and each once. There is at least one.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
     }
 }
 
@@ -134,9 +179,6 @@ impl Kept {
     }
 }
 
-/// Bytes of a failure's text: less than a policy's error may have.
-const LONGEST: usize = limits::GUEST_TEXT - 512;
-
 /// A verification in flight: its outcome for all who wait for it.
 type Flight = watch::Receiver<Option<Outcome>>;
 
@@ -144,8 +186,8 @@ type Flight = watch::Receiver<Option<Outcome>>;
 type Key = (Target, [u8; 32]);
 
 /// Verifies images under one configuration.
-pub struct Sigstore {
-    options: config::Sigstore,
+pub struct Verifier {
+    options: Options,
     demands: Arc<Demands>,
     registries: Registries,
     trust: ArcSwap<Trusted>,
@@ -174,9 +216,9 @@ impl Trusted {
     }
 }
 
-impl Sigstore {
+impl Verifier {
     /// Reads the files that the options name, and the trust material; also what is worth knowing. Does not need the network.
-    pub fn new(options: &config::Sigstore) -> Result<(Sigstore, Vec<String>), String> {
+    pub fn new(options: &Options) -> Result<(Verifier, Vec<String>), String> {
         let loaded = trust::load(options.trusted_root.as_deref(), &|name| std::env::var_os(name))
             .map_err(|why| format!("sigstore: {why}"))?;
         let mut notes: Vec<String> = loaded.warnings.iter().map(|warning| format!("sigstore: {warning}")).collect();
@@ -218,7 +260,7 @@ impl Sigstore {
             ignore_tlog: options.ignore_tlog,
             ignore_sct: options.ignore_sct,
         };
-        let sigstore = Sigstore {
+        let verifier = Verifier {
             options: options.clone(),
             demands: Arc::new(demands),
             registries,
@@ -235,11 +277,11 @@ impl Sigstore {
             doing: watch::Sender::new(String::new()),
             warnings: Warnings::default(),
         };
-        Ok((sigstore, notes))
+        Ok((verifier, notes))
     }
 
     /// Whether the other would judge the same: its verdicts are as good.
-    pub fn same(&self, other: &Sigstore) -> bool {
+    pub fn same(&self, other: &Verifier) -> bool {
         self.fingerprint == other.fingerprint
     }
 
@@ -249,15 +291,15 @@ impl Sigstore {
     }
 
     /// Keeps the trust root fresh for as long as somebody has the verifier. A refresh that fails changes nothing.
-    pub async fn refresh(sigstore: Weak<Sigstore>) {
+    pub async fn refresh(verifier: Weak<Verifier>) {
         loop {
             let mut pause = limits::TRUST_REFRESH;
             {
-                let Some(sigstore) = sigstore.upgrade() else { return };
-                let Some(refresh) = &sigstore.refresh else { return };
-                match refresh.run(sigstore.registries.client()).await.and_then(|root| Trusted::new(&root)) {
-                    Ok(trusted) if trusted.fingerprint != sigstore.trust.load().fingerprint => {
-                        sigstore.trust.store(Arc::new(trusted));
+                let Some(verifier) = verifier.upgrade() else { return };
+                let Some(refresh) = &verifier.refresh else { return };
+                match refresh.run(verifier.registries.client()).await.and_then(|root| Trusted::new(&root)) {
+                    Ok(trusted) if trusted.fingerprint != verifier.trust.load().fingerprint => {
+                        verifier.trust.store(Arc::new(trusted));
                         tracing::info!("sigstore's trust root was refreshed");
                     }
                     Ok(_) => {}
@@ -272,7 +314,7 @@ impl Sigstore {
     }
 
     /// The verdict on an image, if it takes no network.
-    pub fn known(&self, image: Image<'_>) -> Option<(Result<Judged, Fault>, String)> {
+    pub fn cached(&self, image: Image<'_>) -> Option<Verification> {
         if let Some(skipped) = self.skipped(image) {
             return Some(skipped);
         }
@@ -286,7 +328,8 @@ impl Sigstore {
         // One good verdict is enough, whether or not the registries of the others can be reached just now.
         for (target, kept) in targets.iter().zip(&kept) {
             if let Some(Outcome::Verified(verified)) = kept.as_ref().map(|kept| &kept.outcome) {
-                return Some((Ok(Judged::Verified(Arc::clone(verified))), format!("{target}: a kept verdict")));
+                let (verified, target) = (Arc::clone(verified), target.to_string());
+                return Some(Verification::Verified { verified, target, cached: true });
             }
         }
         for (target, kept) in targets.iter().zip(&kept) {
@@ -295,17 +338,13 @@ impl Sigstore {
                 _ => return None,
             }
         }
-        Some(self.failed(&reasons))
+        Some(Verification::Failed(reasons))
     }
 
     /// Verifies an image: of its digests in order the first that verifies ends the search.
-    pub async fn verify(
-        self: &Arc<Self>,
-        image: Image<'_>,
-        deadline: tokio::time::Instant,
-    ) -> (Result<Judged, Fault>, String) {
-        if let Some(known) = self.known(image) {
-            return known;
+    pub async fn verify(self: &Arc<Self>, image: Image<'_>, deadline: tokio::time::Instant) -> Verification {
+        if let Some(cached) = self.cached(image) {
+            return cached;
         }
         let mut reasons = Vec::new();
         let mut away = Vec::new();
@@ -319,7 +358,7 @@ impl Sigstore {
             let until = now + deadline.saturating_duration_since(now) / shares;
             match tokio::time::timeout_at(until, self.outcome(target)).await {
                 Ok(Outcome::Verified(verified)) => {
-                    return (Ok(Judged::Verified(verified)), format!("{text}: verified"));
+                    return Verification::Verified { verified, target: text, cached: false };
                 }
                 Ok(Outcome::Failed(why)) => reasons.push(format!("{text}: {why}")),
                 Ok(Outcome::Away(why)) => away.push(format!("{text}: {why}")),
@@ -330,11 +369,10 @@ impl Sigstore {
             }
         }
         if away.is_empty() {
-            return self.failed(&reasons);
+            return Verification::Failed(reasons);
         }
         away.extend(reasons);
-        let text = format!("the image's signatures could not be verified: {}", away.join("; "));
-        self.omitted(text, Fault::Unavailable)
+        Verification::Unreachable(away)
     }
 
     /// Everything about one manifest, for an operator.
@@ -372,7 +410,7 @@ impl Sigstore {
         }
     }
 
-    fn skipped(&self, image: Image<'_>) -> Option<(Result<Judged, Fault>, String)> {
+    fn skipped(&self, image: Image<'_>) -> Option<Verification> {
         let is = |digest: &str| self.options.skipped_images.iter().any(|skipped| skipped == digest);
         let bare = image.repo_digests.iter().filter_map(|digest| digest.split_once('@').map(|(_, bare)| bare));
         let hit = image
@@ -382,34 +420,7 @@ impl Sigstore {
             .chain(bare)
             .chain(image.manifest)
             .find(|digest| is(digest))?;
-        Some((Ok(Judged::Skipped), format!("skipped_images has {hit}: not verified")))
-    }
-
-    fn failed(&self, reasons: &[String]) -> (Result<Judged, Fault>, String) {
-        let text = match reasons {
-            [] => "the image has no repo digest: it was built or loaded on this host, or removed meanwhile, and no registry is known \
-                   to hold signatures of it: push it and pull it"
-                .to_owned(),
-            reasons => format!("no signature of the image verifies: {}", reasons.join("; ")),
-        };
-        self.omitted(text, Fault::Unverified)
-    }
-
-    fn omitted(&self, mut text: String, fault: fn(String) -> Fault) -> (Result<Judged, Fault>, String) {
-        // It goes through the policy, whose texts are bounded.
-        if text.len() > LONGEST {
-            text.truncate(text.floor_char_boundary(LONGEST));
-            text.push_str("…; `docker-attestor verify` lists all");
-        }
-        match self.options.on_failure {
-            OnFailure::Deny => (Err(fault(text.clone())), text),
-            OnFailure::Omit => {
-                if let Some(dropped) = self.warnings.admit() {
-                    tracing::warn!(reason = %text, dropped = %dropped, "an image is not verified: its sigstore selectors are left out");
-                }
-                (Ok(Judged::Omitted), format!("omitted: {text}"))
-            }
-        }
+        Some(Verification::Skipped(hit.to_owned()))
     }
 
     /// What to verify, in order.
@@ -464,10 +475,10 @@ impl Sigstore {
                 None => {
                     let (sender, flight) = watch::channel(None);
                     flights.insert(key.clone(), flight.clone());
-                    let landing = Landing { sigstore: Arc::clone(self), key };
+                    let landing = Landing { verifier: Arc::clone(self), key };
                     // On its own: who waits may give up, and the next finds the verdict.
                     tokio::spawn(async move {
-                        let outcome = landing.sigstore.fly(&landing.key, &trusted.trust).await;
+                        let outcome = landing.verifier.fly(&landing.key, &trusted.trust).await;
                         drop(landing);
                         sender.send_replace(Some(outcome));
                     });
@@ -680,18 +691,18 @@ enum Looking {
 
 /// Takes a flight out when it has ended, also by a panic.
 struct Landing {
-    sigstore: Arc<Sigstore>,
+    verifier: Arc<Verifier>,
     key: Key,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.sigstore.flights().remove(&self.key);
+        self.verifier.flights().remove(&self.key);
     }
 }
 
 /// Nothing is waited for any more.
-struct Doing<'a>(&'a Sigstore);
+struct Doing<'a>(&'a Verifier);
 
 impl Drop for Doing<'_> {
     fn drop(&mut self) {

@@ -18,11 +18,11 @@ use sigstore_verify::{
     Error, Policy, PublicKeyVerificationPolicy, TransparencyLogError, VerificationPolicy, Verifier, tsa,
 };
 
+use super::Signature;
 use super::certificate::{Authorities, CtLogs, Identity, Leaf};
 use super::identities::Identities;
 use super::log::{self, Proven};
 use super::material::{Candidate, Purpose, Signed};
-use crate::bindings::docker_attestor::policy::sigstore::Signature;
 
 /// The trust root, taken apart once.
 pub(super) struct Trust {
@@ -303,7 +303,7 @@ fn rules(
         signature: Signature {
             subject,
             issuer,
-            value: Some(candidate.value.clone()),
+            value: candidate.value.clone(),
             log_id: proven.as_ref().map(|proven| proven.log_id.to_hex()),
             log_index: proven.as_ref().and_then(|proven| proven.log_index),
             integrated_time: proven

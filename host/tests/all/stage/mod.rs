@@ -12,7 +12,7 @@ use docker_attestor::attestor::Attestor;
 use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
 use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
 use docker_attestor::capability::process::recorded::Recorded;
-use docker_attestor::capability::sigstore::{Examination, Identities, Report, Sigstore, verify_blob};
+use docker_attestor::capability::sigstore::{Examination, Identities, Report, Verifier, verify_blob};
 use docker_attestor::config;
 use docker_attestor::telemetry::metrics::Metrics;
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
@@ -60,10 +60,10 @@ impl Stage {
     }
 
     /// A verifier with these options of `sigstore { … }`.
-    pub(crate) fn verifier(&self, options: &str) -> Arc<Sigstore> {
+    pub(crate) fn verifier(&self, options: &str) -> Arc<Verifier> {
         let configuration = config::load(Some("example.org"), &self.config(options)).unwrap();
-        let (sigstore, _) = Sigstore::new(&configuration.sigstore.unwrap()).unwrap();
-        Arc::new(sigstore)
+        let (verifier, _) = Verifier::new(&configuration.sigstore.unwrap().options).unwrap();
+        Arc::new(verifier)
     }
 
     /// An image with one good signature, in the tag that is made for it; answers its reference.

@@ -1,0 +1,103 @@
+//! The WIT interface `sigstore`: what a policy is told of the image that its container runs.
+
+use std::sync::Arc;
+
+use bounded::text::cut;
+use bounded::warnings::Warnings;
+
+use super::{Image, Signature, Verification, Verified, Verifier};
+use crate::bindings::docker_attestor::policy::sigstore as wit;
+use crate::bindings::docker_attestor::policy::types::Fault;
+use crate::config::OnFailure;
+use crate::limits;
+
+/// Bytes of a failure's text: less than a policy's error may have.
+const LONGEST: usize = limits::GUEST_TEXT - 512;
+
+/// What a policy is told of an image that is no reason to fail.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// `skipped_images` has it.
+    Skipped,
+    /// It did not verify, and `on_failure` is "omit".
+    Omitted,
+    /// It verified.
+    Verified(Arc<Verified>),
+}
+
+impl Decision {
+    /// As the contract has it.
+    pub fn verdict(&self) -> wit::Verdict {
+        match self {
+            Decision::Skipped => wit::Verdict::Skipped,
+            Decision::Omitted => wit::Verdict::Omitted,
+            Decision::Verified(verified) => wit::Verdict::Verified(wit::Verified {
+                attestations: verified.attestations(),
+                signatures: verified.signatures().iter().cloned().map(wit::Signature::from).collect(),
+            }),
+        }
+    }
+}
+
+impl From<Signature> for wit::Signature {
+    fn from(signature: Signature) -> wit::Signature {
+        let Signature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp } =
+            signature;
+        let value = Some(value);
+        wit::Signature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp }
+    }
+}
+
+/// Decides on images: a verifier, and what becomes of an image that does not verify.
+pub struct SignedImages {
+    verifier: Arc<Verifier>,
+    on_failure: OnFailure,
+    /// Bounds the warnings of images whose selectors are omitted.
+    warnings: Warnings,
+}
+
+impl SignedImages {
+    /// Decides by what this verifier answers.
+    pub fn new(verifier: Arc<Verifier>, on_failure: OnFailure) -> SignedImages {
+        SignedImages { verifier, on_failure, warnings: Warnings::default() }
+    }
+
+    /// What the network is asked for, while that takes time.
+    pub fn doing(&self) -> String {
+        self.verifier.doing()
+    }
+
+    /// The decision on an image and the note for `explain`, if that takes no network.
+    pub fn cached(&self, image: Image<'_>) -> Option<(Result<Decision, Fault>, String)> {
+        Some(self.decide(&self.verifier.cached(image)?))
+    }
+
+    /// The decision on an image and the note for `explain`. A registry that hangs is waited for until `deadline`.
+    pub async fn verify(&self, image: Image<'_>, deadline: tokio::time::Instant) -> (Result<Decision, Fault>, String) {
+        self.decide(&self.verifier.verify(image, deadline).await)
+    }
+
+    fn decide(&self, verification: &Verification) -> (Result<Decision, Fault>, String) {
+        let text = verification.to_string();
+        let fault: fn(String) -> Fault = match verification {
+            Verification::Skipped(_) => return (Ok(Decision::Skipped), text),
+            Verification::Verified { verified, .. } => return (Ok(Decision::Verified(Arc::clone(verified))), text),
+            Verification::Failed(_) => Fault::Unverified,
+            Verification::Unreachable(_) => Fault::Unavailable,
+        };
+        // It goes through the policy, whose texts are bounded.
+        let text = match cut(&text, LONGEST) {
+            start if start.len() < text.len() => format!("{start}…; `docker-attestor verify` lists all"),
+            _ => text,
+        };
+        match self.on_failure {
+            OnFailure::Deny => (Err(fault(text.clone())), text),
+            OnFailure::Omit => {
+                if let Some(dropped) = self.warnings.admit() {
+                    tracing::warn!(reason = %text, dropped = %dropped, "an image is not verified: its sigstore selectors are left out");
+                }
+                (Ok(Decision::Omitted), format!("omitted: {text}"))
+            }
+        }
+    }
+}
