@@ -18,8 +18,7 @@ use docker_attestor::capability::docker::{
 };
 use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
 use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
-use docker_attestor::capability::sigstore::decision::{Decision, SignedImages};
-use docker_attestor::capability::sigstore::{Image, Verifier};
+use docker_attestor::capability::sigstore::{Decision, SignedImages};
 use docker_attestor::capability::{Import, Machine, Workload};
 use docker_attestor::config;
 use docker_attestor::engine::Sandbox;
@@ -28,6 +27,7 @@ use docker_attestor::telemetry::metrics::Metrics;
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;
 use docker_attestor_policy::{locator, matcher};
+use image_signatures::{Image, Verifier};
 use sigstore_world::registry::{self, Registry};
 use sigstore_world::{Options, World, oci};
 

@@ -155,25 +155,6 @@ pub const GUEST_LOG_LINES: usize = 64;
 /// Bytes of one line that a policy logs.
 pub const GUEST_LOG_LINE: usize = 1 << 10;
 
-/// A `.sig` layer.
-pub const SIGNATURE_LAYER: usize = 1 << 20;
-/// A `.att` layer or a bundle: a statement may hold the whole bill of materials of an image.
-pub const ATTESTATION_LAYER: usize = 32 << 20;
-/// Signatures of an image in one place: layers of a manifest, or referrers.
-pub const SIGNATURES: usize = 1_000;
-/// Bytes of signatures and attestations that are fetched for one image.
-pub const VERIFICATION_BYTES: usize = 128 << 20;
-/// Good signatures of an image that become selectors, seven each: more would be more selectors than an answer may have.
-pub const GOOD_SIGNATURES: usize = 500;
-/// Threads that judge signatures at the same time.
-pub const JUDGING: usize = 2;
-/// Log entries that are asked for in one verification.
-pub const LOG_QUESTIONS: usize = 16;
-/// The log's answer to a search.
-pub const LOG_ANSWER: usize = 8 << 20;
-
-/// Repo digests of an image that are tried.
-pub const REPO_DIGESTS: usize = 16;
 /// How long an image's repo digests are kept: a push or a pull changes them.
 pub const REPO_DIGESTS_TTL: Duration = Duration::from_secs(60);
 /// Images whose repo digests are kept.
@@ -183,19 +164,3 @@ pub const REPO_DIGESTS_KEPT: usize = 1_024;
 pub const VERIFY_WAIT: Duration = Duration::from_secs(9);
 /// Attestations that wait for verifications; the next is refused.
 pub const VERIFY_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
-/// One verification, with everything it fetches.
-pub const VERIFICATION: Duration = Duration::from_secs(60);
-/// Verifications at the same time, and of one registry: one that hangs leaves the others alone.
-pub const VERIFICATIONS: usize = 256;
-/// Verifications of one registry's images at the same time.
-pub const VERIFICATIONS_OF_REGISTRY: usize = 4;
-/// How long a bad verdict lives: what is pushed a moment later is found soon.
-pub const BAD_VERDICT: Duration = Duration::from_secs(30);
-/// How long a good verdict past its time serves while the registry or the log is away.
-pub const STALE_VERDICT: Duration = Duration::from_secs(24 * 3_600);
-/// How often the trust root is refreshed over TUF, as cosign's clients do.
-pub const TRUST_REFRESH: Duration = Duration::from_secs(24 * 3_600);
-/// When it is tried again after it failed.
-pub const TRUST_REFRESH_AGAIN: Duration = Duration::from_secs(3_600);
-/// A file of trust material.
-pub const TRUST_FILE: u64 = 1 << 20;

@@ -14,8 +14,7 @@ use crate::capability::docker::Containers;
 use crate::capability::docker::client::Client;
 use crate::capability::docker::proof::ProofContext;
 use crate::capability::process::linux;
-use crate::capability::sigstore::decision::SignedImages;
-use crate::capability::sigstore::{Options, Verifier};
+use crate::capability::sigstore::SignedImages;
 use crate::config::{self, Component, Configuration, Pin};
 use crate::engine::Policy;
 use crate::engine::answers::Answers;
@@ -27,6 +26,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::scenario::Scenario;
 use crate::status::{POLICY, Use};
+use image_signatures::{Options, Verifier};
 
 /// What one attestation runs on.
 pub(super) struct Snapshot {

@@ -22,12 +22,12 @@ use self::claimant::Claimant;
 use self::docker::proof::{Clause, ContainerId, NotProven, Proven};
 use self::docker::{Container, Containers, Lookup, RunningContainer};
 use self::process::{Credentials, Process, Processes};
-use self::sigstore::Image;
-use self::sigstore::decision::{Decision, SignedImages};
+use self::sigstore::{Decision, SignedImages};
 use crate::bindings::docker_attestor::policy::docker::Engine;
 use crate::bindings::docker_attestor::policy::process::CgroupMount;
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::limits;
+use image_signatures::Image;
 
 /// The capabilities of one configuration.
 pub struct Machine {

@@ -8,7 +8,7 @@ use bounded::text::printable;
 
 use super::style::Style;
 use super::{ADVICE, Failure, Target, provenance};
-use crate::capability::sigstore::decision::Decision;
+use crate::capability::sigstore::Decision;
 use crate::capability::{Asked, Import, Told, engine_name};
 use crate::error::{code_name, fault_text};
 

@@ -8,9 +8,9 @@ use bounded::text::is_sha256_hex;
 
 use super::report::Report;
 use super::{OnFailure, raw};
-use crate::capability::sigstore::Identities;
 use crate::engine::selectors::reserved;
 use crate::limits;
+use image_signatures::Identities;
 
 /// Digests in one pin.
 const DIGESTS: usize = 64;

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::raw;
 use super::report::{Report, Section};
-use crate::capability::sigstore::{Identities, Options};
+use image_signatures::{Identities, Options};
 
 const TTL_MOST: Duration = Duration::from_secs(7 * 24 * 3_600);
 const ENTRIES_MOST: usize = 100_000;

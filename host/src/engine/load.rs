@@ -12,9 +12,9 @@ use wasmtime::component::Component as Compiled;
 
 use super::Sandbox;
 use super::component::{Description, World, digest};
-use crate::capability::sigstore::Verifier;
 use crate::config::{Component, Pin};
 use crate::limits;
+use image_signatures::Verifier;
 
 /// A step from a file to what runs, for errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use bounded::text::is_invisible;
 
 use crate::capability::docker::Container;
-use crate::capability::sigstore::decision::Decision;
-use crate::capability::sigstore::{Signature, Verified};
+use crate::capability::sigstore::Decision;
 use crate::capability::{Told, Workload};
 use crate::limits;
+use image_signatures::{Signature, Verified};
 
 /// The built-in kinds. `image-signature` and `image-attestations` are beginnings of kinds.
 const KINDS: [&str; 5] = ["label", "env", "image_id", "image_config_digest", "image_manifest_digest"];

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bounded::text::cut;
 use bounded::warnings::Warnings;
+use image_signatures::{Image, Signature, Verification, Verified, Verifier};
 
-use super::{Image, Signature, Verification, Verified, Verifier};
 use crate::bindings::docker_attestor::policy::sigstore as wit;
 use crate::bindings::docker_attestor::policy::types::Fault;
 use crate::config::OnFailure;

@@ -7,29 +7,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use docker_attestor::bindings::docker_attestor::policy::types::Fault as Unverified;
-use docker_attestor::capability::sigstore::decision::{Decision, SignedImages};
-use docker_attestor::capability::sigstore::{Image, Signature, Verification, Verifier};
-use docker_attestor::config::OnFailure;
-use docker_attestor::limits;
+use image_signatures::{Identities, Image, Options as Settings, Signature, Verification, Verifier};
+use registry::Credentials;
 use serde_json::json;
 use sigstore_verify::types::SignatureBytes;
 use sigstore_world::oci::{self, ArtifactType};
 use sigstore_world::registry::{Fault, Options, Registry};
 use sigstore_world::{Content, CosignSignature, Forgery, Identity, Log, LogEntry, Options as Signing, San, Version};
-use tonic::Code;
 
-use crate::stage::{IMAGE, PID, SIGNER, Stage, attestor, plain_selectors, wrong};
+use crate::stage::{IMAGE, ISSUER, Stage, allowed_only, only_signatures, signer, wrong};
 
-const SIGNATURES: &str = "ignore_attestations = true";
 /// Verdicts that end soon, but not between two steps of a test on a busy machine.
-const BRIEF: &str = "ignore_attestations = true\ncache { ttl = \"2s\" }";
+fn brief() -> Settings {
+    Settings { ttl: Duration::from_secs(2), ..only_signatures() }
+}
 
 async fn registry() -> Registry {
     Registry::start(Options::default()).await
 }
 
-/// A little longer than [`BRIEF`] keeps a verdict.
+/// A little longer than [`brief`] keeps a verdict.
 async fn a_verdicts_life() {
     tokio::time::sleep(Duration::from_millis(2_050)).await;
 }
@@ -90,7 +87,7 @@ async fn many_who_ask_at_once_are_one_verification() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = stage.signed_image(&registry, "app");
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     let asking: Vec<_> = (0..64)
         .map(|_| {
             let (verifier, reference) = (Arc::clone(&verifier), reference.clone());
@@ -112,7 +109,7 @@ async fn who_gives_up_leaves_a_verdict_for_the_next() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = stage.signed_image(&registry, "app");
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     // Half a verification: the registry hangs once, and the caller has no time.
     registry.fault_times("/v2/app/referrers/", 1, Fault::HangBeforeHeaders);
     let image = [reference.clone()];
@@ -132,7 +129,7 @@ async fn a_cached_verdict_costs_no_request() {
     let registry = registry().await;
     let good = stage.signed_image(&registry, "good");
     let bad = image_with(&registry, "bad", &[]);
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     let cached = |reference: &str| {
         let repo_digests = [reference.to_owned()];
         verifier.cached(Image { repo_digests: &repo_digests, manifest: None })
@@ -155,7 +152,7 @@ async fn a_verdict_ends_with_its_time() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = image_with(&registry, "app", &[]);
-    let verifier = stage.verifier(BRIEF);
+    let verifier = stage.verifier(brief());
     failure(&verifier, &[&reference]).await;
     stage.signed_image(&registry, "app");
     failure(&verifier, &[&reference]).await;
@@ -173,7 +170,7 @@ async fn a_good_verdict_past_its_time_serves_while_the_registry_is_away() {
     for fault in [Fault::Dropped, Fault::Status(503), Fault::Status(403)] {
         let registry = registry().await;
         let reference = stage.signed_image(&registry, "app");
-        let verifier = stage.verifier(BRIEF);
+        let verifier = stage.verifier(brief());
         let verdict = facts(&verifier, &reference).await;
         a_verdicts_life().await;
         registry.fault("/v2/", fault);
@@ -193,7 +190,7 @@ async fn a_verification_that_failed_ends_what_was_good_before() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = stage.signed_image(&registry, "app");
-    let verifier = stage.verifier(BRIEF);
+    let verifier = stage.verifier(brief());
     facts(&verifier, &reference).await;
     a_verdicts_life().await;
     let tag = oci::signature_tag(&IMAGE.digest);
@@ -215,14 +212,14 @@ async fn what_was_seen_whole_serves_while_only_a_part_can_be_seen() {
     let reference = stage.signed_image(&registry, "app");
     let bundle = stage.world.bundle(&Content::cosign_sign(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
     registry.attach_bundle("app", &IMAGE.digest, &bundle, ArtifactType::Bundle);
-    let verifier = stage.verifier(BRIEF);
+    let verifier = stage.verifier(brief());
     let both = facts(&verifier, &reference).await;
     assert_eq!(both.len(), 2);
     a_verdicts_life().await;
     registry.fault("/v2/app/referrers/", Fault::Status(503));
     assert_eq!(facts(&verifier, &reference).await, both);
     // Who has not seen the whole makes do with the part, for a short time.
-    let newcomer = stage.verifier(BRIEF);
+    let newcomer = stage.verifier(brief());
     assert_eq!(facts(&newcomer, &reference).await, both[1..]);
     registry.clear_faults();
     a_verdicts_life().await;
@@ -236,47 +233,11 @@ async fn a_good_verdict_past_its_time_serves_while_the_log_is_away() {
     let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { set: false, ..Signing::default() });
     rekor.put_log_entry(signature.entry.as_ref().unwrap());
     let reference = image_with(&registry, "app", &[signature]);
-    let verifier = stage.verifier(&format!("{BRIEF}\nrekor_url = \"{}\"", rekor.url()));
+    let verifier = stage.verifier(Settings { rekor_url: rekor.url(), ..brief() });
     let verdict = facts(&verifier, &reference).await;
     a_verdicts_life().await;
     rekor.fault("/api/", Fault::Dropped);
     assert_eq!(facts(&verifier, &reference).await, verdict);
-}
-
-#[tokio::test]
-async fn on_failure_omit_leaves_out_and_never_passes() {
-    let stage = Stage::new();
-    let registry = registry().await;
-    let unsigned = image_with(&registry, "unsigned", &[]);
-    let signed = stage.signed_image(&registry, "signed");
-    let decides = SignedImages::new(stage.verifier(SIGNATURES), OnFailure::Omit);
-    let decide = async |reference: &str| {
-        let repo_digests = [reference.to_owned()];
-        let image = Image { repo_digests: &repo_digests, manifest: None };
-        decides.verify(image, tokio::time::Instant::now() + Duration::from_secs(9)).await
-    };
-    let (decision, note) = decide(&unsigned).await;
-    assert!(
-        decision == Ok(Decision::Omitted) && note.starts_with("omitted: no signature of the image verifies"),
-        "{note}"
-    );
-    registry.fault("/v2/", Fault::Dropped);
-    let (decision, note) = decide(&signed).await;
-    assert!(decision == Ok(Decision::Omitted) && note.contains("could not be verified"), "{note}");
-    registry.clear_faults();
-    assert!(matches!(decide(&signed).await.0, Ok(Decision::Verified(_))));
-}
-
-/// A policy's texts are bounded, and so is what it is told.
-#[tokio::test]
-async fn on_failure_deny_tells_a_policy_no_more_than_it_may_repeat() {
-    let repo_digests: Vec<String> = (0..16).map(|number| format!("{}:{number}", "a".repeat(400))).collect();
-    let image = Image { repo_digests: &repo_digests, manifest: None };
-    let verifier = Stage::new().verifier(SIGNATURES);
-    let whole = verifier.cached(image).unwrap().to_string();
-    let (decision, note) = SignedImages::new(verifier, OnFailure::Deny).cached(image).unwrap();
-    assert!(note.len() < limits::GUEST_TEXT && whole.len() > limits::GUEST_TEXT && note.ends_with("lists all"));
-    assert_eq!(decision, Err(Unverified::Unverified(note)));
 }
 
 #[tokio::test]
@@ -286,7 +247,7 @@ async fn a_skipped_image_is_named_whole_or_by_its_digest() {
     let reference = image_with(&registry, "app", &[]);
     let (repository, digest) = reference.split_once('@').unwrap();
     let verdict = async |skipped: &str, manifest: Option<&str>| {
-        let verifier = stage.verifier(&format!("skipped_images = [{skipped:?}]"));
+        let verifier = stage.verifier(Settings { skipped_images: vec![skipped.to_owned()], ..Settings::default() });
         let repo_digests = [reference.clone()];
         verify_image(&verifier, Image { repo_digests: &repo_digests, manifest }).await
     };
@@ -311,7 +272,7 @@ async fn a_skipped_image_is_named_whole_or_by_its_digest() {
 
 #[tokio::test]
 async fn an_image_of_no_registry_fails_and_says_so() {
-    let verifier = Stage::new().verifier(SIGNATURES);
+    let verifier = Stage::new().verifier(only_signatures());
     assert!(
         failure(&verifier, &[]).await.starts_with("the image has no repo digest: it was built or loaded on this host")
     );
@@ -328,7 +289,7 @@ async fn of_several_digests_the_first_that_verifies_counts() {
     let bad = image_with(&registry, "bad", &[]);
     let away_one = stage.signed_image(&registry, "away");
     registry.fault("/v2/away/", Fault::Dropped);
-    let verdict = async |references: &[&str]| verify(&stage.verifier(SIGNATURES), references).await;
+    let verdict = async |references: &[&str]| verify(&stage.verifier(only_signatures()), references).await;
 
     for (references, first) in [
         (&[good.as_str(), &also_good][..], &good),
@@ -381,7 +342,7 @@ async fn the_signature_of_an_index_counts_for_the_manifests_that_it_lists() {
     };
     sign("index-signed", &index.digest);
     sign("platform-signed", &amd64.digest);
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     let verdict = async |repository: &str, digest: &str, manifest: Option<&str>| {
         let repo_digests = [format!("{}/{repository}@{digest}", registry.host())];
         verify_image(&verifier, Image { repo_digests: &repo_digests, manifest }).await
@@ -413,6 +374,11 @@ async fn the_signature_of_an_index_counts_for_the_manifests_that_it_lists() {
     assert!(none.to_string().contains("the platform's manifest"));
 }
 
+/// An image without a good attestation passes.
+fn optional() -> Settings {
+    Settings { require_attestations: false, ..Settings::default() }
+}
+
 #[tokio::test]
 async fn attestations_are_required_or_optional_or_ignored() {
     let stage = Stage::new();
@@ -428,27 +394,26 @@ async fn attestations_are_required_or_optional_or_ignored() {
     let bad = attest("bad", Some(Forgery::SignatureOfAnotherKey));
     let none = stage.signed_image(&registry, "none");
     for (options, expected) in [
-        ("", [Ok(true), Err("no attestation is good: "), Err("there is no attestation")]),
-        ("require_attestations = true", [Ok(true), Err("no attestation is good: "), Err("there is no attestation")]),
-        ("require_attestations = false", [Ok(true), Ok(false), Ok(false)]),
-        ("ignore_attestations = true", [Ok(false), Ok(false), Ok(false)]),
-        ("ignore_attestations = true\nrequire_attestations = true", [Ok(false), Ok(false), Ok(false)]),
+        (Settings::default(), [Ok(true), Err("no attestation is good: "), Err("there is no attestation")]),
+        (optional(), [Ok(true), Ok(false), Ok(false)]),
+        (Settings { require_attestations: false, ..only_signatures() }, [Ok(false), Ok(false), Ok(false)]),
+        (only_signatures(), [Ok(false), Ok(false), Ok(false)]),
     ] {
         for (reference, expected) in [&good, &bad, &none].into_iter().zip(expected) {
             registry.clear_requests();
-            let verdict = verify(&stage.verifier(options), &[reference]).await;
+            let verdict = verify(&stage.verifier(options.clone()), &[reference]).await;
             match (&verdict, expected) {
                 (Verification::Verified { verified, .. }, Ok(attested)) => {
-                    assert_eq!(verified.attestations(), attested, "{options}: {reference}");
+                    assert_eq!(verified.attestations(), attested, "{options:?}: {reference}");
                 }
                 (failed @ Verification::Failed(_), Err(reason)) => {
                     let why = failed.to_string();
                     assert!(why.contains(reason) && why.contains("require_attestations = false would"), "{why}");
                 }
-                _ => panic!("{options}: {reference}: {verdict:?}"),
+                _ => panic!("{options:?}: {reference}: {verdict:?}"),
             }
             let asked = registry.requests().iter().any(|request| request.path.ends_with(".att"));
-            assert_eq!(asked, !options.contains("ignore_attestations"), "{options}");
+            assert_eq!(asked, !options.ignore_attestations, "{options:?}");
         }
     }
 }
@@ -462,8 +427,8 @@ async fn an_attestation_alone_is_no_signature() {
     registry.attach_attestations("app", &IMAGE.digest, &[attestation]);
     let bundle = stage.world.bundle(&Content::attestation(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
     registry.attach_bundle("app", &IMAGE.digest, &bundle, ArtifactType::Bundle);
-    for options in ["", "require_attestations = false", "ignore_attestations = true"] {
-        assert!(failure(&stage.verifier(options), &[&reference]).await.contains("there is no signature"), "{options}");
+    for options in [Settings::default(), optional(), only_signatures()] {
+        assert!(failure(&stage.verifier(options), &[&reference]).await.contains("there is no signature"));
     }
 }
 
@@ -471,7 +436,7 @@ async fn an_attestation_alone_is_no_signature() {
 async fn without_the_log_nothing_is_said_of_it() {
     let stage = Stage::new();
     let registry = registry().await;
-    let verifier = stage.verifier(&format!("{SIGNATURES}\nignore_tlog = true\nrekor_url = \"{}\"", registry.url()));
+    let verifier = stage.verifier(Settings { ignore_tlog: true, rekor_url: registry.url(), ..only_signatures() });
     for (number, options) in [
         Signing::default(),
         Signing::default().forged(Forgery::SetAltered),
@@ -518,8 +483,11 @@ async fn without_certificate_timestamps_a_certificate_counts_all_the_same() {
     for forgery in [Forgery::NoSct, Forgery::SctOfAnotherLog, Forgery::SctAltered, Forgery::SecondSctBad] {
         let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default().forged(forgery));
         let reference = image_with(&registry, forgery.name(), &[signature]);
-        assert_eq!(facts(&stage.verifier(&format!("{SIGNATURES}\nignore_sct = true")), &reference).await.len(), 1);
-        assert!(failure(&stage.verifier(SIGNATURES), &[&reference]).await.contains("rule 6: "));
+        assert_eq!(
+            facts(&stage.verifier(Settings { ignore_sct: true, ..only_signatures() }), &reference).await.len(),
+            1
+        );
+        assert!(failure(&stage.verifier(only_signatures()), &[&reference]).await.contains("rule 6: "));
     }
 }
 
@@ -536,28 +504,29 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
     let identity = Identity::new(email, "https://issuer.world.test");
     let by_stranger = signed("stranger", &Signing { identity, ..Signing::default() });
     let key = stage.public_keys();
-    let other = stage.write("other.pub", sigstore_world::Key::new(sigstore_world::Curve::P384).public_pem());
-    let other_key = format!("public_keys = [{other:?}]");
-    let both_keys = format!("public_keys = [{:?}, {other:?}]", stage.write("again.pub", stage.world.key.public_pem()));
+    let other = vec![stage.write("other.pub", sigstore_world::Key::new(sigstore_world::Curve::P384).public_pem())];
+    let both = [vec![stage.write("again.pub", stage.world.key.public_pem())], other.clone()].concat();
     let only_keys = "the configuration allows only public_keys";
     let unlisted = "is not in allowed_identities";
     let no_key = "public_keys names no key";
     let wrong_key = "the signature is of no key of public_keys";
-    for (options, [key_signed, signer, stranger]) in [
-        (String::new(), [Some(no_key), None, None]),
-        (SIGNER.to_owned(), [Some(no_key), None, Some(unlisted)]),
-        (key.clone(), [None, Some(only_keys), Some(only_keys)]),
-        (format!("{key}\n{SIGNER}"), [None, None, Some(unlisted)]),
-        (other_key.clone(), [Some(wrong_key), Some(only_keys), Some(only_keys)]),
-        (format!("{other_key}\n{SIGNER}"), [Some(wrong_key), None, Some(unlisted)]),
-        (both_keys, [None, Some(only_keys), Some(only_keys)]),
+    let (anybody, somebody) = (Identities::default, signer);
+    for (public_keys, identities, [key_signed, signer, stranger]) in [
+        (Vec::new(), anybody(), [Some(no_key), None, None]),
+        (Vec::new(), somebody(), [Some(no_key), None, Some(unlisted)]),
+        (key.clone(), anybody(), [None, Some(only_keys), Some(only_keys)]),
+        (key, somebody(), [None, None, Some(unlisted)]),
+        (other.clone(), anybody(), [Some(wrong_key), Some(only_keys), Some(only_keys)]),
+        (other, somebody(), [Some(wrong_key), None, Some(unlisted)]),
+        (both, anybody(), [None, Some(only_keys), Some(only_keys)]),
     ] {
-        let verifier = stage.verifier(&format!("{SIGNATURES}\n{options}"));
+        let options = Settings { public_keys, identities, ..only_signatures() };
+        let verifier = stage.verifier(options.clone());
         for (reference, refused) in [(&by_key, key_signed), (&by_signer, signer), (&by_stranger, stranger)] {
             match refused {
                 Some(reason) => {
                     let why = failure(&verifier, &[reference]).await;
-                    assert!(why.contains(reason), "{options}: {reference}: {why}");
+                    assert!(why.contains(reason), "{options:?}: {reference}: {why}");
                 }
                 None => {
                     let facts = facts(&verifier, reference).await;
@@ -585,7 +554,7 @@ async fn every_good_signature_counts_in_order_and_no_bad_one() {
     let reference = image_with(&registry, "app", &signatures);
     // Once more the same.
     registry.attach_signatures("app", &IMAGE.digest, &signatures[1..2]);
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     let values: Vec<String> = facts(&verifier, &reference).await.into_iter().map(|signature| signature.value).collect();
     assert_eq!(values, [value(&signatures[1]), value(&signatures[3])]);
     let examination = verifier.examine(&reference).await.unwrap();
@@ -602,7 +571,7 @@ async fn every_good_signature_counts_in_order_and_no_bad_one() {
 async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
     let stage = Stage::new();
     let registry = registry().await;
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default());
     let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
     let (log_id, log_index, time, set) = of_log(signature.entry.as_ref().unwrap());
@@ -666,9 +635,8 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
         let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
         let reference = image_with(&registry, &format!("app-{number}"), &[signature]);
         for allowed in &order[number..] {
-            let issuer = "https://issuer.world.test";
-            let options = format!("{SIGNATURES}\nallowed_identities = {{ {issuer:?} = [{allowed:?}] }}");
-            let facts = facts(&stage.verifier(&options), &reference).await;
+            let options = Settings { identities: allowed_only(ISSUER, allowed), ..only_signatures() };
+            let facts = facts(&stage.verifier(options), &reference).await;
             assert_eq!(facts[0].subject.as_deref(), Some(first), "{allowed}");
         }
     }
@@ -680,7 +648,7 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
         let identity = Identity { issuer, issuer_v1, ..Identity::default() };
         let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
         let reference = image_with(&registry, &format!("issuer-{number}"), &[signature]);
-        let facts = facts(&stage.verifier(&format!("{SIGNATURES}\n{SIGNER}")), &reference).await;
+        let facts = facts(&stage.verifier(Settings { identities: signer(), ..only_signatures() }), &reference).await;
         assert_eq!(facts[0].issuer.as_deref(), Some("https://issuer.world.test"));
     }
 }
@@ -688,137 +656,31 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
 #[tokio::test]
 async fn what_could_judge_otherwise_is_another_verifier() {
     let stage = Stage::new();
-    let verifier = stage.verifier(&stage.public_keys());
-    assert!(verifier.same(&stage.verifier(&stage.public_keys())));
+    let with_key = || Settings { public_keys: stage.public_keys(), ..Settings::default() };
+    let verifier = stage.verifier(with_key());
+    assert!(verifier.same(&stage.verifier(with_key())));
     let credentials = |password: &str| {
-        format!("registry_credentials = {{ \"r.test\" = {{ username = \"u\", password = {password:?} }} }}")
+        let pair = Credentials { username: "u".to_owned(), password: password.to_owned() };
+        Settings { registry_credentials: [("r.test".to_owned(), pair)].into(), ..with_key() }
     };
-    let others =
-        [SIGNER.to_owned(), SIGNATURES.to_owned(), "ignore_sct = true".to_owned(), credentials("1"), credentials("2")];
     let mut verifiers = vec![verifier];
-    for options in others {
-        verifiers.push(stage.verifier(&format!("{}\n{options}", stage.public_keys())));
+    for options in [
+        Settings { identities: signer(), ..with_key() },
+        Settings { ignore_attestations: true, ..with_key() },
+        Settings { ignore_sct: true, ..with_key() },
+        credentials("1"),
+        credentials("2"),
+    ] {
+        verifiers.push(stage.verifier(options));
     }
     // The same names, and other content.
     stage.write("key.pub", Stage::new().world.key.public_pem());
-    verifiers.push(stage.verifier(&stage.public_keys()));
+    verifiers.push(stage.verifier(with_key()));
     stage.write("trusted_root.json", Stage::new().world.trusted_root().to_string());
-    verifiers.push(stage.verifier(&stage.public_keys()));
+    verifiers.push(stage.verifier(with_key()));
     for (number, one) in verifiers.iter().enumerate() {
         for other in &verifiers[number + 1..] {
             assert!(!one.same(other));
         }
     }
-}
-
-#[tokio::test]
-async fn a_verified_image_makes_its_selectors_in_order_and_the_answer_is_used_again() {
-    let stage = Stage::new();
-    let registry = registry().await;
-    let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default());
-    let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
-    let (log_id, log_index, time, set) = of_log(signature.entry.as_ref().unwrap());
-    let reference = image_with(&registry, "app", &[signature]);
-    let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
-    registry.attach_attestations("app", &IMAGE.digest, &[attestation]);
-    let manifest = Some(IMAGE.digest.clone());
-    let config = stage.config(&format!("{SIGNER}\ncache {{ ttl = \"2s\" }}"));
-    let attestor = attestor(&config, vec![reference.clone()], manifest.clone()).await;
-
-    let mut expected = plain_selectors(manifest.as_deref());
-    expected.extend(
-        [
-            "image-signature:verified",
-            "image-attestations:verified",
-            "image-signature-subject:signer@world.test",
-            "image-signature-issuer:https://issuer.world.test",
-            &format!("image-signature-value:{value}"),
-            &format!("image-signature-log-id:{log_id}"),
-            &format!("image-signature-log-index:{log_index}"),
-            &format!("image-signature-integrated-time:{time}"),
-            &format!("image-signature-signed-entry-timestamp:{set}"),
-        ]
-        .map(str::to_owned),
-    );
-    let attest = async |reused: bool, asked: bool| {
-        registry.clear_requests();
-        let explanation = attestor.explain(PID).await.unwrap();
-        assert_eq!(explanation.reused, reused);
-        assert_eq!(!registry.requests().is_empty(), asked);
-        explanation.outcome
-    };
-    assert_eq!(attest(false, true).await.unwrap(), expected);
-    assert_eq!(attest(true, false).await.unwrap(), expected);
-    // The verdict is over: so is the answer that depends on it.
-    a_verdicts_life().await;
-    assert_eq!(attest(false, true).await.unwrap(), expected);
-    assert_eq!(attest(true, false).await.unwrap(), expected);
-    a_verdicts_life().await;
-    registry.fault("/v2/", Fault::Dropped);
-    assert_eq!(attest(false, true).await.unwrap(), expected, "the registry is away, and the verdict of before serves");
-    assert_eq!(attest(true, false).await.unwrap(), expected);
-}
-
-#[tokio::test]
-async fn an_image_that_does_not_verify_has_no_answer_and_an_earlier_one_is_not_used() {
-    let stage = Stage::new();
-    let registry = registry().await;
-    let reference = stage.signed_image(&registry, "app");
-    let attestor = attestor(&stage.config(BRIEF), vec![reference], None).await;
-    assert!(attestor.attest(PID).await.unwrap().contains(&"image-signature:verified".to_owned()));
-    a_verdicts_life().await;
-    registry.remove("app", &oci::signature_tag(&IMAGE.digest));
-    for _ in 0..2 {
-        let explanation = attestor.explain(PID).await.unwrap();
-        let error = explanation.outcome.unwrap_err();
-        assert!(!explanation.reused && error.code() == Code::PermissionDenied, "{error}");
-        assert!(error.to_string().contains("there is no signature"), "{error}");
-    }
-    a_verdicts_life().await;
-    registry.fault("/v2/", Fault::Status(503));
-    assert_eq!(attestor.attest(PID).await.unwrap_err().code(), Code::Unavailable);
-    registry.clear_faults();
-    stage.signed_image(&registry, "app");
-    assert!(attestor.attest(PID).await.unwrap().contains(&"image-signature:verified".to_owned()));
-}
-
-#[tokio::test]
-async fn an_omitted_or_skipped_image_makes_the_containers_selectors_alone() {
-    let stage = Stage::new();
-    let registry = registry().await;
-    let unsigned = image_with(&registry, "app", &[]);
-    let skipped = format!("skipped_images = [{unsigned:?}]");
-    for (options, repo_digests) in [
-        ("on_failure = \"omit\"", vec![unsigned.clone()]),
-        ("on_failure = \"omit\"", Vec::new()),
-        (&skipped, vec![unsigned.clone()]),
-    ] {
-        let attestor = attestor(&stage.config(options), repo_digests, None).await;
-        assert_eq!(attestor.attest(PID).await.unwrap(), plain_selectors(None), "{options}");
-    }
-    let attestor = attestor(&stage.config(""), Vec::new(), None).await;
-    let error = attestor.attest(PID).await.unwrap_err();
-    assert!(error.code() == Code::PermissionDenied && error.to_string().contains("no repo digest"), "{error}");
-}
-
-/// 400 attestations of one container while its registry hangs: those beyond its lane are refused at once, and the message says why.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_storms_while_its_registry_hangs_fills_its_own_lane() {
-    let stage = Stage::new();
-    let registry = registry().await;
-    let reference = stage.signed_image(&registry, "app");
-    registry.fault("/v2/", Fault::HangBeforeHeaders);
-    let attestor = Arc::new(attestor(&stage.config(BRIEF), vec![reference], None).await);
-    let mut storm = tokio::task::JoinSet::new();
-    for _ in 0..400 {
-        let attestor = Arc::clone(&attestor);
-        storm.spawn(async move { attestor.attest(PID).await.unwrap_err() });
-    }
-    for _ in 0..400 - limits::VERIFY_WAITERS.lane {
-        let error = storm.join_next().await.unwrap().unwrap();
-        assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
-        let text = error.to_string();
-        assert!(text.contains("of the same container or user are waiting"), "{text}");
-    }
-    storm.abort_all();
 }

@@ -80,7 +80,7 @@ impl Mirrors {
 
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tuf/repository.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tuf/repository.py");
         let made = Command::new("python3")
             .arg(script)
             .args([".", "--url", &format!("http://{address}")])

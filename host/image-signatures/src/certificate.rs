@@ -31,21 +31,21 @@ const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
 const SCTS: usize = 16;
 
 /// A signing certificate.
-pub(super) struct Leaf {
+pub(crate) struct Leaf {
     certificate: Certificate,
     der: DerCertificate,
     /// Its key.
-    pub(super) key: DerPublicKey,
+    pub(crate) key: DerPublicKey,
     /// Whom it names, or why that cannot be said.
-    pub(super) identity: Result<Identity, String>,
+    pub(crate) identity: Result<Identity, String>,
 }
 
 /// Whom a certificate names.
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// Every subject alternative name, in the order DNS, email, IP, URI, other name.
-    pub(super) subjects: Vec<String>,
+    pub(crate) subjects: Vec<String>,
     /// The OIDC issuer.
-    pub(super) issuer: Option<String>,
+    pub(crate) issuer: Option<String>,
 }
 
 fn key_of(certificate: &Certificate) -> Result<DerPublicKey, String> {
@@ -55,7 +55,7 @@ fn key_of(certificate: &Certificate) -> Result<DerPublicKey, String> {
 
 impl Leaf {
     /// Parses a signing certificate.
-    pub(super) fn new(der: &DerCertificate) -> Result<Leaf, String> {
+    pub(crate) fn new(der: &DerCertificate) -> Result<Leaf, String> {
         let certificate =
             Certificate::from_der(der.as_bytes()).map_err(|error| format!("the certificate is malformed: {error}"))?;
         let identity = subjects(&certificate)
@@ -81,7 +81,7 @@ impl Leaf {
 }
 
 /// The certificate authorities of a trust root.
-pub(super) struct Authorities(Vec<Authority>);
+pub(crate) struct Authorities(Vec<Authority>);
 
 struct Authority {
     root: CertificateDer<'static>,
@@ -92,7 +92,7 @@ struct Authority {
 
 impl Authorities {
     /// The CAs of `root`: of each chain the last certificate is what is trusted.
-    pub(super) fn new(root: &TrustedRoot) -> Result<Authorities, String> {
+    pub(crate) fn new(root: &TrustedRoot) -> Result<Authorities, String> {
         let mut authorities = Vec::new();
         for authority in &root.certificate_authorities {
             let Some((root, intermediates)) = authority.cert_chain.certificates.split_last() else { continue };
@@ -112,7 +112,7 @@ impl Authorities {
 
     /// Whether the certificate chains to a CA for code signing with everything valid at `time`; the key of its direct issuer.
     /// Only the trust root's own intermediates count: one that came with the signature may have been taken out of it.
-    pub(super) fn chain(&self, leaf: &Leaf, time: Timestamp) -> Result<DerPublicKey, String> {
+    pub(crate) fn chain(&self, leaf: &Leaf, time: Timestamp) -> Result<DerPublicKey, String> {
         leaf.valid_at(time)?;
         if !leaf.signs_code()? {
             return Err("the certificate is not for code signing (extended key usage)".to_owned());
@@ -201,10 +201,10 @@ fn valid_at(certificate: &Certificate, time: Timestamp) -> Result<(), String> {
 }
 
 /// The certificate transparency logs of a trust root, by signature scheme.
-pub(super) struct CtLogs(Vec<(u16, Keyring)>);
+pub(crate) struct CtLogs(Vec<(u16, Keyring)>);
 
 impl CtLogs {
-    pub(super) fn new(root: &TrustedRoot) -> Result<CtLogs, String> {
+    pub(crate) fn new(root: &TrustedRoot) -> Result<CtLogs, String> {
         // SignatureAndHashAlgorithm (RFC 5246, 7.4.1.4.1).
         [
             (0x0403, SigningScheme::EcdsaP256Sha256),
@@ -220,7 +220,7 @@ impl CtLogs {
     }
 
     /// Every embedded certificate timestamp verifies, and there is at least one; how many there are.
-    pub(super) fn check(&self, leaf: &Leaf, issuer: &DerPublicKey) -> Result<usize, String> {
+    pub(crate) fn check(&self, leaf: &Leaf, issuer: &DerPublicKey) -> Result<usize, String> {
         let list: Option<(bool, SignedCertificateTimestampList)> =
             leaf.certificate.tbs_certificate.get().map_err(|_| "the list of SCTs is malformed".to_owned())?;
         let none = || "the certificate has no certificate timestamp (SCT)".to_owned();

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use docker_attestor::capability::sigstore::{Examination, Purpose, Rule, Verifier};
+use image_signatures::{Examination, Options as Settings, Purpose, Rule, Verifier};
 use serde_json::json;
 use sigstore_verify::types::SignatureBytes;
 use sigstore_world::oci::ArtifactType;
@@ -21,7 +21,7 @@ use sigstore_world::{Content, Curve, EntryKind, Field, Forgery, Format, Hash, La
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::stage::{IMAGE, SIGNER, Stage, wrong};
+use crate::stage::{IMAGE, Stage, allowed_only, only_signatures, signer, wrong};
 
 /// A kind of evidence, and the configuration that asks for it.
 #[derive(Clone)]
@@ -139,8 +139,11 @@ struct Verifiers(BTreeMap<(bool, bool), Arc<Verifier>>);
 impl Verifiers {
     fn new(stage: &Stage) -> Verifiers {
         let verifier = |(ignore_tlog, key): (bool, bool)| {
-            let who = if key { stage.public_keys() } else { SIGNER.to_owned() };
-            stage.verifier(&format!("{who}\nignore_tlog = {ignore_tlog}"))
+            let settings = Settings { ignore_tlog, ..Settings::default() };
+            stage.verifier(match key {
+                true => Settings { public_keys: stage.public_keys(), ..settings },
+                false => Settings { identities: signer(), ..settings },
+            })
         };
         let kinds = [(false, false), (false, true), (true, false), (true, true)];
         Verifiers(kinds.into_iter().map(|kind| (kind, verifier(kind))).collect())
@@ -416,8 +419,8 @@ async fn an_identity_that_matches_only_in_part_may_not_sign() {
         ("issuer.world.t*", "signer@world.test", Some("issuer \"issuer.world.t*\" matches it only in part")),
         ("https://signer@world.test", "https://issuer.world.test", Some("is not in allowed_identities")),
     ] {
-        let options = format!("ignore_attestations = true\nallowed_identities = {{ {issuer:?} = [{subject:?}] }}");
-        let examination = stage.verifier(&options).examine(&reference).await.unwrap();
+        let settings = Settings { identities: allowed_only(issuer, subject), ..only_signatures() };
+        let examination = stage.verifier(settings).examine(&reference).await.unwrap();
         let broken = wrong(&examination.reports[0]);
         match reason {
             None => assert!(examination.outcome.is_ok() && broken.is_empty(), "{subject}: {broken:?}"),
@@ -434,7 +437,8 @@ async fn a_layer_over_its_limit_is_passed_over_however_well_it_is_signed() {
     let stage = Stage::new();
     let registry = Registry::start(registry::Options::default()).await;
     let digest = registry.push("app", None, &IMAGE);
-    let verifier = stage.verifier(&format!("{}\nignore_tlog = true", stage.public_keys()));
+    let settings = Settings { public_keys: stage.public_keys(), ignore_tlog: true, ..Settings::default() };
+    let verifier = stage.verifier(settings);
     let options = Options { log: Log::None, ..Options::default() }.with_key();
     // Blanks after the payload are part of what is signed.
     let padded = |length: usize| {
@@ -471,7 +475,7 @@ async fn a_layer_over_its_limit_is_passed_over_however_well_it_is_signed() {
 async fn a_thousand_signatures_are_looked_at_and_not_one_more() {
     let stage = Stage::new();
     let registry = Registry::start(registry::Options::default()).await;
-    let verifier = stage.verifier("ignore_attestations = true");
+    let verifier = stage.verifier(only_signatures());
     let digest = registry.push("bundles", None, &IMAGE);
     let bundle = stage.world.bundle(&Content::cosign_sign(&digest), Version::V03, &Options::default()).bytes;
     registry.attach_bundle("bundles", &digest, &bundle, ArtifactType::Bundle);

@@ -12,20 +12,20 @@ use sigstore_verify::types::{DerCertificate, DerPublicKey, KindVersion, Sha256Ha
 
 /// What the evidence of one entry proves. A field is there only if it is proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Proven {
+pub(crate) struct Proven {
     /// The log's id.
-    pub(super) log_id: Sha256Hash,
+    pub(crate) log_id: Sha256Hash,
     /// The global index.
-    pub(super) log_index: Option<u64>,
+    pub(crate) log_index: Option<u64>,
     /// When the log integrated the entry.
-    pub(super) integrated: Option<Timestamp>,
+    pub(crate) integrated: Option<Timestamp>,
     /// The signed entry timestamp.
-    pub(super) set: Option<String>,
+    pub(crate) set: Option<String>,
 }
 
 /// Which evidence an entry must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Required {
+pub(crate) enum Required {
     /// The signed entry timestamp: `.sig` and `.att` layers, bundles v0.1.
     Set,
     /// The inclusion proof: bundles from v0.2 on.
@@ -33,7 +33,7 @@ pub(super) enum Required {
 }
 
 /// Proves an entry.
-pub(super) fn prove(
+pub(crate) fn prove(
     entry: &TransparencyLogEntry,
     required: Required,
     keys: &Keyring,
@@ -140,15 +140,15 @@ fn prove_inclusion(
 
 /// What an entry's body says that it is: its kind and version.
 #[derive(Deserialize)]
-pub(super) struct Kind {
-    pub(super) kind: String,
+pub(crate) struct Kind {
+    pub(crate) kind: String,
     #[serde(rename = "apiVersion")]
-    pub(super) version: String,
+    pub(crate) version: String,
 }
 
 /// An intoto 0.0.1 entry is about this layer: its content hash is the layer's, and its certificate the signer's, or its key, when
 /// there is no certificate. It holds no signature.
-pub(super) fn about_layer(
+pub(crate) fn about_layer(
     body: &[u8],
     layer: &[u8],
     certificate: Option<&DerCertificate>,

@@ -18,14 +18,14 @@ use sigstore_verify::{
     Error, Policy, PublicKeyVerificationPolicy, TransparencyLogError, VerificationPolicy, Verifier, tsa,
 };
 
-use super::Signature;
-use super::certificate::{Authorities, CtLogs, Identity, Leaf};
-use super::identities::Identities;
-use super::log::{self, Proven};
-use super::material::{Candidate, Purpose, Signed};
+use crate::candidate::{Candidate, Purpose, Signed};
+use crate::certificate::{Authorities, CtLogs, Identity, Leaf};
+use crate::identities::Identities;
+use crate::log::{self, Proven};
+use crate::verifier::Signature;
 
 /// The trust root, taken apart once.
-pub(super) struct Trust {
+pub(crate) struct Trust {
     verifier: Verifier,
     logs: Keyring,
     ct_logs: CtLogs,
@@ -34,7 +34,7 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    pub(super) fn new(root: &TrustedRoot) -> Result<Trust, String> {
+    pub(crate) fn new(root: &TrustedRoot) -> Result<Trust, String> {
         Ok(Trust {
             verifier: Verifier::new(root).map_err(|error| error.to_string())?,
             logs: root.rekor_keys().map_err(|error| error.to_string())?,
@@ -47,19 +47,19 @@ impl Trust {
 
 /// What the configuration demands of a signature.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Demands {
-    pub(super) identities: Identities,
-    pub(super) public_keys: Vec<DerPublicKey>,
-    pub(super) ignore_tlog: bool,
-    pub(super) ignore_sct: bool,
+pub(crate) struct Demands {
+    pub(crate) identities: Identities,
+    pub(crate) public_keys: Vec<DerPublicKey>,
+    pub(crate) ignore_tlog: bool,
+    pub(crate) ignore_sct: bool,
 }
 
 /// The image that signatures are judged for.
-pub(super) struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// sha256 of the manifest, lowercase hex.
-    pub(super) digest: &'a str,
+    pub(crate) digest: &'a str,
     /// The manifest, if the registry has it.
-    pub(super) manifest: Option<&'a [u8]>,
+    pub(crate) manifest: Option<&'a [u8]>,
 }
 
 /// What one rule says of a signature.
@@ -131,14 +131,14 @@ pub struct Report {
 
 impl Report {
     /// Something that is no candidate: rule 1.
-    pub(super) fn malformed(source: String, purpose: Option<Purpose>, why: String) -> Report {
+    pub(crate) fn malformed(source: String, purpose: Option<Purpose>, why: String) -> Report {
         let mut findings = Findings(Vec::new());
         findings.note(Rule::Form, Err::<((), String), _>(why));
         Report { source, purpose, findings: findings.0 }
     }
 
     /// How many rules hold: how near it is to being good.
-    pub(super) fn holding(&self) -> usize {
+    pub(crate) fn holding(&self) -> usize {
         self.findings.iter().filter(|finding| finding.holds == Some(true)).count()
     }
 
@@ -163,13 +163,13 @@ impl fmt::Display for Report {
 
 /// A signature or attestation that passed every rule. Only [`judge`] makes one.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Good {
+pub(crate) struct Good {
     signature: Signature,
 }
 
 impl Good {
     /// What the evidence covers.
-    pub(super) fn signature(&self) -> &Signature {
+    pub(crate) fn signature(&self) -> &Signature {
         &self.signature
     }
 }
@@ -205,7 +205,7 @@ fn cut(mut text: String) -> String {
 }
 
 /// Judges a candidate by every rule.
-pub(super) fn judge(
+pub(crate) fn judge(
     candidate: &Candidate,
     source: &str,
     subject: &Subject<'_>,
@@ -387,7 +387,7 @@ fn signer(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Re
 
 /// The PEM text of whoever signed, which is what the log knows the signature by; none when it is not worth a look there,
 /// because rule 2, 3 or 7 does not hold whatever the log says.
-pub(super) fn signer_pem(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Option<String> {
+pub(crate) fn signer_pem(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Option<String> {
     image(candidate, subject).ok()?;
     match signer(candidate, subject, demands).ok()?.0 {
         Signer::Certificate(leaf) => {
@@ -399,7 +399,7 @@ pub(super) fn signer_pem(candidate: &Candidate, subject: &Subject<'_>, demands: 
 }
 
 /// Whether a key is of a kind that can be verified with.
-pub(super) fn check_key(key: &DerPublicKey) -> Result<(), String> {
+pub(crate) fn check_key(key: &DerPublicKey) -> Result<(), String> {
     VerificationKey::from_spki(key).map(|_| ()).map_err(|error| error.to_string())
 }
 

@@ -15,7 +15,7 @@ use sigstore_verify::types::{
     LogKeyId, SignatureBytes, SignatureContent, SignedTimestamp, TimestampToken,
 };
 
-use super::log::{Kind, Required};
+use crate::log::{Kind, Required};
 
 /// The predicate of a statement that is cosign's signature of an image.
 const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -51,24 +51,24 @@ pub enum Purpose {
 
 /// Something that may be a signature or an attestation. Nothing of it is verified.
 #[derive(Clone)]
-pub(super) struct Candidate {
-    pub(super) purpose: Purpose,
-    pub(super) signed: Signed,
+pub(crate) struct Candidate {
+    pub(crate) purpose: Purpose,
+    pub(crate) signed: Signed,
     /// The evidence in the form that `sigstore-verify` judges. A `.sig` or `.att` layer has become a bundle v0.1.
-    pub(super) bundle: Bundle,
+    pub(crate) bundle: Bundle,
     /// What every log entry must bring.
-    pub(super) required: Required,
+    pub(crate) required: Required,
     /// A layer of a `.sig` or `.att` tag, whole: what is looked up in the log, and what a `.att` timestamp is over.
-    pub(super) layer: Option<Bytes>,
+    pub(crate) layer: Option<Bytes>,
     /// The entry is an intoto 0.0.1, which the bundle does not represent.
-    pub(super) intoto_v001: bool,
+    pub(crate) intoto_v001: bool,
     /// The signature as the image's annotation has it.
-    pub(super) value: String,
+    pub(crate) value: String,
 }
 
 /// What is signed.
 #[derive(Clone)]
-pub(super) enum Signed {
+pub(crate) enum Signed {
     /// A simple signing payload, and the digest in it.
     Payload { bytes: Bytes, digest: String },
     /// An in-toto statement about these sha256 digests (hex).
@@ -78,26 +78,26 @@ pub(super) enum Signed {
 }
 
 impl Candidate {
-    pub(super) fn certificate(&self) -> Option<&DerCertificate> {
+    pub(crate) fn certificate(&self) -> Option<&DerCertificate> {
         self.bundle.signing_certificate()
     }
 
     /// The sha256 of what is signed, by a bundle's own word.
-    pub(super) fn message_digest(&self) -> Option<String> {
+    pub(crate) fn message_digest(&self) -> Option<String> {
         let SignatureContent::MessageSignature(message) = &self.bundle.content else { return None };
         let digest = message.message_digest.as_ref().filter(|digest| digest.algorithm == HashAlgorithm::Sha2256)?;
         Some(digest.digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    pub(super) fn entries(&self) -> &[TransparencyLogEntry] {
+    pub(crate) fn entries(&self) -> &[TransparencyLogEntry] {
         &self.bundle.verification_material.tlog_entries
     }
 
-    pub(super) fn timestamps(&self) -> &[Rfc3161Timestamp] {
+    pub(crate) fn timestamps(&self) -> &[Rfc3161Timestamp] {
         &self.bundle.verification_material.timestamp_verification_data.rfc3161_timestamps
     }
 
-    pub(super) fn signature(&self) -> Option<&SignatureBytes> {
+    pub(crate) fn signature(&self) -> Option<&SignatureBytes> {
         match &self.bundle.content {
             SignatureContent::MessageSignature(message) => Some(&message.signature),
             SignatureContent::DsseEnvelope(envelope) => Some(&envelope.signature.sig),
@@ -107,7 +107,7 @@ impl Candidate {
 }
 
 /// A `.sig` layer.
-pub(super) fn simple_signature(layer: Bytes, annotations: &BTreeMap<String, String>) -> Result<Candidate, String> {
+pub(crate) fn simple_signature(layer: Bytes, annotations: &BTreeMap<String, String>) -> Result<Candidate, String> {
     #[derive(Deserialize)]
     struct Payload {
         critical: Critical,
@@ -139,7 +139,7 @@ pub(super) fn simple_signature(layer: Bytes, annotations: &BTreeMap<String, Stri
 }
 
 /// A `.att` layer.
-pub(super) fn simple_attestation(layer: Bytes, annotations: &BTreeMap<String, String>) -> Result<Candidate, String> {
+pub(crate) fn simple_attestation(layer: Bytes, annotations: &BTreeMap<String, String>) -> Result<Candidate, String> {
     let envelope: DsseEnvelope =
         serde_json::from_slice(&layer).map_err(|error| format!("the DSSE envelope is malformed: {error}"))?;
     let (signed, purpose) = statement(&envelope)?;
@@ -151,7 +151,7 @@ pub(super) fn simple_attestation(layer: Bytes, annotations: &BTreeMap<String, St
 }
 
 /// A sigstore bundle.
-pub(super) fn bundle(text: &[u8]) -> Result<Candidate, String> {
+pub(crate) fn bundle(text: &[u8]) -> Result<Candidate, String> {
     let text = std::str::from_utf8(text).map_err(|_| "the bundle is malformed: not UTF-8".to_owned())?;
     let bundle = Bundle::from_json(text).map_err(|error| format!("the bundle is malformed: {error}"))?;
     bounded(&bundle)?;
@@ -349,7 +349,7 @@ fn entry(body: &str, time: i64, index: u64, log: &str, set: &str) -> Result<(Tra
 }
 
 /// The entries in an answer of Rekor v1's search, the earliest first; each with whether it is an intoto 0.0.1.
-pub(super) fn found_entries(answer: &[u8]) -> Result<Vec<(TransparencyLogEntry, bool)>, String> {
+pub(crate) fn found_entries(answer: &[u8]) -> Result<Vec<(TransparencyLogEntry, bool)>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Found {

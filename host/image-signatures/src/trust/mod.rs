@@ -24,7 +24,7 @@ use sigstore_verify::Verifier;
 
 use crate::limits;
 
-pub(super) use self::tuf::Refresh;
+pub(crate) use self::tuf::Refresh;
 use self::tuf::Shared;
 
 /// One file of trust material. The public-good trusted_root.json is some 7 KiB.
@@ -34,15 +34,15 @@ const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 
 /// The trust root to verify with, and where each of its parts came from.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     /// Checked: a verifier can be made of it.
-    pub(super) root: TrustedRoot,
+    pub(crate) root: TrustedRoot,
     /// For the log: the name of each part, and its source.
-    pub(super) sources: [(&'static str, String); 4],
+    pub(crate) sources: [(&'static str, String); 4],
     /// For the log: what an operator should know although it works.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// There if a part came from TUF, from a mirror that may be asked.
-    pub(super) refresh: Option<Refresh>,
+    pub(crate) refresh: Option<Refresh>,
 }
 
 /// The arrays of a trusted_root.json, by their names in it: all four of them, or those that variables gave.
@@ -110,7 +110,7 @@ impl Part {
 /// # Errors
 /// Every source in use that is broken, by its key or variable and its file, with what is wrong and what to do. No part is
 /// ever taken from a later source instead.
-pub(super) fn load(configured: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Trust, String> {
+pub(crate) fn load(configured: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Trust, String> {
     match configured {
         Some(path) => of_configuration(path)
             .map_err(|reason| format!("trusted_root: {}: {reason}: name a trusted_root.json", path.display())),
@@ -205,7 +205,7 @@ fn assemble(own: &Arrays, shared: &Arrays) -> Result<TrustedRoot, String> {
 }
 
 /// A regular file's text.
-pub(super) fn read(path: &Path, limit: u64) -> Result<String, String> {
+pub(crate) fn read(path: &Path, limit: u64) -> Result<String, String> {
     String::from_utf8(file::read(path, limit).map_err(|why| why.to_string())?).map_err(|_| "not UTF-8".to_owned())
 }
 

@@ -7,13 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use docker_attestor::capability::sigstore::Report;
+use image_signatures::Report;
 
 use crate::stage::{judge_case, verdict_text};
 
 #[test]
 fn what_sigstores_javascript_client_signs_is_accepted() {
-    let peers = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/peers"));
+    let peers = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/peers"));
     let node = Command::new("node").arg("--version").stdout(Stdio::null()).status();
     if !node.is_ok_and(|status| status.success()) || !peers.join("node_modules").is_dir() {
         println!("skipped: sigstore's JavaScript client is not installed here: run `just sigstore-peers` (needs Node)");

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use sigstore_verify::types::bundle::MediaType;
 
-use super::material::{self, Candidate, Purpose};
+use crate::candidate::{self, Candidate, Purpose};
 use crate::limits;
 use registry::{Descriptor, Digest, Manifest, Registries, RegistryError, Repository};
 
@@ -22,16 +22,16 @@ const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// Everything that may be a signature or an attestation of an image.
 #[derive(Default)]
-pub(super) struct Places {
-    pub(super) places: Vec<Place>,
+pub(crate) struct Places {
+    pub(crate) places: Vec<Place>,
     /// Where nothing could be listed, and why.
-    pub(super) failed: Vec<(String, Option<Purpose>, RegistryError)>,
+    pub(crate) failed: Vec<(String, Option<Purpose>, RegistryError)>,
 }
 
 /// Where one may be.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// For people.
-    pub(super) source: String,
+    pub(crate) source: String,
     digest: Digest,
     form: Form,
 }
@@ -45,27 +45,27 @@ enum Form {
 }
 
 /// What a place holds, not parsed yet.
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     bytes: Bytes,
     form: Form,
 }
 
 impl Fetched {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Parses it, which takes time in proportion to its size.
-    pub(super) fn parse(self) -> Result<Candidate, String> {
+    pub(crate) fn parse(self) -> Result<Candidate, String> {
         match self.form {
             Form::Layer { purpose: Purpose::Signature, annotations, .. } => {
-                material::simple_signature(self.bytes, &annotations)
+                candidate::simple_signature(self.bytes, &annotations)
             }
             Form::Layer { purpose: Purpose::Attestation, annotations, .. } => {
-                material::simple_attestation(self.bytes, &annotations)
+                candidate::simple_attestation(self.bytes, &annotations)
             }
             Form::Bundle => {
-                let candidate = material::bundle(&self.bytes)?;
+                let candidate = candidate::bundle(&self.bytes)?;
                 match candidate.bundle.media_type {
                     MediaType::Bundle0_3 => Ok(candidate),
                     // What proves a signature differs between them: nobody may relabel one to leave evidence out.
@@ -116,7 +116,7 @@ fn bounded<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, RegistryError> {
 }
 
 /// Whether the manifest is an index that lists `platform`; none when it is no index.
-pub(super) fn lists(manifest: &Manifest, platform: &Digest) -> Result<Option<bool>, String> {
+pub(crate) fn lists(manifest: &Manifest, platform: &Digest) -> Result<Option<bool>, String> {
     let Parsed { media_type, manifests, .. } = parse(manifest)?;
     if !INDEX.contains(&media_type.as_str()) {
         return Ok(None);
@@ -125,7 +125,7 @@ pub(super) fn lists(manifest: &Manifest, platform: &Digest) -> Result<Option<boo
 }
 
 /// Lists everything about the image with this digest: signatures first, since there is no verdict without one.
-pub(super) async fn find(
+pub(crate) async fn find(
     registries: &Registries,
     repository: &Repository,
     digest: &Digest,
@@ -204,7 +204,7 @@ async fn layers(
 
 impl Place {
     /// What is looked for there; none for a bundle, which says itself what it is.
-    pub(super) fn purpose(&self) -> Option<Purpose> {
+    pub(crate) fn purpose(&self) -> Option<Purpose> {
         match self.form {
             Form::Layer { purpose, .. } => Some(purpose),
             Form::Bundle => None,
@@ -212,7 +212,7 @@ impl Place {
     }
 
     /// Fetches what is there; none when that is something else than was looked for.
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         registries: &Registries,
         repository: &Repository,

@@ -33,7 +33,7 @@ const AGAIN: &str = "run `cosign initialize` (v3) again, or set trusted_root";
 
 /// How to refresh the parts that came from TUF. Every run goes on from the newest metadata that a run has verified, so that
 /// a mirror cannot go back. All of it is in memory.
-pub(in super::super) struct Refresh {
+pub(crate) struct Refresh {
     seed: Seed,
     own: Arrays,
     source: String,
@@ -58,7 +58,7 @@ impl Refresh {
     ///
     /// # Errors
     /// Whatever went wrong, the mirror being away included. The root in use stays good: keep it, and try again later.
-    pub(in super::super) async fn run(&self, client: reqwest::Client) -> Result<TrustedRoot, String> {
+    pub(crate) async fn run(&self, client: reqwest::Client) -> Result<TrustedRoot, String> {
         let fault = |reason: String| format!("{}: not refreshed: {reason}", self.source);
         let mirror = Mirror { base: self.seed.mirror.clone(), client };
         let fetched = tokio::time::timeout(REFRESH, self.fetch(mirror)).await;

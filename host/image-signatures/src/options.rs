@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use registry::Credentials;
 
-use super::Identities;
+use crate::Identities;
 
 /// Where an entry is looked up when a signature carries none.
 const REKOR: &str = "https://rekor.sigstore.dev";

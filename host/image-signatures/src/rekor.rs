@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 use sigstore_verify::types::bundle::TransparencyLogEntry;
 use sigstore_verify::types::{PayloadBytes, SignatureContent};
 
-use super::material::{self, Candidate, Signed};
+use crate::candidate::{self, Candidate, Signed};
 use crate::limits;
 use registry::{Registries, RegistryError};
 
 /// The entries that may be the candidate's, the earliest first; each with whether it is an intoto 0.0.1.
-pub(super) async fn look_up(
+pub(crate) async fn look_up(
     registries: &Registries,
     url: &str,
     candidate: &Candidate,
@@ -50,5 +50,5 @@ pub(super) async fn look_up(
             RegistryError::Unavailable(why) => RegistryError::Unavailable(format!("the log (rekor_url): {why}")),
             RegistryError::Content(why) => RegistryError::Content(format!("the log (rekor_url): {why}")),
         })?;
-    material::found_entries(&answer).map_err(RegistryError::Content)
+    candidate::found_entries(&answer).map_err(RegistryError::Content)
 }

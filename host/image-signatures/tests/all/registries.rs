@@ -13,7 +13,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use docker_attestor::capability::sigstore::{Examination, Image, Verification, Verifier};
+use image_signatures::{Examination, Image, Options as Settings, Verification, Verifier};
+use registry::Credentials;
 use serde_json::{Value, json};
 use sigstore_verify::types::PayloadBytes;
 use sigstore_world::oci::{self, ArtifactType};
@@ -27,17 +28,20 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::stage::{IMAGE, Stage, texts};
+use crate::stage::{IMAGE, Stage, only_signatures, signer, texts};
 
-/// Only signatures: attestations would be asked for in the same way.
-const SIGNATURES: &str = "ignore_attestations = true";
 const USER: &str = "robot-account";
 const PASSWORD: &str = "correct-horse-battery-staple";
 
-/// The value of an entry in `registry_credentials`.
-fn credentials(registry: &Registry) -> String {
-    let host = registry.host();
-    format!("registry_credentials = {{ {host:?} = {{ username = {USER:?}, password = {PASSWORD:?} }} }}")
+/// Only signatures, with credentials for a registry: attestations would be asked for in the same way.
+fn logged_in(registry: &Registry) -> Settings {
+    let credentials = Credentials { username: USER.to_owned(), password: PASSWORD.to_owned() };
+    Settings { registry_credentials: [(registry.host(), credentials)].into(), ..only_signatures() }
+}
+
+/// Only signatures, with this log.
+fn with_log(url: String) -> Settings {
+    Settings { rekor_url: url, ..only_signatures() }
 }
 
 /// Everything that is logged in this process.
@@ -175,7 +179,7 @@ fn faults() -> Vec<(Fault, [Outcome; 4])> {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_registry_does_ends_in_time_and_says_what_it_was() {
     let stage = Stage::new();
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     let mut running = JoinSet::new();
     for (fault, outcomes) in faults() {
         for ((name, prefix), expected) in PLACES.into_iter().zip(outcomes) {
@@ -220,7 +224,7 @@ async fn whatever_a_registry_does_ends_in_time_and_says_what_it_was() {
 async fn what_a_manifest_says_must_be_one_thing() {
     let stage = Stage::new();
     let registry = registry().await;
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     let digest = registry.push("good", None, &IMAGE);
     let signature = stage.world.sign_simple(&digest, &Signing::default());
     let good = oci::signatures(std::slice::from_ref(&signature));
@@ -298,7 +302,7 @@ fn signature_digest(signature: &CosignSignature) -> String {
 #[tokio::test]
 async fn referrers_are_found_page_by_page_and_without_the_api() {
     let stage = Stage::new();
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     let signed = |registry: &Registry, count: usize| {
         let digest = registry.push("app", None, &IMAGE);
         let types = [ArtifactType::Bundle, ArtifactType::Empty, ArtifactType::Missing];
@@ -379,7 +383,7 @@ async fn what_refers_to_an_image_without_being_a_bundle_is_passed_over_in_silenc
             manifest.to_string(),
         );
     }
-    let examination = examine(&stage.verifier(SIGNATURES), &reference).await;
+    let examination = examine(&stage.verifier(only_signatures()), &reference).await;
     assert_eq!(examination.reports.len(), 1, "{examination:?}");
     assert!(examination.outcome.is_ok() && examination.away.is_empty());
     // What is of another kind is not even fetched.
@@ -395,7 +399,7 @@ async fn credentials_never_follow_to_another_host() {
     let reference = stage.signed_image(&from, "app");
     let to = registry().await;
     stage.signed_image(&to, "app");
-    let verifier = stage.verifier(&format!("{SIGNATURES}\n{}", credentials(&from)));
+    let verifier = stage.verifier(logged_in(&from));
     let secrets = [PASSWORD.to_owned(), basic_pair()];
 
     from.fault_when(|request| request.path.contains("/blobs/"), Fault::RedirectToHost(to.url()));
@@ -422,7 +426,7 @@ async fn a_host_that_one_is_redirected_to_gets_no_credentials_by_asking() {
     let stage = Stage::new();
     let from = registry().await;
     let reference = stage.signed_image(&from, "app");
-    let verifier = stage.verifier(&format!("{SIGNATURES}\n{}", credentials(&from)));
+    let verifier = stage.verifier(logged_in(&from));
     for authentication in [
         Authentication::Bearer(Tokens::default()),
         Authentication::Basic("somebody".to_owned(), "something".to_owned()),
@@ -464,8 +468,7 @@ async fn a_login_is_answered_with_what_there_is_and_no_secret_is_said() {
         let case = format!("{authentication:?}, {with_credentials}");
         let registry = Registry::start(Options { authentication, ..Options::default() }).await;
         let reference = stage.signed_image(&registry, "app");
-        let given = if with_credentials { credentials(&registry) } else { String::new() };
-        let verifier = stage.verifier(&format!("{SIGNATURES}\n{given}"));
+        let verifier = stage.verifier(if with_credentials { logged_in(&registry) } else { only_signatures() });
         let examination = examine(&verifier, &reference).await;
         match refused {
             None => {
@@ -500,7 +503,7 @@ async fn a_token_that_is_good_no_longer_is_got_again() {
     let authentication = Authentication::Bearer(tokens);
     let registry = Registry::start(Options { authentication, ..Options::default() }).await;
     let reference = stage.signed_image(&registry, "app");
-    let verifier = stage.verifier(&format!("{SIGNATURES}\n{}", credentials(&registry)));
+    let verifier = stage.verifier(logged_in(&registry));
     assert!(examine(&verifier, &reference).await.outcome.is_ok());
     assert_eq!(registry.count("/token"), 1);
     tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -525,24 +528,25 @@ async fn a_registry_with_a_certificate_of_a_private_ca_needs_the_ca() {
     front.fault("/v2/", Fault::RedirectToHost(secure.url()));
     let reference = reference.replace(&secure.host(), &front.host());
     let ca = stage.write("registry-ca.pem", secure.ca_pem().unwrap());
-    let with_ca = format!("{SIGNATURES}\nregistry_ca = [{ca:?}]");
+    let with_ca = Settings { registry_ca: vec![ca], ..only_signatures() };
 
-    let examination = examine(&stage.verifier(&with_ca), &reference).await;
+    let examination = examine(&stage.verifier(with_ca.clone()), &reference).await;
     assert!(examination.outcome.is_ok(), "{examination:?}");
-    let examination = examine(&stage.verifier(SIGNATURES), &reference).await;
+    let examination = examine(&stage.verifier(only_signatures()), &reference).await;
     assert!(examination.outcome.is_err(), "{examination:?}");
     assert!(examination.away.iter().any(|away| away.contains("certificate")), "{examination:?}");
 
     // The log is asked over the same client.
-    let log = format!("rekor_url = \"{}\"", secure.url());
     let digest = front.push("unlogged", None, &IMAGE);
     let signature = stage.world.sign_simple(&digest, &Signing { set: false, ..Signing::default() });
     secure.put_log_entry(signature.entry.as_ref().unwrap());
     front.clear_faults();
     front.attach_signatures("unlogged", &digest, &[signature]);
     let reference = format!("{}/unlogged@{digest}", front.host());
-    assert!(examine(&stage.verifier(&format!("{with_ca}\n{log}")), &reference).await.outcome.is_ok());
-    let examination = examine(&stage.verifier(&format!("{SIGNATURES}\n{log}")), &reference).await;
+    assert!(
+        examine(&stage.verifier(Settings { rekor_url: secure.url(), ..with_ca }), &reference).await.outcome.is_ok()
+    );
+    let examination = examine(&stage.verifier(with_log(secure.url())), &reference).await;
     assert!(examination.away.iter().any(|away| away.contains("certificate")), "{examination:?}");
 }
 
@@ -575,11 +579,14 @@ async fn plain_http_is_for_loopback_and_for_what_the_configuration_names() {
     });
     let reference = reference.replace(&registry.host(), &outside.to_string());
 
-    let named = stage.verifier(&format!("{SIGNATURES}\ninsecure_registries = [\"{outside}\"]"));
+    let insecure = |hosts: &[String]| {
+        stage.verifier(Settings { insecure_registries: hosts.iter().cloned().collect(), ..only_signatures() })
+    };
+    let named = insecure(&[outside.to_string()]);
     assert!(examine(&named, &reference).await.outcome.is_ok());
     registry.clear_requests();
-    for other in [String::new(), format!("insecure_registries = [\"{address}:1\", \"{}\"]", registry.host())] {
-        let examination = examine(&stage.verifier(&format!("{SIGNATURES}\n{other}")), &reference).await;
+    for others in [Vec::new(), vec![format!("{address}:1"), registry.host()]] {
+        let examination = examine(&insecure(&others), &reference).await;
         assert!(examination.outcome.is_err() && !examination.away.is_empty(), "{examination:?}");
     }
     assert!(registry.requests().is_empty(), "it was asked in plain http");
@@ -591,7 +598,7 @@ async fn a_registry_that_was_away_is_asked_again_and_nothing_is_kept_of_it() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = stage.signed_image(&registry, "app");
-    let verifier = stage.verifier(SIGNATURES);
+    let verifier = stage.verifier(only_signatures());
     for fault in [Fault::Dropped, Fault::Status(503), Fault::Status(403)] {
         registry.fault("/v2/", fault);
         for _ in 0..2 {
@@ -629,7 +636,7 @@ fn promised_at(world: &World, entry: &LogEntry, time: i64) -> LogEntry {
 async fn a_signature_without_an_entry_is_looked_up_and_the_earliest_that_verifies_counts() {
     let stage = Stage::new();
     let registry = registry().await;
-    let verifier = stage.verifier(&format!("{SIGNATURES}\nrekor_url = \"{}\"", registry.url()));
+    let verifier = stage.verifier(with_log(registry.url()));
     let digest = registry.push("app", None, &IMAGE);
     let time = sigstore_world::now() - 100;
     let (signature, entry) = unlogged(&stage.world, &digest, time);
@@ -665,7 +672,7 @@ async fn a_signature_without_an_entry_is_looked_up_and_the_earliest_that_verifie
 async fn an_attestation_without_an_entry_is_looked_up_under_each_kind() {
     let stage = Stage::new();
     let registry = registry().await;
-    let verifier = stage.verifier(&format!("rekor_url = \"{}\"", registry.url()));
+    let verifier = stage.verifier(Settings { rekor_url: registry.url(), ..Settings::default() });
     for (number, kind) in [EntryKind::Dsse, EntryKind::IntotoV1, EntryKind::Intoto].into_iter().enumerate() {
         let repository = format!("app-{number}");
         let reference = stage.signed_image(&registry, &repository);
@@ -684,7 +691,7 @@ async fn an_attestation_without_an_entry_is_looked_up_under_each_kind() {
 async fn the_log_is_asked_only_for_what_could_count_and_so_often() {
     let stage = Stage::new();
     let registry = registry().await;
-    let rekor = format!("{SIGNATURES}\nrekor_url = \"{}\"", registry.url());
+    let rekor = with_log(registry.url());
     let digest = registry.push("app", None, &IMAGE);
     let stranger = Signing {
         set: false,
@@ -698,12 +705,12 @@ async fn the_log_is_asked_only_for_what_could_count_and_so_often() {
     registry.attach_signatures("app", &digest, &[signature]);
     let reference = format!("{}/app@{digest}", registry.host());
 
-    let picky = stage.verifier(&format!("{rekor}\n{}", crate::stage::SIGNER));
+    let picky = stage.verifier(Settings { identities: signer(), ..rekor.clone() });
     assert!(examine(&picky, &reference).await.outcome.is_ok());
     assert_eq!(registry.count("/api/"), 1, "the log was asked for strangers");
     // Where anybody may sign, there is an end to it too; what was not looked at is no verdict.
     registry.clear_requests();
-    let examination = examine(&stage.verifier(&rekor), &reference).await;
+    let examination = examine(&stage.verifier(rekor), &reference).await;
     assert_eq!(registry.count("/api/"), 16);
     assert!(examination.away.iter().any(|away| away.contains("16 entries of this image")), "{examination:?}");
 }
@@ -713,7 +720,7 @@ async fn a_log_that_is_away_gives_no_verdict_and_one_that_lies_a_bad_one() {
     let stage = Stage::new();
     let registry = registry().await;
     let rekor = Arc::new(self::registry().await);
-    let verifier = stage.verifier(&format!("{SIGNATURES}\nrekor_url = \"{}\"", rekor.url()));
+    let verifier = stage.verifier(with_log(rekor.url()));
     let digest = registry.push("app", None, &IMAGE);
     let (signature, entry) = unlogged(&stage.world, &digest, sigstore_world::now() - 5);
     rekor.put_log_entry(&entry);

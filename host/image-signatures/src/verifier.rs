@@ -1,17 +1,4 @@
-//! Signatures and attestations of images.
-//!
-//! [`find`] brings what a registry holds, [`material`] parses it, [`rules`] judges it, and this module keeps the verdicts.
-
-mod certificate;
-pub mod decision;
-mod find;
-mod identities;
-mod log;
-mod material;
-mod options;
-mod rekor;
-mod rules;
-mod trust;
+//! The verifier: the discovered candidates of an image, judged, and the verdicts kept.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,14 +13,14 @@ use sigstore_verify::types::DerPublicKey;
 use sigstore_verify::types::bundle::TransparencyLogEntry;
 use tokio::sync::{Semaphore, watch};
 
-use self::find::{Fetched, Place, Places};
-pub use self::identities::Identities;
-use self::material::Candidate;
-pub use self::material::Purpose;
-pub use self::options::Options;
-use self::rules::{Demands, Good, Subject, Trust};
-pub use self::rules::{Finding, Report, Rule};
+use crate::candidate::{self, Candidate, Purpose};
+use crate::discovery::{self, Fetched, Place, Places};
+use crate::identities::Identities;
 use crate::limits;
+use crate::options::Options;
+use crate::rules::Report;
+use crate::rules::{self, Demands, Good, Subject, Trust};
+use crate::{rekor, trust};
 use registry::{Digest, Registries, RegistryError, Repository};
 
 /// What came of verifying an image. Its text is for operators.
@@ -577,7 +564,7 @@ impl Verifier {
         };
         if let Some(platform) = platform.as_ref().filter(|platform| *platform != digest) {
             let listed = match &manifest {
-                Some(manifest) => find::lists(manifest, platform),
+                Some(manifest) => discovery::lists(manifest, platform),
                 None => Err("the registry does not have this manifest".to_owned()),
             };
             let other = match listed {
@@ -592,7 +579,7 @@ impl Verifier {
         }
         let attestations = !self.options.ignore_attestations;
         self.doing.send_replace(format!("listing signatures of {target}"));
-        let Places { places, failed } = find::find(&self.registries, repository, digest, attestations).await;
+        let Places { places, failed } = discovery::find(&self.registries, repository, digest, attestations).await;
         let mut seen = Seen::default();
         for (source, purpose, why) in failed {
             seen.failed(source, purpose, why);
@@ -895,7 +882,7 @@ pub fn verify_blob(
 
 fn judge_blob(bundle: &[u8], blob: &[u8], trust: &Trust, demands: &Demands) -> Report {
     let source = "bundle";
-    let candidate = match material::bundle(bundle) {
+    let candidate = match candidate::bundle(bundle) {
         Ok(candidate) => candidate,
         Err(why) => return Report::malformed(source.to_owned(), None, why),
     };
