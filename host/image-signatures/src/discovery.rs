@@ -10,7 +10,7 @@ use sigstore_verify::types::bundle::MediaType;
 
 use crate::candidate::{self, Candidate, Purpose};
 use crate::limits;
-use registry::{Descriptor, Digest, Manifest, Registries, RegistryError, Repository};
+use registry::{Descriptor, Digest, Manifest, Registries, Repository};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -19,6 +19,24 @@ const INDEX: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
 /// A descriptor with this type says nothing of what it points to.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// Why something of a registry, or of the log, cannot be judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RegistryError {
+    /// The registry is unreachable: no verdict on an image.
+    Unavailable(String),
+    /// What it answers is not what it must be.
+    Content(String),
+}
+
+impl From<registry::Error> for RegistryError {
+    fn from(error: registry::Error) -> RegistryError {
+        match error {
+            registry::Error::Unreachable(why) => RegistryError::Unavailable(why.to_string()),
+            error => RegistryError::Content(error.to_string()),
+        }
+    }
+}
 
 /// Everything that may be a signature or an attestation of an image.
 #[derive(Default)]

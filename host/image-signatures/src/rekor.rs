@@ -5,8 +5,9 @@ use sigstore_verify::types::bundle::TransparencyLogEntry;
 use sigstore_verify::types::{PayloadBytes, SignatureContent};
 
 use crate::candidate::{self, Candidate, Signed};
+use crate::discovery::RegistryError;
 use crate::limits;
-use registry::{Registries, RegistryError};
+use registry::Registries;
 
 /// The entries that may be the candidate's, the earliest first; each with whether it is an intoto 0.0.1.
 pub(crate) async fn look_up(
@@ -46,7 +47,7 @@ pub(crate) async fn look_up(
     let answer = registries
         .post_json(&format!("{url}/api/v1/log/entries/retrieve"), body, limits::LOG_ANSWER)
         .await
-        .map_err(|error| match error {
+        .map_err(|error| match RegistryError::from(error) {
             RegistryError::Unavailable(why) => RegistryError::Unavailable(format!("the log (rekor_url): {why}")),
             RegistryError::Content(why) => RegistryError::Content(format!("the log (rekor_url): {why}")),
         })?;

@@ -14,14 +14,14 @@ use sigstore_verify::types::bundle::TransparencyLogEntry;
 use tokio::sync::{Semaphore, watch};
 
 use crate::candidate::{self, Candidate, Purpose};
-use crate::discovery::{self, Fetched, Place, Places};
+use crate::discovery::{self, Fetched, Place, Places, RegistryError};
 use crate::identities::Identities;
 use crate::limits;
 use crate::options::Options;
 use crate::rules::Report;
 use crate::rules::{self, Demands, Good, Subject, Trust};
 use crate::{rekor, trust};
-use registry::{Digest, Registries, RegistryError, Repository};
+use registry::{Digest, Reference, Registries, Repository};
 
 /// What came of verifying an image. Its text is for operators.
 #[derive(Debug, Clone, PartialEq)]
@@ -236,11 +236,12 @@ impl Verifier {
         for (_, pem) in &authorities {
             fingerprint.update(pem);
         }
-        let registries = Registries::new(registry::Settings {
+        let registries = Registries::new(registry::ClientOptions {
             credentials: options.registry_credentials.clone(),
             insecure: options.insecure_registries.clone(),
             authorities,
-        })?;
+        })
+        .map_err(|error| format!("sigstore: {error}"))?;
         let demands = Demands {
             identities: options.identities.clone(),
             public_keys,
@@ -367,7 +368,7 @@ impl Verifier {
     /// # Errors
     /// It is no reference, or not all could be looked at in a minute.
     pub async fn examine(self: &Arc<Self>, reference: &str) -> Result<Examination, String> {
-        let (repository, digest) = registry::parse_reference(reference)?;
+        let Reference { repository, digest } = reference.parse::<Reference>().map_err(|error| error.to_string())?;
         let target = Target { repository, digest, platform: None };
         let trust = Arc::clone(&self.trust.load().trust);
         let seconds = limits::VERIFICATION.as_secs();
@@ -422,11 +423,11 @@ impl Verifier {
         };
         let mut targets: Vec<Target> = Vec::new();
         for digest in image.repo_digests.iter().take(limits::REPO_DIGESTS) {
-            match registry::parse_reference(digest) {
-                Ok((repository, digest)) => {
+            match digest.parse() {
+                Ok(Reference { repository, digest }) => {
                     targets.push(Target { repository, digest, platform: platform.clone() });
                 }
-                Err(why) => reasons.push(why),
+                Err(why) => reasons.push(why.to_string()),
             }
         }
         if image.repo_digests.len() > limits::REPO_DIGESTS {
@@ -555,7 +556,8 @@ impl Verifier {
             away,
             outcome,
         };
-        let manifest = match self.registries.manifest(repository, &digest.to_string()).await {
+        let manifest = self.registries.manifest(repository, &digest.to_string()).await;
+        let manifest = match manifest.map_err(RegistryError::from) {
             Ok(manifest) => manifest,
             Err(RegistryError::Content(why)) => return nothing(Err(why), Vec::new()),
             Err(RegistryError::Unavailable(why)) => {

@@ -1,21 +1,20 @@
-//! How a registry asks for a login (RFC 9110, 11.6.1).
+//! Challenges: how a registry asks for a login (RFC 9110, section 11.6.1).
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
-/// Bytes of one header that are looked at.
-const HEADER: usize = 4_096;
+use crate::limits;
 
-/// One way in, of those that we know.
+/// A challenge that this client can answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
-    /// By user name and password.
+    /// The registry wants a user name and a password.
     Basic,
-    /// By a token that the realm gives.
+    /// The registry wants a token that the realm gives.
     Bearer { realm: String, service: Option<String> },
 }
 
-/// One way in, of any kind.
+/// A challenge of any scheme.
 struct Offer {
     scheme: String,
     realm: Option<String>,
@@ -23,15 +22,19 @@ struct Offer {
 }
 
 impl Challenge {
-    /// Every challenge of an answer that we know, in order: there may be several in one header, and several headers.
-    pub(crate) fn of(headers: &HeaderMap) -> Vec<Challenge> {
+    /// Every challenge in a response that this client can answer, in order. One header may hold several, and there may be several headers.
+    pub(crate) fn parse_all(headers: &HeaderMap) -> Vec<Challenge> {
         let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        texts.filter(|text| text.len() <= HEADER).flat_map(offers).filter_map(Offer::known).collect()
+        texts
+            .filter(|text| text.len() <= limits::CHALLENGE)
+            .flat_map(offers)
+            .filter_map(Offer::into_challenge)
+            .collect()
     }
 }
 
 impl Offer {
-    fn known(self) -> Option<Challenge> {
+    fn into_challenge(self) -> Option<Challenge> {
         match self.scheme.to_ascii_lowercase().as_str() {
             "basic" => Some(Challenge::Basic),
             "bearer" => Some(Challenge::Bearer { realm: self.realm?, service: self.service }),
@@ -40,7 +43,7 @@ impl Offer {
     }
 }
 
-/// The challenges of one header: a scheme, and its parameters `name=value`, all of them separated by commas.
+/// Parses one header: schemes, each with its parameters `name=value`, all of them separated by commas.
 fn offers(text: &str) -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
     let mut rest = text;
@@ -51,7 +54,7 @@ fn offers(text: &str) -> Vec<Offer> {
             return offers;
         }
         match (name, after.trim_start().strip_prefix('=')) {
-            // Neither: the value of a scheme without parameters, or nonsense.
+            // The value of a scheme without parameters, or nonsense: skipped.
             ("", _) => rest = after.split_once(',').map_or("", |(_, rest)| rest),
             (scheme, None) => {
                 offers.push(Offer { scheme: scheme.to_owned(), realm: None, service: None });
@@ -72,7 +75,7 @@ fn offers(text: &str) -> Vec<Offer> {
     }
 }
 
-/// A parameter's value, in quotes or not, and what follows it.
+/// A parameter's value, quoted or not, and the text after it.
 fn parameter(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let (value, after) = text.split_at(text.find([',', ' ', '\t']).unwrap_or(text.len()));
@@ -90,7 +93,7 @@ fn parameter(text: &str) -> (String, &str) {
     (value, chars.as_str())
 }
 
-/// RFC 9110, 5.6.2.
+/// Whether a character may stand in a token (RFC 9110, section 5.6.2).
 fn is_token(char: char) -> bool {
     char.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(char)
 }
@@ -104,7 +107,7 @@ mod tests {
 
     fn parse(texts: &[&str]) -> Vec<Challenge> {
         let values = texts.iter().map(|text| (WWW_AUTHENTICATE, HeaderValue::from_str(text).unwrap()));
-        Challenge::of(&HeaderMap::from_iter(values))
+        Challenge::parse_all(&HeaderMap::from_iter(values))
     }
 
     fn bearer(realm: &str, service: Option<&str>) -> Challenge {
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_is_no_challenge_is_none() {
-        let long = format!("Bearer realm=\"{}\"", "a".repeat(HEADER));
+        let long = format!("Bearer realm=\"{}\"", "a".repeat(limits::CHALLENGE));
         for text in ["", ",", "=", "Bearer", "Bearer service=s", "Negotiate", "\"Basic\"", "realm=\"https://a\"", &long]
         {
             assert_eq!(parse(&[text]), [], "{text}");

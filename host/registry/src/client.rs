@@ -1,4 +1,4 @@
-//! The client: what registries, and the log, are asked for.
+//! The client: manifests, blobs and referrers of registries, and posts to other hosts over the same transport.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
@@ -16,9 +16,10 @@ use url::{Host, Origin};
 
 use crate::challenge::Challenge;
 use crate::credentials::{Credentials, Keyring, Login};
+use crate::error::{ContentError, Error, ForbiddenUrl, LoginError, SetupError, ShownUrl, Unreachable};
 use crate::limits;
 use crate::reference::{Digest, HUB, Repository};
-use crate::transport::{Answer, Transport, place, unexpected};
+use crate::transport::{Response, Transport, unexpected};
 
 /// The host of Docker Hub's registry.
 const HUB_HOST: &str = "registry-1.docker.io";
@@ -27,24 +28,15 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application
                          application/vnd.docker.distribution.manifest.list.v2+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Why a registry, or the log, gives no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RegistryError {
-    /// It is away, or does not let us in: no verdict on an image.
-    Unavailable(String),
-    /// What it answers is not what it must be.
-    Content(String),
-}
-
 /// A manifest.
 pub struct Manifest {
-    /// What its Content-Type says that it is.
+    /// The media type in its Content-Type.
     pub media_type: String,
-    /// Its bytes; asked for by a digest, they have it.
+    /// Its bytes. A manifest that was asked for by a digest has that digest.
     pub bytes: Bytes,
 }
 
-/// What points to a manifest or a blob.
+/// A descriptor: what points to a manifest or a blob.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -64,23 +56,23 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// What the configuration says of registries.
-pub struct Settings {
+/// What a client is made of.
+pub struct ClientOptions {
     /// Credentials by registry, in its normal form ([`crate::normalize_host`]).
     pub credentials: BTreeMap<String, Credentials>,
     /// Registries that are spoken to in plain http, beside loopback.
     pub insecure: BTreeSet<String>,
-    /// CA certificates (PEM), and where they are from.
+    /// CA certificates (PEM), each with the file that they are from.
     pub authorities: Vec<(PathBuf, String)>,
 }
 
-/// The registries, and the log.
+/// A client of all registries.
 pub struct Registries {
     transport: Transport,
     keyring: Keyring,
-    /// Those that are spoken to in plain http, beside loopback.
+    /// The origins that are spoken to in plain http, beside loopback.
     insecure: HashSet<Origin>,
-    /// Tokens that were given, by repository.
+    /// The tokens in use, by repository.
     tokens: Mutex<HashMap<Repository, Token>>,
 }
 
@@ -89,33 +81,42 @@ pub struct Registries {
 struct Token {
     authorization: HeaderValue,
     until: Instant,
-    /// It was given to nobody in particular.
+    /// The token was given without a login.
     anonymous: bool,
 }
 
 impl Registries {
-    /// Reads what this process's environment says of proxies, CA certificates and logins; connects to nobody.
-    pub fn new(settings: Settings) -> Result<Registries, String> {
-        Registries::with(settings, &|name| std::env::var_os(name))
+    /// Makes a client with the proxy, the CA certificates and the logins that this process's environment names. Does not connect.
+    ///
+    /// # Errors
+    /// A CA certificate or a proxy that cannot be used.
+    pub fn new(options: ClientOptions) -> Result<Registries, SetupError> {
+        Registries::with_environment(options, &|name| std::env::var_os(name))
     }
 
-    fn with(settings: Settings, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Registries, String> {
-        let insecure = settings.insecure.iter().filter_map(|host| Url::parse(&format!("http://{host}")).ok());
+    fn with_environment(
+        options: ClientOptions,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Registries, SetupError> {
+        let insecure = options.insecure.iter().filter_map(|host| Url::parse(&format!("http://{host}")).ok());
         Ok(Registries {
-            transport: Transport::new(&settings.authorities, env)?,
-            keyring: Keyring::new(settings.credentials, env),
+            transport: Transport::new(&options.authorities, env)?,
+            keyring: Keyring::new(options.credentials, env),
             insecure: insecure.map(|url| url.origin()).collect(),
             tokens: Mutex::default(),
         })
     }
 
-    /// The client: it follows no redirects, and bounds the time of a request.
+    /// The HTTP client. It follows no redirects, and bounds the time of a request.
     pub fn client(&self) -> Client {
         self.transport.client().clone()
     }
 
-    /// A manifest by its tag or digest; none when the registry has no such.
-    pub async fn manifest(&self, repository: &Repository, reference: &str) -> Result<Option<Manifest>, RegistryError> {
+    /// Fetches a manifest by its tag or digest; `None` when the registry does not have it.
+    ///
+    /// # Errors
+    /// The registry is unreachable, or answers something else.
+    pub async fn manifest(&self, repository: &Repository, reference: &str) -> Result<Option<Manifest>, Error> {
         let url = self.url(repository, &format!("manifests/{reference}"))?;
         let answer = self.get(repository, url, MANIFESTS, limits::MANIFEST).await?;
         match answer.status {
@@ -126,32 +127,36 @@ impl Registries {
         if let Ok(digest) = Digest::new(reference)
             && digest != answer.digest
         {
-            return Err(RegistryError::Content(format!("the registry answers a manifest that is not {digest}")));
+            return Err(ContentError::OtherManifest(digest).into());
         }
         Ok(Some(Manifest { media_type: media_type(&answer.headers), bytes: answer.body }))
     }
 
-    /// A blob of at most `limit` bytes.
-    pub async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Bytes, RegistryError> {
+    /// Fetches a blob of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// The registry is unreachable, does not have the blob, or answers something else.
+    pub async fn blob(&self, repository: &Repository, digest: &Digest, limit: usize) -> Result<Bytes, Error> {
         let url = self.url(repository, &format!("blobs/{digest}"))?;
         let answer = self.get(repository, url, "*/*", limit).await?;
         match answer.status {
             StatusCode::OK if *digest == answer.digest => Ok(answer.body),
-            StatusCode::OK => Err(RegistryError::Content(format!("the registry answers a blob that is not {digest}"))),
-            StatusCode::NOT_FOUND => {
-                Err(RegistryError::Content(format!("the registry does not have the blob {digest}")))
-            }
+            StatusCode::OK => Err(ContentError::OtherBlob(digest.clone()).into()),
+            StatusCode::NOT_FOUND => Err(ContentError::NoBlob(digest.clone()).into()),
             status => Err(unexpected(status, &answer.url)),
         }
     }
 
-    /// What refers to a manifest, `limit` at most; none when the registry has no referrers API.
+    /// Lists what refers to a manifest, page by page; `None` when the registry has no referrers API.
+    ///
+    /// # Errors
+    /// The registry is unreachable, answers something else, or lists more than `limit` referrers.
     pub async fn referrers(
         &self,
         repository: &Repository,
         digest: &Digest,
         limit: usize,
-    ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
+    ) -> Result<Option<Vec<Descriptor>>, Error> {
         #[derive(Deserialize)]
         struct Index {
             #[serde(default)]
@@ -166,27 +171,27 @@ impl Registries {
                 200 | 400 | 404 | 405 | 406 => return Ok(None),
                 _ => return Err(unexpected(answer.status, &answer.url)),
             }
-            let index: Index = serde_json::from_slice(&answer.body)
-                .map_err(|error| RegistryError::Content(format!("the list of referrers is malformed: {error}")))?;
+            let index: Index = serde_json::from_slice(&answer.body).map_err(ContentError::MalformedReferrers)?;
             descriptors.extend(index.manifests);
             if descriptors.len() > limit {
-                let text = format!("more than {limit} referrers");
-                return Err(RegistryError::Content(text));
+                return Err(ContentError::TooManyReferrers(limit).into());
             }
             let Some(next) = next_page(&answer.headers) else { return Ok(Some(descriptors)) };
-            let next = answer.url.join(&next).map_err(|_| RegistryError::Content("the Link is no URL".to_owned()))?;
+            let next = answer.url.join(&next).map_err(|_| ContentError::InvalidLink)?;
             if next.origin() != url.origin() || self.may_lead(&url, &next).is_err() {
-                let text = "the Link to more referrers leads to another host, or has a login in it";
-                return Err(RegistryError::Content(text.to_owned()));
+                return Err(ContentError::ForeignLink.into());
             }
             url = next;
         }
-        Err(RegistryError::Content(format!("more than {} pages of referrers", limits::REFERRERS_PAGES)))
+        Err(ContentError::TooManyPages(limits::REFERRERS_PAGES).into())
     }
 
-    /// Posts JSON to the log.
-    pub async fn post_json(&self, url: &str, body: String, limit: usize) -> Result<Bytes, RegistryError> {
-        let url = Url::parse(url).map_err(|_| RegistryError::Content("no URL".to_owned()))?;
+    /// Posts JSON to a URL, such as a transparency log's. No login of a registry is sent.
+    ///
+    /// # Errors
+    /// The host is unreachable, or answers something else.
+    pub async fn post_json(&self, url: &str, body: String, limit: usize) -> Result<Bytes, Error> {
+        let url = Url::parse(url).map_err(|_| ContentError::InvalidUrl)?;
         let json = "application/json";
         let request = self.transport.client().post(url).header(header::CONTENT_TYPE, json).header(header::ACCEPT, json);
         let answer = self.transport.send(request.body(body), limit).await?;
@@ -196,9 +201,9 @@ impl Registries {
         }
     }
 
-    /// A registry on loopback is spoken to in plain http, always: where it speaks TLS, name it by a name of this machine other
-    /// than localhost.
-    fn url(&self, repository: &Repository, rest: &str) -> Result<Url, RegistryError> {
+    /// The URL of something in a repository. A registry on loopback is always spoken to in plain http: one that speaks TLS has to be
+    /// named by another name of its machine than localhost.
+    fn url(&self, repository: &Repository, rest: &str) -> Result<Url, Error> {
         let host = match repository.host() {
             HUB => HUB_HOST,
             host => host,
@@ -206,44 +211,38 @@ impl Registries {
         let url = |scheme: &str| Url::parse(&format!("{scheme}://{host}/v2/{}/{rest}", repository.path()));
         url("http")
             .and_then(|plain| if self.may_be_plain(&plain) { Ok(plain) } else { url("https") })
-            .map_err(|_| RegistryError::Content(format!("{repository} is no repository")))
+            .map_err(|_| ContentError::InvalidRepository(repository.to_string()).into())
     }
 
-    /// Whether an http URL may be asked: one of this machine, or of what the configuration names.
+    /// Whether a URL may be asked in plain http: one of this machine, or of a registry that the caller named.
     fn may_be_plain(&self, url: &Url) -> bool {
         is_loopback(url) || self.insecure.contains(&url.origin())
     }
 
-    /// Whether a registry may send us from one URL to another, for a redirect or for a token. What it names is another host's
-    /// word: it must not lower what the first URL promised, nor make us ask what only this machine can reach.
-    fn may_lead(&self, from: &Url, to: &Url) -> Result<(), &'static str> {
+    /// Whether a registry may send us from one URL to another, by a redirect or by a realm. The second URL is another host's word: it
+    /// must not weaken the first, nor make us ask what only this machine can reach.
+    fn may_lead(&self, from: &Url, to: &Url) -> Result<(), ForbiddenUrl> {
         match to.scheme() {
             "https" => {}
             "http" if from.scheme() == "http" && self.may_be_plain(to) => {}
-            _ => return Err("which is not https"),
+            _ => return Err(ForbiddenUrl::Insecure),
         }
         if is_loopback(to) && !is_loopback(from) {
-            return Err("which is this machine itself");
+            return Err(ForbiddenUrl::Loopback);
         }
         if !to.username().is_empty() || to.password().is_some() {
-            return Err("with a login in it");
+            return Err(ForbiddenUrl::UserInfo);
         }
         Ok(())
     }
 
-    /// Gets from a registry, with a token if it asks for one.
-    async fn get(
-        &self,
-        repository: &Repository,
-        url: Url,
-        accept: &str,
-        limit: usize,
-    ) -> Result<Answer, RegistryError> {
-        let mut token = self.token(repository);
+    /// Gets something of a repository, with a token if the registry asks for one.
+    async fn get(&self, repository: &Repository, url: Url, accept: &str, limit: usize) -> Result<Response, Error> {
+        let mut token = self.cached_token(repository);
         let mut answer = self.get_with(&url, accept, token.as_ref(), limit).await?;
-        let elsewhere = |answer: &Answer| answer.url.origin() != url.origin();
+        let elsewhere = |answer: &Response| answer.url.origin() != url.origin();
         if answer.status == StatusCode::FORBIDDEN && token.is_some() && !elsewhere(&answer) {
-            // What was good may be no longer: asked by a stranger the registry says how to log in.
+            // The token may have been revoked. Asked without one, the registry says how to log in.
             self.tokens().remove(repository);
             token = None;
             answer = self.get_with(&url, accept, None, limit).await?;
@@ -254,27 +253,20 @@ impl Registries {
             token = Some(given);
         }
         match answer.status {
-            // Its realm would get the registry's credentials.
+            // The realm of this other host would get the registry's credentials: its challenge is not answered.
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if elsewhere(&answer) => {
-                Err(RegistryError::Unavailable(format!(
-                    "{} redirects to {}, which does not let us in (status {}): the registry's credentials are not for it",
-                    place(&url),
-                    place(&answer.url),
-                    answer.status.as_u16()
-                )))
+                let (from, to) = (ShownUrl::from(&url), ShownUrl::from(&answer.url));
+                Err(Unreachable::RedirectDenied { from, to, status: answer.status.as_u16() }.into())
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 self.tokens().remove(repository);
-                let seen = match token {
-                    Some(Token { anonymous: false, .. }) => "with the credentials that there are for it",
-                    _ => "without credentials",
-                };
-                Err(RegistryError::Unavailable(format!(
-                    "the registry {} does not let us read {} {seen} (status {}): see registry_credentials",
-                    repository.host(),
-                    repository.path(),
-                    answer.status.as_u16()
-                )))
+                Err(Unreachable::Denied {
+                    registry: repository.host().to_owned(),
+                    path: repository.path().to_owned(),
+                    authenticated: matches!(token, Some(Token { anonymous: false, .. })),
+                    status: answer.status.as_u16(),
+                }
+                .into())
             }
             _ => Ok(answer),
         }
@@ -284,12 +276,12 @@ impl Registries {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn token(&self, repository: &Repository) -> Option<Token> {
+    fn cached_token(&self, repository: &Repository) -> Option<Token> {
         let now = Instant::now();
         self.tokens().get(repository).filter(|token| token.until > now).cloned()
     }
 
-    fn keep(&self, repository: &Repository, token: &Token) {
+    fn cache_token(&self, repository: &Repository, token: &Token) {
         let now = Instant::now();
         let mut tokens = self.tokens();
         tokens.retain(|_, token| token.until > now);
@@ -302,15 +294,15 @@ impl Registries {
         tokens.insert(repository.clone(), token.clone());
     }
 
-    /// Gets, follows redirects. Where one leads to another origin the authorization stays behind, for good: what leads back is
-    /// that origin's doing.
+    /// Gets a URL and follows redirects. The authorization is for the first origin alone. After a redirect to another origin it is
+    /// never sent again, since a redirect back is that other origin's word.
     async fn get_with(
         &self,
         first: &Url,
         accept: &str,
         mut token: Option<&Token>,
         limit: usize,
-    ) -> Result<Answer, RegistryError> {
+    ) -> Result<Response, Error> {
         let mut url = first.clone();
         for _ in 0..=limits::REDIRECTS {
             let mut request = self.transport.client().get(url.clone()).header(header::ACCEPT, accept);
@@ -324,28 +316,27 @@ impl Registries {
             }
             let location = answer.headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok());
-            let next = next.ok_or_else(|| RegistryError::Content(format!("{} redirects to nowhere", place(&url))))?;
+            let next = next.ok_or_else(|| ContentError::NoLocation { url: ShownUrl::from(&url) })?;
             self.may_lead(first, &next).map_err(|why| {
-                RegistryError::Content(format!("{} redirects to {}, {why}", place(&url), place(&next)))
+                let (from, to) = (ShownUrl::from(&url), ShownUrl::from(&next));
+                ContentError::ForbiddenRedirect { from, to, why }
             })?;
             url = next;
         }
-        Err(RegistryError::Content(format!("{} redirects more than {} times", place(first), limits::REDIRECTS)))
+        Err(ContentError::TooManyRedirects { url: ShownUrl::from(first), limit: limits::REDIRECTS }.into())
     }
 
     /// Answers a registry's challenge.
     ///
-    /// The credentials go to the realm that the registry names, which may be another host, as with every client: over TLS it is
+    /// The credentials go to the realm that the registry names, as with every client. The realm may be another host: over TLS it is
     /// the registry's own word. [`Registries::may_lead`] says which realms are refused.
-    async fn log_in(&self, repository: &Repository, url: &Url, headers: &HeaderMap) -> Result<Token, RegistryError> {
-        let refused = |why: &str| {
-            RegistryError::Unavailable(format!("the registry {} asks for a login, {why}", repository.host()))
-        };
-        let challenges = Challenge::of(headers);
+    async fn log_in(&self, repository: &Repository, url: &Url, headers: &HeaderMap) -> Result<Token, Error> {
+        let refused = |why: LoginError| Unreachable::Login { registry: repository.host().to_owned(), why };
+        let challenges = Challenge::parse_all(headers);
         if challenges.is_empty() {
-            return Err(refused("of a kind that is not supported"));
+            return Err(refused(LoginError::Unsupported).into());
         }
-        let login = self.keyring.find(repository).await.map_err(RegistryError::Unavailable)?;
+        let login = self.keyring.find(repository).await.map_err(Unreachable::from)?;
         let can_be_answered = |challenge: &Challenge| {
             matches!(
                 (challenge, &login),
@@ -353,40 +344,40 @@ impl Registries {
             )
         };
         let challenge = challenges.into_iter().find(can_be_answered);
-        let challenge = challenge
-            .ok_or_else(|| refused("and there are no credentials of that kind for it: see registry_credentials"))?;
+        let challenge = challenge.ok_or_else(|| refused(LoginError::NoCredentials))?;
         let (text, life) = match (challenge, &login) {
             (Challenge::Basic, Some(Login::Password { username, password })) => {
                 (basic(username, password), limits::TOKEN)
             }
             (_, Some(Login::Bearer(token))) => (format!("Bearer {token}"), limits::TOKEN),
             (Challenge::Bearer { realm, service }, login) => {
-                let realm = Url::parse(&realm).map_err(|_| refused("at a realm that is no URL"))?;
-                self.may_lead(url, &realm).map_err(|why| refused(&format!("at the realm {}, {why}", place(&realm))))?;
+                let realm = Url::parse(&realm).map_err(|_| refused(LoginError::InvalidRealm))?;
+                let shown = ShownUrl::from(&realm);
+                if let Err(why) = self.may_lead(url, &realm) {
+                    return Err(refused(LoginError::ForbiddenRealm { realm: shown, why }).into());
+                }
                 let request = self.token_request(&realm, service.as_deref(), repository, login.as_ref());
                 let answer = self.transport.send(request, limits::TOKEN_ANSWER).await?;
                 if !answer.status.is_success() {
-                    let with = if login.is_some() { "the credentials" } else { "no credentials" };
-                    let status = answer.status.as_u16();
-                    return Err(refused(&format!("and {} refuses {with} (status {status})", place(&realm))));
+                    let (authenticated, status) = (login.is_some(), answer.status.as_u16());
+                    return Err(refused(LoginError::Refused { realm: shown, authenticated, status }).into());
                 }
                 let (token, life) =
-                    granted(&answer.body).ok_or_else(|| refused(&format!("and {} answers no token", place(&realm))))?;
+                    granted(&answer.body).ok_or_else(|| refused(LoginError::NoToken { realm: shown }))?;
                 (format!("Bearer {token}"), life)
             }
-            (Challenge::Basic, _) => return Err(refused("of a kind that is not supported")),
+            (Challenge::Basic, _) => return Err(refused(LoginError::Unsupported).into()),
         };
-        // The text would not fit only if a file's token has a line's end in it.
-        let mut authorization =
-            HeaderValue::from_str(&text).map_err(|_| refused("and the token for it is not one line"))?;
+        // Only the token of a file can have a line's end in it.
+        let mut authorization = HeaderValue::from_str(&text).map_err(|_| refused(LoginError::InvalidToken))?;
         authorization.set_sensitive(true);
         let token = Token { authorization, until: Instant::now() + life, anonymous: login.is_none() };
-        self.keep(repository, &token);
+        self.cache_token(repository, &token);
         Ok(token)
     }
 
-    /// Asks a realm for a token to pull with: <https://distribution.github.io/distribution/spec/auth/token/>, and with an
-    /// identity token …/oauth/.
+    /// The request for a token to pull with (<https://distribution.github.io/distribution/spec/auth/token/>, and with an identity
+    /// token <https://distribution.github.io/distribution/spec/auth/oauth/>).
     fn token_request(
         &self,
         realm: &Url,
@@ -424,9 +415,9 @@ impl Registries {
     }
 }
 
-/// The token in a realm's answer, and how long it may be used.
+/// Parses a realm's answer: the token, and how long it may be used.
 fn granted(body: &[u8]) -> Option<(String, Duration)> {
-    // Some answer one name, some the other, some both.
+    // Realms use one of two names for it, or both.
     #[derive(Deserialize)]
     struct Granted {
         token: Option<String>,
@@ -436,7 +427,7 @@ fn granted(body: &[u8]) -> Option<(String, Duration)> {
     let Granted { token, access_token, expires_in } = serde_json::from_slice(body).ok()?;
     let token = token.or(access_token)?;
     let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    // Registries that say nothing mean 60 seconds (the distribution project's token specification).
+    // A realm that says nothing means 60 seconds (the distribution project's token specification).
     let seconds = expires_in.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(60);
     fits.then(|| (token, Duration::from_secs(seconds.clamp(10, limits::TOKEN.as_secs()) - 5)))
 }
@@ -445,7 +436,7 @@ fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 
-/// Whether only this machine is meant. The unspecified address is taken for loopback where one connects to it.
+/// Whether a URL means this machine only. Connecting to the unspecified address reaches loopback.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -463,7 +454,7 @@ fn media_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or_default().trim().to_owned()
 }
 
-/// The target of `Link: <…>; rel="next"` (RFC 8288); one header may have several links.
+/// The target of `Link: <…>; rel="next"` (RFC 8288). One header may have several links.
 fn next_page(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
     let mut links = values.flat_map(|value| value.split('<').skip(1)).filter_map(|link| link.split_once('>'));

@@ -1,4 +1,4 @@
-//! Who we are to a registry: the configuration's credentials, else those that `docker login` or `podman login` left.
+//! Logins: the credentials that the caller gives, else those that `docker login` or `podman login` left.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,15 +16,15 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
+use crate::error::CredentialsError;
 use crate::host::normalize_host;
 use crate::limits;
-use crate::reference::Repository;
+use crate::reference::{HUB, Repository};
 
-/// Docker Hub's name in references, and its key in Docker's configuration.
-const HUB: &str = "docker.io";
+/// Docker Hub's key in Docker's configuration.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// Where programs are without a PATH.
+/// The PATH where the environment has none.
 const PATH: &str = "/usr/bin:/bin";
 
 /// A registry's credentials.
@@ -42,24 +42,24 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// How to log in.
+/// A way to log in.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Login {
     Password {
         username: String,
         password: String,
     },
-    /// To be traded for an access token.
+    /// An identity token, to be traded for an access token.
     Identity(String),
-    /// A token for the registry itself.
+    /// An access token for the registry itself.
     Bearer(String),
 }
 
-/// Finds credentials.
+/// The credentials for every registry.
 pub(crate) struct Keyring {
     configured: BTreeMap<String, Credentials>,
     files: Vec<PathBuf>,
-    /// Where credential helpers are looked for.
+    /// The PATH of credential helpers.
     path: OsString,
 }
 
@@ -83,14 +83,14 @@ struct Auth {
 }
 
 impl Keyring {
-    /// The configured credentials, and the files that the environment names.
+    /// The given credentials, and the files that the environment names.
     pub(crate) fn new(configured: BTreeMap<String, Credentials>, env: &dyn Fn(&str) -> Option<OsString>) -> Keyring {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         Keyring { configured, files: files(&env), path: env("PATH").unwrap_or_else(|| PATH.into()) }
     }
 
-    /// The login for a repository; none: anonymous. An error tells which file or helper is broken, and nothing of what it holds.
-    pub(crate) async fn find(&self, repository: &Repository) -> Result<Option<Login>, String> {
+    /// The login for a repository; `None` for an anonymous one.
+    pub(crate) async fn find(&self, repository: &Repository) -> Result<Option<Login>, CredentialsError> {
         if let Some(Credentials { username, password }) = self.configured.get(repository.host()) {
             return Ok(Some(Login::Password { username: username.clone(), password: password.clone() }));
         }
@@ -102,16 +102,16 @@ impl Keyring {
         Ok(None)
     }
 
-    /// What is for the repository or a part of its path comes first (containers-auth.json(5)). For the registry it is Docker's
-    /// order: its helper, the store, the file itself, where a store leaves entries without credentials.
-    async fn find_in(&self, path: &Path, repository: &Repository) -> Result<Option<Login>, String> {
-        let Some(file) = read(path).await.map_err(|why| format!("{}: {why}", path.display()))? else {
-            return Ok(None);
-        };
+    /// Looks into one file. An entry for the repository or a part of its path comes first (containers-auth.json(5)). Then come, in
+    /// Docker's order, the registry's helper, the store, and the registry's entry: a store leaves entries without credentials.
+    async fn find_in(&self, path: &Path, repository: &Repository) -> Result<Option<Login>, CredentialsError> {
+        let Some(file) = read(path).await? else { return Ok(None) };
         let stored = |name: &str| {
             entries(&file.auths, name)
                 .find_map(|(key, auth)| {
-                    login(auth).map_err(|why| format!("{}: {key}: {why}", path.display())).transpose()
+                    let invalid =
+                        |NotBase64| CredentialsError::InvalidAuth { path: path.to_owned(), key: key.to_owned() };
+                    login(auth).map_err(invalid).transpose()
                 })
                 .transpose()
         };
@@ -135,7 +135,7 @@ impl Keyring {
     }
 }
 
-/// Docker's file, then those of containers-auth.json(5): one that is named replaces the others.
+/// Docker's file, then those of containers-auth.json(5). `REGISTRY_AUTH_FILE` replaces the latter.
 fn files(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let folder = |name: &str| env(name).map(PathBuf::from);
     let in_home = |name: &str| Some(folder("HOME")?.join(name));
@@ -152,26 +152,32 @@ fn files(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     files
 }
 
-/// None: there is no such file, or nothing is in it.
-async fn read(path: &Path) -> Result<Option<File>, String> {
+/// Reads a file of logins; `None` where it is absent or empty.
+async fn read(path: &Path) -> Result<Option<File>, CredentialsError> {
     // Users without a home have /dev/null or the like for one.
     if let Err(error) = tokio::fs::metadata(path).await
         && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
     {
         return Ok(None);
     }
-    let path = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || bounded::file::read(&path, limits::LOGIN_FILE));
-    let text = reading.await.map_err(|_| "not read".to_owned())?.map_err(|why| why.to_string())?;
+    let (path, opened) = (path.to_owned(), path.to_owned());
+    let reading = tokio::task::spawn_blocking(move || bounded::file::read(&opened, limits::LOGIN_FILE));
+    let text = match reading.await {
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => return Err(CredentialsError::Unreadable { path, error }),
+        Err(_) => return Err(CredentialsError::NotRead { path }),
+    };
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }
-    // The parser's own message would quote what it read.
-    let malformed = |error: serde_json::Error| format!("malformed, line {} column {}", error.line(), error.column());
-    serde_json::from_slice(&text).map(Some).map_err(malformed)
+    serde_json::from_slice(&text).map(Some).map_err(|error| CredentialsError::Malformed {
+        path,
+        line: error.line(),
+        column: error.column(),
+    })
 }
 
-/// The repository, and what is above it.
+/// The repository, and every namespace above it, the nearest first.
 fn scopes(repository: &Repository) -> impl Iterator<Item = String> {
     std::iter::successors(Some(repository.path()), |path| Some(path.rsplit_once('/')?.0))
         .map(|path| format!("{}/{path}", repository.host()))
@@ -182,14 +188,14 @@ fn as_written(host: &str) -> &str {
     if host == HUB { HUB_KEY } else { host }
 }
 
-/// The entries for a registry or a scope, the one that `docker login` writes first.
+/// The entries for a registry or a scope. The one under the key that `docker login` writes comes first.
 fn entries<'a, T>(map: &'a BTreeMap<String, T>, name: &str) -> impl Iterator<Item = (&'a str, &'a T)> {
     let written = as_written(name);
     let others = map.iter().filter(move |(key, _)| *key != written && named(key) == name);
     map.get_key_value(written).into_iter().chain(others).map(|(key, value)| (key.as_str(), value))
 }
 
-/// The registry or the scope that a key means: it may have a scheme, and after it the path of an API's version.
+/// The registry or the scope that a key means. A key may have a scheme, and then the path of an API's version.
 fn named(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));
@@ -201,8 +207,11 @@ fn named(key: &str) -> String {
     }
 }
 
-/// None: an entry without credentials.
-fn login(auth: &Auth) -> Result<Option<Login>, String> {
+/// An `auth` that is not base64 of USER:PASSWORD.
+struct NotBase64;
+
+/// The login of an entry; `None` for an entry without credentials.
+fn login(auth: &Auth) -> Result<Option<Login>, NotBase64> {
     if !auth.registrytoken.is_empty() {
         return Ok(Some(Login::Bearer(auth.registrytoken.clone())));
     }
@@ -211,8 +220,7 @@ fn login(auth: &Auth) -> Result<Option<Login>, String> {
     }
     if !auth.auth.is_empty() {
         let pair = decode(&auth.auth).and_then(|bytes| String::from_utf8(bytes).ok());
-        let (username, password) =
-            pair.as_deref().and_then(|pair| pair.split_once(':')).ok_or("auth is not base64 of USER:PASSWORD")?;
+        let (username, password) = pair.as_deref().and_then(|pair| pair.split_once(':')).ok_or(NotBase64)?;
         // Docker pads old entries with NULs.
         let password = password.trim_end_matches('\0');
         return Ok(Some(Login::Password { username: username.to_owned(), password: password.to_owned() }));
@@ -228,9 +236,8 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(alphabet, padding).decode(text).ok()
 }
 
-/// Asks a credential helper (<https://github.com/docker/docker-credential-helpers>). It has a few seconds; what it prints is never
-/// passed on.
-async fn ask(helper: &str, key: &str, path: &OsString) -> Result<Option<Login>, String> {
+/// Asks a credential helper (<https://github.com/docker/docker-credential-helpers>). Its output never gets into an error.
+async fn ask(helper: &str, key: &str, path: &OsString) -> Result<Option<Login>, CredentialsError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -239,37 +246,36 @@ async fn ask(helper: &str, key: &str, path: &OsString) -> Result<Option<Login>, 
     }
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if helper.is_empty() || !helper.bytes().all(fits) {
-        return Err("a credential helper's name has other characters than letters, digits, dots, dashes".to_owned());
+        return Err(CredentialsError::HelperName);
     }
     let program = format!("docker-credential-{helper}");
     let mut command = Command::new(&program);
     command.arg("get").env("PATH", path);
-    let seconds = limits::HELPER.as_secs();
-    let (status, output) = tokio::time::timeout(limits::HELPER, run(command, format!("{key}\n")))
-        .await
-        .map_err(|_| format!("the credential helper {program} does not answer within {seconds} s"))?
-        .map_err(|error| format!("the credential helper {program}: {error}"))?;
+    let (status, output) = match tokio::time::timeout(limits::HELPER, run(command, format!("{key}\n"))).await {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(error)) => return Err(CredentialsError::HelperIo { program, error }),
+        Err(_) => return Err(CredentialsError::HelperTimeout { program, seconds: limits::HELPER.as_secs() }),
+    };
     if !status.success() {
-        // The one failure that means something: it has nothing for this registry.
+        // The protocol has no other sign than this text for a registry that the helper does not know.
         return match String::from_utf8_lossy(&output).contains("credentials not found") {
             true => Ok(None),
-            false => Err(format!("the credential helper {program} failed")),
+            false => Err(CredentialsError::HelperFailed { program }),
         };
     }
-    let answer: Answer = serde_json::from_slice(&output)
-        .map_err(|_| format!("the credential helper {program} answers something else than credentials"))?;
+    let answer: Answer = serde_json::from_slice(&output).map_err(|_| CredentialsError::HelperAnswer { program })?;
     Ok(Some(match answer.username.as_str() {
         "<token>" => Login::Identity(answer.secret),
         _ => Login::Password { username: answer.username, password: answer.secret },
     }))
 }
 
-/// A program and what it started, which end together if they are given up.
+/// A program with its process group, which is killed if the program is given up.
 struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Without an id it has ended by itself, and its number may be another's by now.
+        // Without an id the program has ended by itself, and another process may have its number by now.
         let id = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(id) = id {
             let _ = kill_process_group(id, Signal::KILL);
@@ -277,12 +283,12 @@ impl Drop for Group {
     }
 }
 
-/// How a program ended, and what it printed.
+/// Runs a program; answers its exit status and its output.
 async fn run(mut command: Command, input: String) -> io::Result<(ExitStatus, Vec<u8>)> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).process_group(0);
     let mut group = Group(command.spawn()?);
     if let Some(mut stdin) = group.0.stdin.take() {
-        // It may end without reading.
+        // A program may end without reading its input.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let mut output = Vec::new();
@@ -300,7 +306,8 @@ async fn run(mut command: Command, input: String) -> io::Result<(ExitStatus, Vec
     Ok((status, output))
 }
 
-/// What a program that has ended printed is here at once; what it started may hold its output open for as long as it likes.
+/// Waits for the end of a program or of its output, whichever comes first. The output of a program that has ended is read on for a
+/// moment only: something that the program started may hold it open for ever.
 async fn ended(reading: impl Future<Output = io::Result<()>>, child: &mut Child) -> io::Result<ExitStatus> {
     let mut reading = std::pin::pin!(reading);
     tokio::select! {
@@ -323,12 +330,12 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::reference::parse_reference;
+    use crate::reference::Reference;
 
     const SECRET: &str = "hunter2";
 
     fn repository(name: &str) -> Repository {
-        parse_reference(&format!("{name}@sha256:{}", "0".repeat(64))).unwrap().0
+        format!("{name}@sha256:{}", "0".repeat(64)).parse::<Reference>().unwrap().repository
     }
 
     fn password(username: &str) -> Login {
@@ -382,7 +389,7 @@ mod tests {
         }
 
         async fn find(&self, name: &str) -> Result<Option<Login>, String> {
-            let found = self.keyring().find(&repository(name)).await;
+            let found = self.keyring().find(&repository(name)).await.map_err(|error| format!("{error}"));
             if let Err(text) = &found {
                 assert!(!text.contains(SECRET), "{text}");
             }

@@ -1,12 +1,14 @@
-//! What an image is called: a repository of a registry, and a digest in it.
+//! References: a repository of a registry, and a digest in it.
 
 use std::fmt;
+use std::str::FromStr;
 
 use bounded::text::{is_sha256_hex, printable};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::host::{is_host, normalize_host};
+use crate::limits;
 
 /// Docker Hub's name in references.
 pub(crate) const HUB: &str = "docker.io";
@@ -36,24 +38,31 @@ impl fmt::Display for Repository {
     }
 }
 
-/// `sha256:` and 64 lowercase hex digits.
+/// A SHA-256 digest: `sha256:` and 64 lowercase hex digits.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Digest(String);
 
+/// A text that is no [`Digest`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{:?} is no digest: sha256: and 64 lowercase hex digits", printable(.0))]
+pub struct DigestError(String);
+
 impl Digest {
-    /// Nothing else is a digest here.
-    pub fn new(text: &str) -> Result<Digest, String> {
+    /// Parses a digest. No other algorithm is a digest here.
+    ///
+    /// # Errors
+    /// The text is none.
+    pub fn new(text: &str) -> Result<Digest, DigestError> {
         let hex = text.strip_prefix("sha256:").filter(|hex| is_sha256_hex(hex));
-        hex.map(|hex| Digest(hex.to_owned()))
-            .ok_or_else(|| format!("{:?} is no digest: sha256: and 64 lowercase hex digits", printable(text)))
+        hex.map(|hex| Digest(hex.to_owned())).ok_or_else(|| DigestError(text.to_owned()))
     }
 
-    /// Of what the hash was fed with.
+    /// The digest of everything that a hasher was fed.
     pub(crate) fn of(hash: Sha256) -> Digest {
         Digest(format!("{:x}", hash.finalize()))
     }
 
-    /// The digits.
+    /// The 64 hex digits.
     pub fn hex(&self) -> &str {
         &self.0
     }
@@ -78,12 +87,49 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Parses `repository@sha256:…` as engines print it.
-pub fn parse_reference(text: &str) -> Result<(Repository, Digest), String> {
-    let (name, digest) = text
-        .split_once('@')
-        .ok_or_else(|| format!("{:?} names no digest: write REPOSITORY@sha256:…", printable(text)))?;
-    let digest = Digest::new(digest)?;
+/// An image in a registry: `repository@sha256:…`, as engines print it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reference {
+    /// The repository.
+    pub repository: Repository,
+    /// The manifest's digest.
+    pub digest: Digest,
+}
+
+/// A text that is no [`Reference`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReferenceError {
+    /// The text has no `@`.
+    #[error("{:?} names no digest: write REPOSITORY@sha256:…", printable(.0))]
+    NoDigest(String),
+    /// What follows the `@` is no digest.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// What precedes the `@` is no repository.
+    #[error("{:?} is no reference to an image: write REGISTRY/REPOSITORY@sha256:…", printable(.0))]
+    NoRepository(String),
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Reference, ReferenceError> {
+        let (name, digest) = text.split_once('@').ok_or_else(|| ReferenceError::NoDigest(text.to_owned()))?;
+        let digest = Digest::new(digest)?;
+        let repository = repository(name).ok_or_else(|| ReferenceError::NoRepository(text.to_owned()))?;
+        Ok(Reference { repository, digest })
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}@{}", self.repository, self.digest)
+    }
+}
+
+/// The repository that a name means; a tag in it says nothing.
+fn repository(name: &str) -> Option<Repository> {
     // The first component is a registry if it looks like a host, which no other may; else the repository is Docker Hub's.
     let is_registry = |first: &str| {
         first.contains(['.', ':']) || first == "localhost" || first.contains(|char: char| char.is_ascii_uppercase())
@@ -92,7 +138,6 @@ pub fn parse_reference(text: &str) -> Result<(Repository, Digest), String> {
         Some((first, path)) if is_registry(first) => (normalize_host(first), path.to_owned()),
         _ => (HUB.to_owned(), name.to_owned()),
     };
-    // A tag beside the digest says nothing.
     let path = match path.rsplit_once('/') {
         Some((start, last)) => format!("{start}/{}", last.split(':').next().unwrap_or_default()),
         None => path.split(':').next().unwrap_or_default().to_owned(),
@@ -103,10 +148,8 @@ pub fn parse_reference(text: &str) -> Result<(Repository, Digest), String> {
         let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
         component.bytes().all(fits) && component.starts_with(|first: char| first.is_ascii_alphanumeric())
     };
-    match is_host(&registry) && path.len() <= 255 && path.split('/').all(component) {
-        true => Ok((Repository { registry, path }, digest)),
-        false => Err(format!("{:?} is no reference to an image: write REGISTRY/REPOSITORY@sha256:…", printable(text))),
-    }
+    let valid = is_host(&registry) && path.len() <= limits::REPOSITORY_PATH && path.split('/').all(component);
+    valid.then_some(Repository { registry, path })
 }
 
 #[cfg(test)]
@@ -115,8 +158,8 @@ mod tests {
 
     const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn parse(name: &str) -> Result<String, String> {
-        parse_reference(&format!("{name}@{DIGEST}")).map(|(repository, digest)| {
+    fn parse(name: &str) -> Result<String, ReferenceError> {
+        format!("{name}@{DIGEST}").parse().map(|Reference { repository, digest }| {
             assert_eq!(digest.to_string(), DIGEST);
             repository.to_string()
         })
@@ -189,7 +232,7 @@ mod tests {
             "\u{0430}pple.example/app",
             &long,
         ] {
-            let error = parse(name).unwrap_err();
+            let error = parse(name).unwrap_err().to_string();
             assert!(!error.contains(|char: char| char.is_control()), "{error:?}");
         }
         let hex = DIGEST.strip_prefix("sha256:").unwrap();
@@ -206,7 +249,7 @@ mod tests {
             format!("user:password@example.com/app@{DIGEST}"),
             format!("busybox@{DIGEST}@{DIGEST}"),
         ] {
-            assert!(parse_reference(&text).is_err(), "{text:?}");
+            assert!(text.parse::<Reference>().is_err(), "{text:?}");
         }
     }
 }

@@ -9,27 +9,27 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::reference::parse_reference;
+use crate::reference::Reference;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PASSWORD: &str = "hunter2";
 /// Referrers at most.
 const MOST: usize = 1_000;
 
-fn settings() -> Settings {
-    Settings { credentials: BTreeMap::new(), insecure: BTreeSet::new(), authorities: Vec::new() }
+fn options() -> ClientOptions {
+    ClientOptions { credentials: BTreeMap::new(), insecure: BTreeSet::new(), authorities: Vec::new() }
 }
 
 /// With an environment of its own: nobody is logged in on this machine.
-fn with(settings: Settings, variables: &[(&str, &str)]) -> Result<Registries, String> {
+fn with(options: ClientOptions, variables: &[(&str, &str)]) -> Result<Registries, SetupError> {
     let variables = [variables, &[("REGISTRY_AUTH_FILE", "/nonexistent/auth.json")]].concat();
-    Registries::with(settings, &|name| {
+    Registries::with_environment(options, &|name| {
         variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
     })
 }
 
 fn nobody() -> Registries {
-    with(settings(), &[]).unwrap()
+    with(options(), &[]).unwrap()
 }
 
 fn user() -> (String, String) {
@@ -39,11 +39,11 @@ fn user() -> (String, String) {
 /// With this password for a registry.
 fn somebody(host: &str, password: &str) -> Registries {
     let pair = Credentials { username: "user".to_owned(), password: password.to_owned() };
-    with(Settings { credentials: BTreeMap::from([(host.to_owned(), pair)]), ..settings() }, &[]).unwrap()
+    with(ClientOptions { credentials: BTreeMap::from([(host.to_owned(), pair)]), ..options() }, &[]).unwrap()
 }
 
 fn repository(host: &str) -> Repository {
-    parse_reference(&format!("{host}/team/app@{DIGEST}")).unwrap().0
+    format!("{host}/team/app@{DIGEST}").parse::<Reference>().unwrap().repository
 }
 
 async fn start(authentication: Authentication) -> Registry {
@@ -59,21 +59,22 @@ fn authorities(registry: &Registry) -> Vec<(PathBuf, String)> {
     vec![(PathBuf::from("/ca.pem"), registry.ca_pem().unwrap().to_owned())]
 }
 
-fn unavailable<T>(outcome: Result<T, RegistryError>) -> String {
+fn unreachable<T>(outcome: Result<T, Error>) -> String {
     match outcome {
-        Err(RegistryError::Unavailable(text)) => {
-            assert!(!text.contains(PASSWORD), "{text}");
+        Err(Error::Unreachable(error)) => {
+            let (text, debug) = (error.to_string(), format!("{error:?}"));
+            assert!(!text.contains(PASSWORD) && !debug.contains(PASSWORD), "{debug}");
             text
         }
-        Err(RegistryError::Content(text)) => panic!("not unavailable, but content: {text}"),
+        Err(Error::Content(error)) => panic!("not unreachable, but content: {error}"),
         Ok(_) => panic!("there was an answer"),
     }
 }
 
-fn content<T>(outcome: Result<T, RegistryError>) -> String {
+fn content<T>(outcome: Result<T, Error>) -> String {
     match outcome {
-        Err(RegistryError::Content(text)) => text,
-        Err(RegistryError::Unavailable(text)) => panic!("not content, but unavailable: {text}"),
+        Err(Error::Content(error)) => error.to_string(),
+        Err(Error::Unreachable(error)) => panic!("not content, but unreachable: {error}"),
         Ok(_) => panic!("there was an answer"),
     }
 }
@@ -185,7 +186,7 @@ async fn a_body_ends_at_its_limit_whatever_its_length_is_said_to_be() {
     assert_eq!(heads.lock().unwrap().len(), 1);
     // Where fewer come than were promised the connection broke: another try may do better.
     let (address, heads) = server(|_| "HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n{}".to_owned()).await;
-    unavailable(registries.manifest(&self::repository(&address.to_string()), "1").await);
+    unreachable(registries.manifest(&self::repository(&address.to_string()), "1").await);
     assert_eq!(heads.lock().unwrap().len(), 2);
     // Nobody reads an error to its end.
     registry.clear_faults();
@@ -226,10 +227,10 @@ async fn an_answer_that_takes_too_long_is_given_up() {
         registries.manifest(&dripping, "1"),
     );
     for outcome in [silent, half, dripped] {
-        let text = unavailable(outcome);
+        let text = unreachable(outcome);
         assert!(text.contains("does not answer within 5 s"), "{text}");
     }
-    assert!(before.elapsed() < limits::REGISTRY_REQUEST * 3 / 2, "a host that hangs is not asked again");
+    assert!(before.elapsed() < limits::REQUEST * 3 / 2, "a host that hangs is not asked again");
 }
 
 #[tokio::test]
@@ -237,7 +238,7 @@ async fn a_connection_that_takes_too_long_says_so() {
     // It accepts and never speaks TLS.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
-    let text = unavailable(nobody().get_with(&url, "*/*", None, 100).await);
+    let text = unreachable(nobody().get_with(&url, "*/*", None, 100).await);
     assert!(text.contains("cannot be connected to within 2 s"), "{text}");
 }
 
@@ -253,13 +254,13 @@ async fn a_server_that_fails_is_asked_once_more() {
         registry.clear_faults();
         registry.clear_requests();
         registry.fault("/v2/", fault);
-        unavailable(registries.manifest(&repository, "1").await);
+        unreachable(registries.manifest(&repository, "1").await);
         assert_eq!(registry.requests().len(), 2);
     }
     registry.clear_faults();
     registry.clear_requests();
     registry.fault("/v2/", Fault::Status(429));
-    unavailable(registries.manifest(&repository, "1").await);
+    unreachable(registries.manifest(&repository, "1").await);
     assert_eq!(registry.requests().len(), 1, "who is asked too much is not asked again");
 }
 
@@ -283,7 +284,7 @@ async fn credentials_that_stayed_behind_do_not_come_back() {
     registry.fault("/v2/", Fault::RedirectToHost(other.url()));
     other.fault("/v2/", Fault::RedirectToHost(registry.url()));
     let registries = somebody(&registry.host(), PASSWORD);
-    unavailable(registries.manifest(&repository(&registry.host()), "1").await);
+    unreachable(registries.manifest(&repository(&registry.host()), "1").await);
     let sent: Vec<bool> = registry.requests().iter().map(|request| request.header("authorization").is_some()).collect();
     assert_eq!(sent, [false, true, false]);
     assert!(other.requests()[0].header("authorization").is_none());
@@ -298,7 +299,7 @@ async fn a_host_that_one_is_redirected_to_gets_no_login() {
         registry.fault("/v2/", Fault::RedirectToHost(other.url()));
         let registries = somebody(&registry.host(), PASSWORD);
         let blob = Digest::new(DIGEST).unwrap();
-        let text = unavailable(registries.blob(&repository(&registry.host()), &blob, 4).await);
+        let text = unreachable(registries.blob(&repository(&registry.host()), &blob, 4).await);
         assert!(text.contains(&format!("redirects to {}", other.url())), "{text}");
         assert!(text.contains("the registry's credentials are not for it"), "{text}");
         assert_eq!(other.requests().len(), 1, "neither its realm nor itself is asked again");
@@ -336,7 +337,7 @@ async fn redirects_in_circles_and_to_nowhere_end() {
 async fn a_redirect_from_https_to_http_is_refused() {
     let (registry, plain) = (tls().await, start(Authentication::None).await);
     registry.fault("/", Fault::RedirectToHost(plain.url()));
-    let registries = with(Settings { authorities: authorities(&registry), ..settings() }, &[]).unwrap();
+    let registries = with(ClientOptions { authorities: authorities(&registry), ..options() }, &[]).unwrap();
     let url = Url::parse(&registry.url()).unwrap();
     let text = content(registries.get_with(&url, "*/*", None, 100).await);
     assert!(text.contains("which is not https"), "{text}");
@@ -346,7 +347,7 @@ async fn a_redirect_from_https_to_http_is_refused() {
 #[test]
 fn a_registry_leads_neither_down_to_http_nor_into_this_machine() {
     let insecure = BTreeSet::from(["plain.example:5000".to_owned(), "plain.example".to_owned()]);
-    let registries = with(Settings { insecure, ..settings() }, &[]).unwrap();
+    let registries = with(ClientOptions { insecure, ..options() }, &[]).unwrap();
     for (from, to, may) in [
         ("https://r.example", "https://cdn.example/x?signature=s", true),
         ("https://r.example", "https://10.0.0.1/x", true),
@@ -383,7 +384,7 @@ fn a_registry_leads_neither_down_to_http_nor_into_this_machine() {
 #[test]
 fn only_this_machine_and_what_is_named_is_spoken_to_in_plain_http() {
     let insecure = ["plain.example:5000", "other.example", "[fd00::1]:5000"].map(str::to_owned);
-    let registries = with(Settings { insecure: BTreeSet::from(insecure), ..settings() }, &[]).unwrap();
+    let registries = with(ClientOptions { insecure: BTreeSet::from(insecure), ..options() }, &[]).unwrap();
     for (host, start) in [
         ("docker.io", "https://registry-1.docker.io/v2/team/app/"),
         ("r.example:80", "https://r.example:80/v2/"),
@@ -435,9 +436,9 @@ async fn a_password_goes_to_the_realm_and_the_token_to_the_registry() {
         let sent = request.header("authorization").unwrap_or_default();
         assert_eq!(sent.starts_with("Basic "), request.path.starts_with("/token"), "{}", request.path);
     }
-    let text = unavailable(somebody(&registry.host(), "hunter3").manifest(&repository, "1").await);
+    let text = unreachable(somebody(&registry.host(), "hunter3").manifest(&repository, "1").await);
     assert!(text.contains("refuses the credentials (status 401)") && !text.contains("hunter3"), "{text}");
-    let text = unavailable(nobody().manifest(&repository, "1").await);
+    let text = unreachable(nobody().manifest(&repository, "1").await);
     assert!(text.contains("refuses no credentials (status 401)"), "{text}");
 }
 
@@ -446,7 +447,8 @@ async fn with_login(host: &str, entry: &str) -> (Registries, tempfile::TempDir) 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("auth.json");
     std::fs::write(&file, format!(r#"{{"auths":{{"{host}":{{{entry}}}}}}}"#)).unwrap();
-    let registries = Registries::with(settings(), &|name| (name == "REGISTRY_AUTH_FILE").then(|| file.clone().into()));
+    let registries =
+        Registries::with_environment(options(), &|name| (name == "REGISTRY_AUTH_FILE").then(|| file.clone().into()));
     (registries.unwrap(), folder)
 }
 
@@ -459,7 +461,7 @@ async fn an_identity_token_is_posted_for_an_access_token() {
     let (registries, _folder) = with_login(&registry.host(), &format!(r#""identitytoken":"{PASSWORD}""#)).await;
     assert!(registries.manifest(&repository, "1").await.unwrap().is_some());
     let (registries, _folder) = with_login(&registry.host(), r#""identitytoken":"other""#).await;
-    let text = unavailable(registries.manifest(&repository, "1").await);
+    let text = unreachable(registries.manifest(&repository, "1").await);
     assert!(text.contains("refuses the credentials"), "{text}");
 }
 
@@ -475,7 +477,7 @@ async fn a_registry_token_is_sent_as_it_is() {
     assert!(registries.manifest(&repository(&host), "1").await.unwrap().is_some());
     assert_eq!(heads.lock().unwrap().len(), 2);
     let (registries, _folder) = with_login(&host, r#""registrytoken":"hun\nter2""#).await;
-    let text = unavailable(registries.manifest(&repository(&host), "1").await);
+    let text = unreachable(registries.manifest(&repository(&host), "1").await);
     assert!(text.contains("not one line") && !text.contains("ter2"), "{text}");
 }
 
@@ -491,9 +493,9 @@ async fn a_registry_may_ask_for_the_password_itself() {
     assert_eq!(registry.requests().len(), 4, "only the first is asked");
     let shown = format!("{:?}", registries.tokens());
     assert!(!shown.contains(PASSWORD) && !shown.contains("Basic"), "{shown}");
-    let text = unavailable(somebody(&registry.host(), "hunter3").manifest(&repository, "1").await);
+    let text = unreachable(somebody(&registry.host(), "hunter3").manifest(&repository, "1").await);
     assert!(text.contains("does not let us read team/app with the credentials"), "{text}");
-    let text = unavailable(nobody().manifest(&repository, "1").await);
+    let text = unreachable(nobody().manifest(&repository, "1").await);
     assert!(text.contains("there are no credentials of that kind for it: see registry_credentials"), "{text}");
 }
 
@@ -511,7 +513,7 @@ async fn a_login_that_is_refused_later_is_made_anew_once() {
     assert_eq!((registry.count("/v2/"), registry.count("/token")), (3, 1));
     registry.clear_requests();
     registry.fault("/v2/", Fault::Status(403));
-    let text = unavailable(registries.manifest(&repository, "1").await);
+    let text = unreachable(registries.manifest(&repository, "1").await);
     assert!(text.contains("does not let us read team/app without credentials (status 403)"), "{text}");
     assert_eq!((registry.count("/v2/"), registry.count("/token")), (3, 1));
     assert!(registries.tokens().is_empty());
@@ -548,11 +550,11 @@ async fn a_realm_that_is_not_to_be_trusted_gets_nothing() {
         let tokens = Tokens { realm: Some(realm.to_owned()), ..Tokens::default() };
         let registry = start(Authentication::Bearer(tokens)).await;
         let registries = somebody(&registry.host(), PASSWORD);
-        let text = unavailable(registries.manifest(&repository(&registry.host()), "1").await);
+        let text = unreachable(registries.manifest(&repository(&registry.host()), "1").await);
         assert!(text.contains(why) && !text.contains("secret"), "{text}");
     }
     let (address, _) = server(|_| answer("401 Unauthorized", &["WWW-Authenticate: Negotiate"], "")).await;
-    let text = unavailable(nobody().manifest(&repository(&address.to_string()), "1").await);
+    let text = unreachable(nobody().manifest(&repository(&address.to_string()), "1").await);
     assert!(text.contains("of a kind that is not supported"), "{text}");
 }
 
@@ -562,7 +564,7 @@ async fn a_realm_that_redirects_gets_the_password_only_itself() {
     let registry = start(Authentication::Bearer(Tokens { credentials: Some(user()), ..Tokens::default() })).await;
     registry.fault("/token", Fault::RedirectToHost(other.url()));
     let registries = somebody(&registry.host(), PASSWORD);
-    unavailable(registries.manifest(&repository(&registry.host()), "1").await);
+    unreachable(registries.manifest(&repository(&registry.host()), "1").await);
     assert!(other.requests().is_empty());
 }
 
@@ -592,15 +594,15 @@ fn of_too_many_tokens_the_one_that_ends_first_goes() {
     };
     for number in 0..limits::TOKENS {
         let seconds = if number == 500 { 50 } else { 1_000 };
-        registries.keep(&repository(&format!("r{number}.example")), &token(seconds));
+        registries.cache_token(&repository(&format!("r{number}.example")), &token(seconds));
     }
-    registries.keep(&repository("new.example"), &token(100));
-    assert!(registries.token(&repository("r500.example")).is_none());
-    assert!(registries.token(&repository("r501.example")).is_some());
-    assert!(registries.token(&repository("new.example")).is_some());
+    registries.cache_token(&repository("new.example"), &token(100));
+    assert!(registries.cached_token(&repository("r500.example")).is_none());
+    assert!(registries.cached_token(&repository("r501.example")).is_some());
+    assert!(registries.cached_token(&repository("new.example")).is_some());
     assert_eq!(registries.tokens().len(), limits::TOKENS);
-    registries.keep(&repository("old.example"), &token(0));
-    assert!(registries.token(&repository("old.example")).is_none());
+    registries.cache_token(&repository("old.example"), &token(0));
+    assert!(registries.cached_token(&repository("old.example")).is_none());
 }
 
 #[tokio::test]
@@ -693,21 +695,21 @@ async fn a_registry_of_a_private_ca_is_known_by_registry_ca() {
     let registry = tls().await;
     registry.push("team/app", Some("1"), &oci::image("amd64", "hello"));
     let url = Url::parse(&format!("{}/v2/team/app/manifests/1", registry.url())).unwrap();
-    let text = unavailable(nobody().get_with(&url, MANIFESTS, None, 10_000).await);
-    assert!(text.contains("a CA that this machine does not know") && text.contains("sigstore.registry_ca"), "{text}");
-    let registries = with(Settings { authorities: authorities(&registry), ..settings() }, &[]).unwrap();
+    let text = unreachable(nobody().get_with(&url, MANIFESTS, None, 10_000).await);
+    assert!(text.contains("a CA that this machine does not know") && text.contains("registry_ca"), "{text}");
+    let registries = with(ClientOptions { authorities: authorities(&registry), ..options() }, &[]).unwrap();
     assert_eq!(registries.get_with(&url, MANIFESTS, None, 10_000).await.unwrap().status, StatusCode::OK);
     // The certificate is for other names.
     let other = Url::parse(url.as_str().replace("127.0.0.1", "127.0.0.2").as_str()).unwrap();
-    unavailable(registries.get_with(&other, MANIFESTS, None, 10_000).await);
+    unreachable(registries.get_with(&other, MANIFESTS, None, 10_000).await);
 }
 
 #[tokio::test]
 async fn a_registry_without_tls_is_pointed_at_insecure_registries() {
     let registry = start(Authentication::None).await;
     let url = Url::parse(&format!("https://{}/", registry.host())).unwrap();
-    let text = unavailable(nobody().get_with(&url, "*/*", None, 100).await);
-    assert!(text.contains("does not speak TLS") && text.contains("sigstore.insecure_registries"), "{text}");
+    let text = unreachable(nobody().get_with(&url, "*/*", None, 100).await);
+    assert!(text.contains("does not speak TLS") && text.contains("insecure_registries"), "{text}");
 }
 
 #[tokio::test]
@@ -721,9 +723,9 @@ async fn a_machine_without_ca_certificates_can_be_configured() {
     let registries = nobody();
     assert!(registries.manifest(&repository(&plain.host()), "1").await.unwrap().is_some());
     let url = Url::parse(&registry.url()).unwrap();
-    let text = unavailable(registries.get_with(&url, "*/*", None, 100).await);
-    assert!(text.contains("SSL_CERT_FILE") && text.contains("sigstore.registry_ca"), "{text}");
-    let registries = with(Settings { authorities: authorities(&registry), ..settings() }, &[]).unwrap();
+    let text = unreachable(registries.get_with(&url, "*/*", None, 100).await);
+    assert!(text.contains("SSL_CERT_FILE") && text.contains("registry_ca"), "{text}");
+    let registries = with(ClientOptions { authorities: authorities(&registry), ..options() }, &[]).unwrap();
     assert!(registries.get_with(&url, "*/*", None, 100).await.is_ok());
 }
 
@@ -757,8 +759,8 @@ async fn each_certificate_of_registry_ca_is_checked_when_configured() {
         (format!("{good}{good}{no_base64}"), "/ca.pem: certificate 3 is malformed"),
     ] {
         let authorities = vec![(PathBuf::from("/ca.pem"), pem)];
-        let error = with(Settings { authorities, ..settings() }, &[]).err().unwrap();
-        assert!(error.starts_with("sigstore.registry_ca: ") && error.contains(why), "{error}");
+        let error = with(ClientOptions { authorities, ..options() }, &[]).err().unwrap().to_string();
+        assert!(error.starts_with("registry_ca: ") && error.contains(why), "{error}");
     }
 }
 
@@ -768,16 +770,16 @@ async fn https_goes_through_the_proxy_except_to_this_machine() {
     let registry = tls().await;
     let proxy = format!("http://user:{PASSWORD}@{proxy}");
     let through = |variables: &[(&str, &str)]| {
-        with(Settings { authorities: authorities(&registry), ..settings() }, variables).unwrap()
+        with(ClientOptions { authorities: authorities(&registry), ..options() }, variables).unwrap()
     };
     let registries = through(&[("HTTPS_PROXY", &proxy), ("NO_PROXY", "direct.invalid")]);
-    let text = unavailable(registries.manifest(&repository("registry.invalid"), "1").await);
+    let text = unreachable(registries.manifest(&repository("registry.invalid"), "1").await);
     assert!(text.contains("https://registry.invalid/") && text.contains("(HTTPS_PROXY is set)"), "{text}");
     let seen = std::mem::take(&mut *heads.lock().unwrap());
     assert!(seen[0].starts_with("CONNECT registry.invalid:443 HTTP/1.1\r\n"), "{seen:?}");
     assert!(seen[0].to_ascii_lowercase().contains("proxy-authorization: basic "), "{seen:?}");
     // What NO_PROXY names, and this machine.
-    unavailable(registries.manifest(&repository("direct.invalid"), "1").await);
+    unreachable(registries.manifest(&repository("direct.invalid"), "1").await);
     let url = Url::parse(&registry.url()).unwrap();
     assert!(registries.get_with(&url, "*/*", None, 100).await.is_ok());
     let localhost = Url::parse(&registry.url().replace("127.0.0.1", "localhost")).unwrap();
@@ -785,7 +787,7 @@ async fn https_goes_through_the_proxy_except_to_this_machine() {
     assert!(heads.lock().unwrap().is_empty());
     // The other spelling, without a scheme.
     let registries = through(&[("https_proxy", proxy.trim_start_matches("http://"))]);
-    unavailable(registries.manifest(&repository("registry.invalid"), "1").await);
+    unreachable(registries.manifest(&repository("registry.invalid"), "1").await);
     assert!(heads.lock().unwrap()[0].starts_with("CONNECT registry.invalid:443 "));
 }
 
@@ -798,10 +800,10 @@ async fn the_other_proxies_of_the_environment_are_not_for_us() {
     }
     let registry = start(Authentication::None).await;
     registry.push("team/app", Some("1"), &oci::image("amd64", "hello"));
-    for registries in [nobody(), with(settings(), &[("HTTPS_PROXY", "http://127.0.0.1:2")]).unwrap()] {
+    for registries in [nobody(), with(options(), &[("HTTPS_PROXY", "http://127.0.0.1:2")]).unwrap()] {
         assert!(registries.manifest(&repository(&registry.host()), "1").await.unwrap().is_some());
     }
-    let text = unavailable(nobody().manifest(&repository("registry.invalid"), "1").await);
+    let text = unreachable(nobody().manifest(&repository("registry.invalid"), "1").await);
     assert!(!text.contains("refused"), "{text}");
 }
 
@@ -815,8 +817,8 @@ fn a_malformed_proxy_is_an_error_without_its_value() {
         "user:hunter2@proxy:port",
         "http:// hunter2",
     ] {
-        let error = with(settings(), &[("HTTPS_PROXY", proxy)]).err().unwrap_or_else(|| panic!("{proxy}"));
+        let error = with(options(), &[("HTTPS_PROXY", proxy)]).err().unwrap_or_else(|| panic!("{proxy}")).to_string();
         assert!(error.contains("HTTPS_PROXY is no URL of a proxy") && !error.contains(PASSWORD), "{error}");
     }
-    assert!(with(settings(), &[("HTTPS_PROXY", ""), ("https_proxy", "proxy:3128")]).is_ok());
+    assert!(with(options(), &[("HTTPS_PROXY", ""), ("https_proxy", "proxy:3128")]).is_ok());
 }
