@@ -215,11 +215,11 @@ vectors: target
 sigstore-peers: target
     npm ci --prefix fixtures/peers
     cargo test --release --package sigstore-world --test peers -- --nocapture
-    cargo test --release --package docker-attestor --test all sigstore_peers -- --nocapture
+    cargo test --release --package image-signatures --test all peers -- --nocapture
 
 # Hold the rules for signatures to the sigstore project's conformance cases (ATTESTOR_SIGSTORE names the folder)
 sigstore-conformance: target
-    cargo test --release --package docker-attestor --test all sigstore_conformance -- --nocapture
+    cargo test --release --package image-signatures --test all conformance -- --nocapture
 
 # Hold the configuration's parser to what the Go HCL decoder answers (ATTESTOR_HCL1_ORACLE names the folder)
 hcl1-oracle:

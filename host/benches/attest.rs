@@ -19,12 +19,13 @@ use docker_attestor::attestor::Attestor;
 use docker_attestor::components::Runtime;
 use docker_attestor::config;
 use docker_attestor::machine::FixedMachine;
-use docker_attestor::signatures::{Image, Judged, Sigstore};
 use docker_attestor::telemetry::metrics::Metrics;
+use docker_attestor::workload::decision::{Decision, SignedImages};
 use docker_attestor::workload::{Backends, Question, Workload};
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;
 use docker_attestor_policy::{locator, matcher};
+use image_signatures::{Image, Verifier};
 use sandbox::Compilation;
 use sandbox::inspect::Description;
 use sandbox::wit::{Capabilities, Settings};
@@ -310,24 +311,26 @@ fn verdict(criterion: &mut Criterion) {
     std::fs::write(&root, world.trusted_root().to_string()).unwrap();
     let options = format!("sigstore {{\nignore_attestations = true\ntrusted_root = {root:?}\n}}");
     let configuration = config::load(Some("example.org"), &options).unwrap();
-    let verifier = Arc::new(Sigstore::new(&configuration.sigstore.unwrap()).unwrap().0);
+    let sigstore = configuration.sigstore.unwrap();
+    let verifier = Arc::new(Verifier::new(&sigstore.options).unwrap().0);
+    let decides = SignedImages::new(verifier, sigstore.on_failure);
     let registry = runtime.block_on(Registry::start(registry::Options::default()));
     let digest = registry.push("shop/web", None, &oci::image("amd64", "an image"));
     registry.attach_signatures("shop/web", &digest, &[world.sign_simple(&digest, &Options::default())]);
     let repo_digests = [format!("{}/shop/web@{digest}", registry.host())];
     let image = Image { repo_digests: &repo_digests, manifest: Some(&digest) };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(9);
-    assert!(matches!(runtime.block_on(verifier.verify(image, deadline)).0, Ok(Judged::Verified(_))));
+    assert!(matches!(runtime.block_on(decides.verify(image, deadline)).0, Ok(Decision::Verified(_))));
     let asked = registry.requests().len();
     criterion.bench_function("a kept verdict", |bencher| {
-        bencher.iter(|| verifier.known(black_box(image)).is_some_and(|(verdict, _)| verdict.is_ok()));
+        bencher.iter(|| decides.cached(black_box(image)).is_some_and(|(verdict, _)| verdict.is_ok()));
     });
     assert_eq!(registry.requests().len(), asked, "the verdict was not kept");
     // What every attestation of a signed image pays.
     const BOUND: Duration = Duration::from_micros(50);
     let started = Instant::now();
     for _ in 0..10_000 {
-        black_box(verifier.known(black_box(image)));
+        black_box(decides.cached(black_box(image)));
     }
     let each = started.elapsed() / 10_000;
     assert!(each < BOUND, "a kept verdict takes {each:?}, more than {BOUND:?}");

@@ -11,7 +11,6 @@ pub mod limits;
 pub mod machine;
 pub mod scenario;
 pub mod service;
-pub mod signatures;
 pub mod snapshot;
 pub mod telemetry;
 pub mod update;

@@ -56,69 +56,8 @@ pub const MATCHER: usize = 4 << 10;
 /// Bytes of all of them. The policy compares each with each in every call: the worst take a quarter of its CPU.
 pub const MATCHERS_TOTAL: usize = 8 << 10;
 
-/// Connecting to a registry or the log.
-pub const REGISTRY_CONNECT: Duration = Duration::from_secs(2);
-/// One request of a registry or the log, to the end of its body.
-pub const REGISTRY_REQUEST: Duration = Duration::from_secs(5);
-/// Redirects that one request follows.
-pub const REDIRECTS: usize = 5;
-/// A manifest (the distribution specification asks registries for 4 MiB at least), or a page of referrers.
-pub const MANIFEST: usize = 8 << 20;
-/// A `.sig` layer.
-pub const SIGNATURE_LAYER: usize = 1 << 20;
-/// A `.att` layer or a bundle: a statement may hold the whole bill of materials of an image.
-pub const ATTESTATION_LAYER: usize = 32 << 20;
-/// Signatures of an image in one place: layers of a manifest, or referrers.
-pub const SIGNATURES: usize = 1_000;
-/// Bytes of signatures and attestations that are fetched for one image.
-pub const VERIFICATION_BYTES: usize = 128 << 20;
-/// Good signatures of an image that become selectors, seven each: more would be more selectors than an answer may have.
-pub const GOOD_SIGNATURES: usize = 500;
-/// Threads that judge signatures at the same time.
-pub const JUDGING: usize = 2;
-/// Log entries that are asked for in one verification.
-pub const LOG_QUESTIONS: usize = 16;
-/// Pages of referrers.
-pub const REFERRERS_PAGES: usize = 32;
-/// The body of an error that a registry answers; nobody reads it.
-pub const REGISTRY_ERROR: usize = 64 << 10;
-/// A token service's answer.
-pub const TOKEN_ANSWER: usize = 64 << 10;
-/// How long a token or a login is used at most before it is asked for again.
-pub const TOKEN: Duration = Duration::from_secs(3_600);
-/// Tokens that are kept, one for each repository.
-pub const TOKENS: usize = 1_024;
-/// A file of logins.
-pub const LOGIN_FILE: u64 = 1 << 20;
-/// One call of a credential helper.
-pub const HELPER: Duration = Duration::from_secs(5);
-/// How long a credential helper that has ended is listened to while something that it started holds its output open.
-pub const HELPER_REST: Duration = Duration::from_millis(100);
-/// Bytes that a credential helper may print.
-pub const HELPER_OUTPUT: u64 = 64 << 10;
-/// The log's answer to a search.
-pub const LOG_ANSWER: usize = 8 << 20;
-
-/// Repo digests of an image that are tried.
-pub const REPO_DIGESTS: usize = 16;
 /// When an attestation no longer waits for the verification of its image, which goes on without it: before the attestation's
 /// own time is over, from its start on.
 pub const VERIFY_WAIT: Duration = Duration::from_secs(9);
 /// Attestations that wait for verifications; the next is refused.
 pub const VERIFY_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
-/// One verification, with everything it fetches.
-pub const VERIFICATION: Duration = Duration::from_secs(60);
-/// Verifications at the same time, and of one registry: one that hangs leaves the others alone.
-pub const VERIFICATIONS: usize = 256;
-/// Verifications of one registry's images at the same time.
-pub const VERIFICATIONS_OF_REGISTRY: usize = 4;
-/// How long a bad verdict lives: what is pushed a moment later is found soon.
-pub const BAD_VERDICT: Duration = Duration::from_secs(30);
-/// How long a good verdict past its time serves while the registry or the log is away.
-pub const STALE_VERDICT: Duration = Duration::from_secs(24 * 3_600);
-/// How often the trust root is refreshed over TUF, as cosign's clients do.
-pub const TRUST_REFRESH: Duration = Duration::from_secs(24 * 3_600);
-/// When it is tried again after it failed.
-pub const TRUST_REFRESH_AGAIN: Duration = Duration::from_secs(3_600);
-/// A file of trust material.
-pub const TRUST_FILE: u64 = 1 << 20;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use image_signatures::Verifier;
+
 use crate::attestation::Basis;
 use crate::attestation::reuse::RecordedWorkload;
 use crate::config::Configuration;
 use crate::limits;
-use crate::signatures::Sigstore;
 
 /// What is in use at one moment. An update makes another one and swaps a pointer.
 pub struct Snapshot {
@@ -15,7 +16,7 @@ pub struct Snapshot {
     /// The configuration.
     pub configuration: Arc<Configuration>,
     /// Verifies signatures of components, and of images if the configuration says so.
-    pub verifier: Option<Arc<Sigstore>>,
+    pub verifier: Option<Arc<Verifier>>,
     /// The workloads that policy and extensions were tried on. The next ones are tried on them too, however few workloads come until
     /// then.
     pub tried: Vec<RecordedWorkload>,

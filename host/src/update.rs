@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use containers::engine::EngineCall;
 use containers::{Containers, ProofContext};
+use image_signatures::{Options, Verifier};
 use sandbox::inspect::World;
 use sandbox::wit::{Capabilities, Settings};
 use tokio::time::timeout;
@@ -22,9 +23,9 @@ use crate::config::{self, Component, Configuration, Pin};
 use crate::error::Error;
 use crate::limits;
 use crate::machine::Machine;
-use crate::signatures::Sigstore;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
+use crate::workload::decision::SignedImages;
 use crate::workload::{Backends, Workload};
 
 /// Workloads to try components on before any workload was attested.
@@ -57,7 +58,7 @@ pub struct Updater {
 struct Foundations {
     configuration: Configuration,
     docker: Arc<Containers>,
-    verifier: Option<Arc<Sigstore>>,
+    verifier: Option<Arc<Verifier>>,
     /// Notes about the verifier's trust root.
     notes: Vec<String>,
 }
@@ -167,7 +168,7 @@ impl Updater {
         if let Some(verifier) = verifier
             && before.and_then(|before| before.verifier.as_ref()).is_none_or(|kept| !Arc::ptr_eq(kept, &verifier))
         {
-            tokio::spawn(Sigstore::refresh(Arc::downgrade(&verifier)));
+            tokio::spawn(Verifier::refresh(Arc::downgrade(&verifier)));
         }
         Ok(())
     }
@@ -290,8 +291,10 @@ impl Updater {
         recorded: Vec<RecordedWorkload>,
     ) -> Result<Built, Refusal> {
         let Foundations { configuration, docker, verifier, notes: _ } = foundations;
+        let decides =
+            |(verifier, sigstore): (_, &config::Sigstore)| Arc::new(SignedImages::new(verifier, sigstore.on_failure));
         let backends = Arc::new(Backends {
-            sigstore: verifier.clone().filter(|_| configuration.sigstore.is_some()),
+            sigstore: verifier.clone().zip(configuration.sigstore.as_ref()).map(decides),
             verbose: configuration.verbose_container_locator_logs,
             extensions: configuration.extensions.iter().map(|extension| extension.name.clone()).collect(),
             ..Backends::new(self.machine.processes(), docker)
@@ -343,7 +346,7 @@ impl Updater {
     async fn policy(
         &self,
         component: &Component,
-        verifier: Option<&Arc<Sigstore>>,
+        verifier: Option<&Arc<Verifier>>,
         trial: &Trial<'_>,
         running: Option<&str>,
     ) -> Result<Option<Accepted>, LoadError> {
@@ -357,7 +360,7 @@ impl Updater {
     async fn extension(
         &self,
         configured: &config::Extension,
-        verifier: Option<&Arc<Sigstore>>,
+        verifier: Option<&Arc<Verifier>>,
         trial: &Trial<'_>,
         running: Option<&str>,
     ) -> Result<Option<Arc<Extension>>, LoadError> {
@@ -371,7 +374,7 @@ impl Updater {
         &self,
         component: &Component,
         world: World,
-        verifier: Option<&Arc<Sigstore>>,
+        verifier: Option<&Arc<Verifier>>,
         running: Option<&str>,
     ) -> Result<Option<Candidate<'_>>, LoadError> {
         let floor = self.history.newest(&component.path);
@@ -467,12 +470,13 @@ fn settings(configuration: &Configuration, backends: &Backends) -> Settings {
 }
 
 /// The verifier that a configuration asks for, and notes about it.
-async fn make_verifier(configuration: &Configuration) -> Result<(Option<Arc<Sigstore>>, Vec<String>), Error> {
+async fn make_verifier(configuration: &Configuration) -> Result<(Option<Arc<Verifier>>, Vec<String>), Error> {
     let signed = in_files(configuration).any(|(_, component)| matches!(component.pin, Pin::Signed { .. }));
-    let options = configuration.sigstore.clone().or_else(|| signed.then(config::Sigstore::default));
+    let options = configuration.sigstore.as_ref().map(|sigstore| sigstore.options.clone());
+    let options = options.or_else(|| signed.then(Options::default));
     let Some(options) = options else { return Ok((None, Vec::new())) };
     // It reads files, which may be on a network's filesystem.
-    let making = tokio::task::spawn_blocking(move || Sigstore::new(&options));
+    let making = tokio::task::spawn_blocking(move || Verifier::new(&options));
     let seconds = limits::FILE_READ.as_secs();
     let made = match timeout(limits::FILE_READ, making).await {
         Ok(made) => made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned())),

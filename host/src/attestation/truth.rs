@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 
 use containers::{Container, Proven};
-use sandbox::wit::{Signature, Verified};
+use image_signatures::{Signature, Verified};
 
 use crate::kinds::{CONTAINER_KINDS, SIGNATURE_KINDS, check_own};
 use crate::limits;
-use crate::signatures::Judged;
 use crate::workload::Transcript;
+use crate::workload::decision::Decision;
 
 /// Why an answer is refused. The selector's value is not quoted: it may be an env value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +65,7 @@ pub fn check(selectors: &[String], transcript: &Transcript, extensions: &[String
     }
     let container = transcript.container().map(Proven::container);
     let verified = match transcript.decision() {
-        Some(Judged::Verified(verified)) => Some(verified.record()),
+        Some(Decision::Verified(verified)) => Some(&**verified),
         _ => None,
     };
     let mut total = 0;
@@ -151,17 +151,17 @@ fn comes_next<T>(next: &mut usize, items: &[T], matches: impl Fn(&T) -> bool) ->
 /// Every selector that verified signatures state.
 fn signature_facts(verified: &Verified) -> HashSet<String> {
     let mut facts = HashSet::from(["image-signature:verified".to_owned()]);
-    if verified.attestations {
+    if verified.attestations() {
         facts.insert("image-attestations:verified".to_owned());
     }
-    for signature in &verified.signatures {
+    for signature in verified.signatures() {
         let Signature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp } =
             signature;
         let number = |number: &Option<u64>| number.map(|number| number.to_string());
         let fields = [
             ("subject", subject.clone()),
             ("issuer", issuer.clone()),
-            ("value", value.clone()),
+            ("value", Some(value.clone())),
             ("log-id", log_id.clone()),
             ("log-index", number(log_index)),
             ("integrated-time", number(integrated_time)),

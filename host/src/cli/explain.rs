@@ -9,7 +9,7 @@ use bounded::text::printable;
 use super::style::Style;
 use super::{ADVICE, Failure, Target, provenance};
 use crate::error::code_name;
-use crate::signatures::Judged;
+use crate::workload::decision::Decision;
 use crate::workload::{Answer, Exchange};
 
 /// Lines of one kind that are shown of a step.
@@ -128,19 +128,18 @@ fn summary(answer: &Answer) -> (String, Vec<String>) {
             (format!("uid {}, gid {}", credentials.uid, credentials.gid), Vec::new())
         }
         Answer::Credentials(None) => ("nothing: the process is gone".to_owned(), Vec::new()),
-        Answer::Verify(Judged::Skipped) => ("skipped".to_owned(), Vec::new()),
-        Answer::Verify(Judged::Omitted) => ("omitted".to_owned(), Vec::new()),
-        Answer::Verify(Judged::Verified(verified)) => {
-            let record = verified.record();
-            let attested = if record.attestations { ", and an attestation" } else { "" };
-            let signers = record.signatures.iter().map(|signature| {
+        Answer::Verify(Decision::Skipped) => ("skipped".to_owned(), Vec::new()),
+        Answer::Verify(Decision::Omitted) => ("omitted".to_owned(), Vec::new()),
+        Answer::Verify(Decision::Verified(verified)) => {
+            let attested = if verified.attestations() { ", and an attestation" } else { "" };
+            let signers = verified.signatures().iter().map(|signature| {
                 format!(
                     "{} of issuer {}",
                     signature.subject.as_deref().unwrap_or("a public key"),
                     signature.issuer.as_deref().unwrap_or("none")
                 )
             });
-            let count = record.signatures.len();
+            let count = verified.signatures().len();
             let what = if count == 1 { "good signature" } else { "good signatures" };
             (format!("{count} {what}{attested}"), signers.collect())
         }

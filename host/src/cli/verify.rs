@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bounded::text::printable;
+use image_signatures::{Examination, Finding, Purpose, Report, Verifier};
 
 use super::style::Style;
 use super::{Failure, PLACEHOLDER, read_config, waiting};
 use crate::config::{self, Invalid, Section};
 use crate::error::Error;
-use crate::signatures::{Examination, Finding, Purpose, Report, Sigstore};
 
 pub(super) async fn run(
     image: &str,
@@ -23,17 +23,17 @@ pub(super) async fn run(
         Some(path) => read_config(path)?.1,
         None => config::load(Some(PLACEHOLDER), "sigstore {}").map_err(Error::from)?,
     };
-    let options = configuration.sigstore.ok_or_else(|| {
+    let sigstore = configuration.sigstore.ok_or_else(|| {
         Failure::Usage("the configuration has no sigstore { … }: nothing says how to verify".to_owned())
     })?;
-    let (sigstore, notes) = Sigstore::new(&options).map_err(|note| match config {
+    let (verifier, notes) = Verifier::new(&sigstore.options).map_err(|note| match config {
         Some(path) => Failure::Configuration { path: path.to_owned(), invalid: Invalid { errors: vec![note] } },
         None => Failure::from(Error::Configuration(note)),
     })?;
-    let sigstore = Arc::new(sigstore);
-    let examination = waiting(sigstore.examine(image), || sigstore.doing()).await.map_err(Failure::Usage)?;
+    let verifier = Arc::new(verifier);
+    let examination = waiting(verifier.examine(image), || verifier.doing()).await.map_err(Failure::Usage)?;
     writeln!(out, "{}", style.bold(&printable(image)))?;
-    if sigstore.skips(image) {
+    if verifier.skips(image) {
         writeln!(
             out,
             "{}",
@@ -62,9 +62,8 @@ fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::
     }
     match &examination.outcome {
         Ok(verified) => {
-            let record = verified.record();
-            let attested = if record.attestations { ", and an attestation" } else { "" };
-            let count = record.signatures.len();
+            let attested = if verified.attestations() { ", and an attestation" } else { "" };
+            let count = verified.signatures().len();
             let signatures = if count == 1 { "signature" } else { "signatures" };
             writeln!(out, "\n{}: {count} good {signatures}{attested}", style.good("verified"))
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use containers::Claimant;
+use image_signatures::Verifier;
 use sandbox::CallError;
 use sandbox::inspect::World;
 use sandbox::wit::{Diagnostic, Severity};
@@ -15,7 +16,6 @@ use super::trial::{self, Trial};
 use crate::attestation::{Extension, Policy};
 use crate::config::{self, Component};
 use crate::error::Error;
-use crate::signatures::Sigstore;
 
 /// A component that was loaded from a file and that may come into use.
 pub struct Candidate<'a> {
@@ -43,7 +43,7 @@ impl<'a> Candidate<'a> {
         runtime: &'a Runtime,
         component: &Component,
         world: World,
-        verifier: Option<Arc<Sigstore>>,
+        verifier: Option<Arc<Verifier>>,
         floor: Option<Version>,
     ) -> Result<Candidate<'a>, LoadError> {
         let loaded = runtime.loader.load(component, world, verifier, floor).await?;

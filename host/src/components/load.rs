@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bounded::file;
 use bounded::text::{cut, printable};
+use image_signatures::Verifier;
 use sandbox::Compiled;
 use sandbox::inspect::{Description, World, digest};
 use sandbox::limits::{COMPONENT_FILE, GUEST_TEXT};
@@ -15,7 +16,6 @@ use semver::Version;
 use crate::attestation::Sandbox;
 use crate::config::{Component, Pin};
 use crate::limits;
-use crate::signatures::Sigstore;
 
 /// A step on the way from a file into use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -128,7 +128,7 @@ impl Loader {
         &self,
         component: &Component,
         world: World,
-        verifier: Option<Arc<Sigstore>>,
+        verifier: Option<Arc<Verifier>>,
         floor: Option<Version>,
     ) -> Result<Loaded, LoadError> {
         let (path, pin) = (component.path.clone(), component.pin.clone());
@@ -179,7 +179,7 @@ impl Loader {
     }
 }
 
-fn check_pin(bytes: &[u8], pin: &Pin, verifier: Option<&Sigstore>) -> Result<(), (Step, String)> {
+fn check_pin(bytes: &[u8], pin: &Pin, verifier: Option<&Verifier>) -> Result<(), (Step, String)> {
     match pin {
         Pin::Unpinned => Ok(()),
         Pin::Digests(digests) => {

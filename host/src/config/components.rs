@@ -5,12 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use bounded::text::is_sha256_hex;
+use image_signatures::Identities;
 
 use super::report::Report;
 use super::{OnFailure, raw};
 use crate::kinds::reserved;
 use crate::limits;
-use crate::signatures::Identities;
 
 /// Digests in one pin.
 const DIGESTS: usize = 64;

@@ -13,8 +13,7 @@ use hcl1::{Document, Value};
 pub use self::components::{Component, Extension, Grants, Pin};
 use self::raw::Raw;
 pub use self::report::{Note, Report, Section};
-pub use self::sigstore::{Credentials, OnFailure, Sigstore};
-pub(crate) use self::sigstore::{is_host, registry_name};
+pub use self::sigstore::{OnFailure, Sigstore};
 pub use self::validated::Configuration;
 use crate::error::Error;
 

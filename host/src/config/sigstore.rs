@@ -1,82 +1,29 @@
 //! What `sigstore { … }` means. Files that it names are read when it is put to use.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bounded::text::is_sha256_hex;
+use image_signatures::{Identities, Options};
+use registry::{Credentials, is_host, normalize_host};
 use url::Url;
 
 use super::raw;
 use super::report::{Report, Section};
-use crate::signatures::Identities;
 
-/// Where an entry is looked up when a signature carries none.
-const REKOR: &str = "https://rekor.sigstore.dev";
-const TTL: Duration = Duration::from_secs(3_600);
 const TTL_MOST: Duration = Duration::from_secs(7 * 24 * 3_600);
-const ENTRIES: usize = 1_000;
 const ENTRIES_MOST: usize = 100_000;
 /// Values in one list.
 const LIST: usize = 1_024;
 
-/// The options of signature verification.
+/// What `sigstore { … }` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sigstore {
-    /// Who may sign; none: anybody whose certificate chains to the trust root.
-    pub identities: Identities,
-    /// Repo digests (`repository@sha256:…`) or manifest digests (`sha256:…`) that are not verified.
-    pub skipped_images: Vec<String>,
-    /// Where a log entry is looked up when a signature carries none.
-    pub rekor_url: String,
-    /// Without the transparency log.
-    pub ignore_tlog: bool,
-    /// Without attestations.
-    pub ignore_attestations: bool,
-    /// Without certificate timestamps.
-    pub ignore_sct: bool,
-    /// An image without a good attestation fails.
-    pub require_attestations: bool,
+    /// How images are verified.
+    pub options: Options,
     /// What becomes of a workload whose image does not verify.
     pub on_failure: OnFailure,
-    /// Credentials by registry host, `docker.io` for Docker Hub.
-    pub registry_credentials: BTreeMap<String, Credentials>,
-    /// Registries that are spoken to in plain http.
-    pub insecure_registries: BTreeSet<String>,
-    /// Files of CA certificates (PEM) for registries, beside the system's.
-    pub registry_ca: Vec<PathBuf>,
-    /// A trusted_root.json.
-    pub trusted_root: Option<PathBuf>,
-    /// Files of public keys (PEM) whose signatures count.
-    pub public_keys: Vec<PathBuf>,
-    /// How long a good verdict lives.
-    pub ttl: Duration,
-    /// Verdicts that are kept.
-    pub max_entries: usize,
-}
-
-impl Default for Sigstore {
-    /// What nothing written means.
-    fn default() -> Sigstore {
-        Sigstore {
-            identities: Identities::default(),
-            skipped_images: Vec::new(),
-            rekor_url: REKOR.to_owned(),
-            ignore_tlog: false,
-            ignore_attestations: false,
-            ignore_sct: false,
-            require_attestations: true,
-            on_failure: OnFailure::Deny,
-            registry_credentials: BTreeMap::new(),
-            insecure_registries: BTreeSet::new(),
-            registry_ca: Vec::new(),
-            trusted_root: None,
-            public_keys: Vec::new(),
-            ttl: TTL,
-            max_entries: ENTRIES,
-        }
-    }
 }
 
 /// `on_failure`
@@ -102,24 +49,10 @@ impl OnFailure {
     }
 }
 
-/// A registry's credentials.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user.
-    pub username: String,
-    /// The password or token.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("***")
-    }
-}
-
 /// Checks every value.
 pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigstore> {
     let before = report.errors.len();
+    let defaults = Options::default();
     let identities = match Identities::new("sigstore.allowed_identities", &raw.allowed_identities) {
         Ok((identities, worth_knowing)) => {
             worth_knowing.into_iter().for_each(|note| report.note(Section::Sigstore, note));
@@ -136,20 +69,21 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
         ));
     }
     let rekor_url = match raw.rekor_url.as_str() {
-        "" => REKOR.to_owned(),
+        "" => defaults.rekor_url.clone(),
         url => url.trim_end_matches('/').to_owned(),
     };
     if !is_log(&rekor_url) {
         report.error(format!(
-            "sigstore.rekor_url: {:?} is no URL of a log: write one such as {REKOR:?}",
-            without_user(&rekor_url)
+            "sigstore.rekor_url: {:?} is no URL of a log: write one such as {:?}",
+            without_user(&rekor_url),
+            defaults.rekor_url
         ));
     }
     let on_failure = OnFailure::parse("sigstore.on_failure", &raw.on_failure, report);
     let registry_credentials = credentials(raw.registry_credentials, report);
     let mut insecure_registries = BTreeSet::new();
     for host in raw.insecure_registries {
-        let name = registry_name(&host);
+        let name = normalize_host(&host);
         match is_host(&name) {
             true => drop(insecure_registries.insert(name)),
             false => report.error(format!(
@@ -165,17 +99,17 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
         );
     }
     let ttl = match raw.cache.ttl.as_str() {
-        "" => TTL,
+        "" => defaults.ttl,
         text => duration(text).filter(|ttl| (Duration::from_secs(1)..=TTL_MOST).contains(ttl)).unwrap_or_else(|| {
             report.error(format!("sigstore.cache.ttl: {text:?} is no time of 1s to 168h, such as \"1h\" or \"90m\""));
-            TTL
+            defaults.ttl
         }),
     };
     let max_entries = match raw.cache.max_entries.as_str() {
-        "" => ENTRIES,
+        "" => defaults.max_entries,
         text => text.parse().ok().filter(|entries| (1..=ENTRIES_MOST).contains(entries)).unwrap_or_else(|| {
             report.error(format!("sigstore.cache.max_entries: {text:?} is no number of 1 to {ENTRIES_MOST}"));
-            ENTRIES
+            defaults.max_entries
         }),
     };
     for (key, list) in [("public_keys", &raw.public_keys), ("registry_ca", &raw.registry_ca)] {
@@ -195,7 +129,7 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
             report.error(format!("sigstore.{key}: at most {LIST} values"));
         }
     }
-    (report.errors.len() == before).then(|| Sigstore {
+    let options = Options {
         identities,
         skipped_images: raw.skipped_images,
         rekor_url,
@@ -203,7 +137,6 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
         ignore_attestations: raw.ignore_attestations,
         ignore_sct: raw.ignore_sct,
         require_attestations: raw.require_attestations.unwrap_or(true),
-        on_failure,
         registry_credentials,
         insecure_registries,
         registry_ca: raw.registry_ca.into_iter().map(PathBuf::from).collect(),
@@ -211,7 +144,8 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
         public_keys: raw.public_keys.into_iter().map(PathBuf::from).collect(),
         ttl,
         max_entries,
-    })
+    };
+    (report.errors.len() == before).then_some(Sigstore { options, on_failure })
 }
 
 fn credentials(raw: BTreeMap<String, raw::Credentials>, report: &mut Report) -> BTreeMap<String, Credentials> {
@@ -227,7 +161,7 @@ fn credentials(raw: BTreeMap<String, raw::Credentials>, report: &mut Report) -> 
         if let Some(missing) = missing {
             report.error(format!("sigstore.registry_credentials: {shown:?} has no {missing}: both are needed"));
         }
-        let name = registry_name(host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/'));
+        let name = normalize_host(host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/'));
         if !is_host(&name) {
             report.error(format!("sigstore.registry_credentials: {shown:?} is no registry: write HOST or HOST:PORT"));
         }
@@ -236,22 +170,6 @@ fn credentials(raw: BTreeMap<String, raw::Credentials>, report: &mut Report) -> 
         }
     }
     credentials
-}
-
-/// The one name of a registry: in lower case, and `docker.io` for Docker Hub, which has several.
-pub(crate) fn registry_name(host: &str) -> String {
-    match host.to_ascii_lowercase().as_str() {
-        "index.docker.io" | "index.docker.io/v1" | "registry-1.docker.io" => "docker.io".to_owned(),
-        host => host.to_owned(),
-    }
-}
-
-/// Whether a text is HOST or HOST:PORT, and nothing more.
-pub(crate) fn is_host(text: &str) -> bool {
-    // One parser is strict, the other knows ports and addresses.
-    text.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'))
-        && !text.ends_with(':')
-        && Url::parse(&format!("https://{text}")).is_ok_and(|url| url.port() != Some(0))
 }
 
 fn is_log(text: &str) -> bool {
@@ -309,10 +227,11 @@ mod tests {
     #[test]
     fn nothing_written_means_the_defaults() {
         let defaults = sigstore("").unwrap();
-        assert_eq!(defaults, Sigstore::default());
-        assert_eq!(defaults.rekor_url, REKOR);
+        assert_eq!(defaults, Sigstore { options: Options::default(), on_failure: OnFailure::Deny });
+        let defaults = defaults.options;
+        assert_eq!(defaults.rekor_url, "https://rekor.sigstore.dev");
         assert!(defaults.require_attestations && !defaults.ignore_tlog && defaults.identities.is_empty());
-        assert_eq!((defaults.on_failure, defaults.ttl, defaults.max_entries), (OnFailure::Deny, TTL, ENTRIES));
+        assert_eq!((defaults.ttl, defaults.max_entries), (Duration::from_secs(3_600), 1_000));
     }
 
     #[test]
@@ -333,10 +252,10 @@ mod tests {
             registry_ca = ["/ca.pem"]
             cache { ttl = "1h30m" max_entries = 7 }
         "#;
-        let all = sigstore(text).unwrap();
+        let Sigstore { options: all, on_failure } = sigstore(text).unwrap();
         assert!(!all.identities.is_empty() && all.ignore_tlog && all.ignore_attestations && all.ignore_sct);
         assert!(!all.require_attestations);
-        assert_eq!((all.on_failure, all.rekor_url.as_str()), (OnFailure::Omit, "https://rekor.example.com"));
+        assert_eq!((on_failure, all.rekor_url.as_str()), (OnFailure::Omit, "https://rekor.example.com"));
         assert_eq!(all.registry_credentials["docker.io"].username, "u");
         assert_eq!((all.ttl, all.max_entries), (Duration::from_secs(5_400), 7));
         assert_eq!(all.trusted_root, Some("/root.json".into()));
@@ -415,7 +334,7 @@ mod tests {
             }
             insecure_registries = ["REGISTRY:5000", "[::1]:5000", "10.0.0.1"]
         "#;
-        let options = sigstore(text).unwrap();
+        let options = sigstore(text).unwrap().options;
         let names: Vec<&str> = options.registry_credentials.keys().map(String::as_str).collect();
         assert_eq!(names, ["docker.io", "registry.example.com:5000"]);
         let names: Vec<&str> = options.insecure_registries.iter().map(String::as_str).collect();

@@ -3,6 +3,7 @@
 //! A question is answered without waiting by [`Workload::answer`], or its answer is fetched by [`Workload::fetch`] outside the
 //! sandbox. Every answer is added to the [`Transcript`], which is what an answer of the policy depends on.
 
+pub mod decision;
 mod docker;
 mod imports;
 mod job_objects;
@@ -22,10 +23,10 @@ use containers::{Claimant, Clause, Containers};
 use sandbox::wit::Engine;
 use sandbox::{Fault, FaultKind};
 
+use self::decision::SignedImages;
 pub use self::question::Question;
 pub use self::transcript::{Answer, Exchange, Transcript};
 use crate::limits;
-use crate::signatures::Sigstore;
 
 /// What the answers of one configuration come from.
 pub struct Backends {
@@ -33,8 +34,8 @@ pub struct Backends {
     pub processes: Arc<dyn Processes>,
     /// The containers of the Docker engine.
     pub docker: Arc<Containers>,
-    /// Verifies images, if the configuration says so.
-    pub sigstore: Option<Arc<Sigstore>>,
+    /// Decides on images, if the configuration says so.
+    pub sigstore: Option<Arc<SignedImages>>,
     /// The lanes of attestations that wait for a verification.
     pub verifications: Lanes<Claimant>,
     /// Log the cgroup and mountinfo lines at debug (`verbose_container_locator_logs`).

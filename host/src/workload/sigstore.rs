@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use containers::{Container, Proven};
+use image_signatures::Image;
 use sandbox::{Fault, FaultKind};
 
+use super::decision::{Decision, SignedImages};
 use super::{Answer, Found, Workload};
 use crate::error::fault;
 use crate::limits;
-use crate::signatures::{Image, Judged, Sigstore};
 
-/// The image of the proven container, and its verifier.
+/// The image of the proven container, and what decides on it.
 struct RunningImage {
-    verifier: Arc<Sigstore>,
+    signed_images: Arc<SignedImages>,
     id: String,
     /// The platform's manifest, where the engine names it.
     manifest: Option<String>,
@@ -47,7 +48,7 @@ impl Workload {
             Err(fault) => return Some(fault.into()),
         };
         let repo_digests = self.backends.docker.cached_repo_digests(&image.id)?;
-        let (decision, note) = image.verifier.known(image.located(&repo_digests))?;
+        let (decision, note) = image.signed_images.cached(image.located(&repo_digests))?;
         Some(found(decision, note))
     }
 
@@ -62,7 +63,7 @@ impl Workload {
             })?;
             let repo_digests = self.backends.docker.repo_digests(&image.id, claimant).await.map_err(fault)?;
             let deadline = self.started + limits::VERIFY_WAIT;
-            Ok::<_, Fault>(image.verifier.verify(image.located(&repo_digests), deadline).await)
+            Ok::<_, Fault>(image.signed_images.verify(image.located(&repo_digests), deadline).await)
         };
         match verified.await {
             Ok((decision, note)) => found(decision, note),
@@ -71,7 +72,7 @@ impl Workload {
     }
 
     fn image(&self) -> Result<RunningImage, Fault> {
-        let Some(verifier) = &self.backends.sigstore else {
+        let Some(signed_images) = &self.backends.sigstore else {
             return Err(Fault::new(FaultKind::NotConfigured, "sigstore is not configured"));
         };
         let Some(container) = self.transcript.container().map(Proven::container) else {
@@ -79,7 +80,7 @@ impl Workload {
         };
         match &container.image_id {
             Some(id) => Ok(RunningImage {
-                verifier: Arc::clone(verifier),
+                signed_images: Arc::clone(signed_images),
                 id: id.clone(),
                 manifest: container.image_manifest_digest.clone(),
                 started_from: started_from(container),
@@ -89,6 +90,6 @@ impl Workload {
     }
 }
 
-fn found(decision: Result<Judged, Fault>, note: String) -> Found {
+fn found(decision: Result<Decision, Fault>, note: String) -> Found {
     Found { answer: decision.map(Answer::Verify), note, not_proven: None }
 }

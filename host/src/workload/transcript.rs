@@ -8,8 +8,8 @@ use containers::process::{CgroupMount, Credentials};
 use containers::{Clause, Proven};
 use sandbox::Fault;
 
+use super::decision::Decision;
 use super::question::Question;
-use crate::signatures::Judged;
 
 /// The answer to a question, when there is one.
 #[derive(Clone, PartialEq)]
@@ -23,7 +23,7 @@ pub enum Answer {
     /// The proven container, or `None`.
     Container(Option<Proven>),
     /// The decision on the container's image.
-    Verify(Judged),
+    Verify(Decision),
     /// The process's user, or `None` when the process is gone.
     Credentials(Option<Credentials>),
 }
@@ -138,7 +138,7 @@ impl Transcript {
     }
 
     /// The decision on the container's image, if the policy asked for it and obtained one.
-    pub fn decision(&self) -> Option<&Judged> {
+    pub fn decision(&self) -> Option<&Decision> {
         self.0.iter().find_map(|exchange| match &exchange.answer {
             Ok(Answer::Verify(decision)) => Some(decision),
             _ => None,

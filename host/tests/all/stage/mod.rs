@@ -13,9 +13,7 @@ use containers::process::recorded::RecordedProcesses;
 use containers::{Container, ContainerId};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::config;
-use docker_attestor::signatures::{Examination, Identities, Report, Sigstore, verify_blob};
-use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
-use sigstore_verify::types::DerPublicKey;
+use image_signatures::{Report, Verifier};
 use sigstore_world::oci::{self, Manifest};
 use sigstore_world::registry::Registry;
 use sigstore_world::{Options, World};
@@ -59,10 +57,10 @@ impl Stage {
     }
 
     /// A verifier with these options of `sigstore { … }`.
-    pub(crate) fn verifier(&self, options: &str) -> Arc<Sigstore> {
+    pub(crate) fn verifier(&self, options: &str) -> Arc<Verifier> {
         let configuration = config::load(Some("example.org"), &self.config(options)).unwrap();
-        let (sigstore, _) = Sigstore::new(&configuration.sigstore.unwrap()).unwrap();
-        Arc::new(sigstore)
+        let (verifier, _) = Verifier::new(&configuration.sigstore.unwrap().options).unwrap();
+        Arc::new(verifier)
     }
 
     /// An image with one good signature, in the tag that is made for it; answers its reference.
@@ -76,56 +74,6 @@ impl Stage {
 /// A tiny image.
 pub(crate) static IMAGE: LazyLock<Manifest> = LazyLock::new(|| oci::image("amd64", "an image"));
 
-/// What a report says is wrong: the rules that do not hold, with their reasons.
-pub(crate) fn wrong(report: &Report) -> Vec<(u8, &str)> {
-    let failing = report.findings.iter().filter(|finding| finding.holds == Some(false));
-    failing.map(|finding| (finding.rule.number(), finding.text.as_str())).collect()
-}
-
-/// Every text of an examination.
-pub(crate) fn texts(examination: &Examination) -> String {
-    let reports = examination.reports.iter().map(|report| format!("{report}\n{report:?}\n"));
-    let outcome = examination.outcome.as_ref().err();
-    reports.chain(examination.away.iter().chain(outcome).map(|text| format!("{text}\n"))).collect()
-}
-
-/// A sigstore case's folder, in the layout of sigstore-conformance's `test/assets/bundle-verify`: the report on it, or why its
-/// trust root cannot be used. Without files of their own cases are of the suite's own workflow, and about `artifact`.
-pub(crate) fn judge_case(case: &Path, artifact: Option<&Path>) -> Result<Report, String> {
-    const IDENTITY: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/\
-                            workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
-    const ISSUER: &str = "https://token.actions.githubusercontent.com";
-    let text = |name: &str| fs::read_to_string(case.join(name)).ok();
-    let artifact = fs::read(case.join("artifact")).or_else(|error| artifact.map_or(Err(error), fs::read)).unwrap();
-    let root = match text("trusted_root.json") {
-        Some(json) => TrustedRoot::from_json(&json).map_err(|error| error.to_string())?,
-        None => SigstoreInstance::PublicGood.embedded_trusted_root().unwrap(),
-    };
-    let key = text("key.pub").map(|pem| DerPublicKey::from_pem(&pem)).transpose();
-    let keys: Vec<DerPublicKey> = key.map_err(|error| format!("key.pub: {error}"))?.into_iter().collect();
-    let identities = match keys.is_empty() {
-        true => {
-            let identity = text("identity").map_or(IDENTITY.to_owned(), |text| text.trim().to_owned());
-            let issuer = text("issuer").map_or(ISSUER.to_owned(), |text| text.trim().to_owned());
-            Identities::new("identity", &BTreeMap::from([(issuer, vec![identity])])).unwrap().0
-        }
-        false => Identities::default(),
-    };
-    let bundle = fs::read(case.join("bundle.sigstore.json")).unwrap();
-    verify_blob(&bundle, &artifact, &root, identities, keys)
-}
-
-/// What came of a case, for people.
-pub(crate) fn verdict_text(outcome: &Result<Report, String>) -> String {
-    match outcome {
-        Ok(report) if report.good() => "accepted".to_owned(),
-        Ok(report) => {
-            report.to_string().split_once(": ").map_or_else(String::new, |(_, why)| format!("rejected: {why}"))
-        }
-        Err(why) => format!("rejected: {why}"),
-    }
-}
-
 /// The folder with material that is not part of this repository.
 pub(crate) fn shared_folder() -> Option<PathBuf> {
     let named = std::env::var_os("ATTESTOR_SIGSTORE").map(PathBuf::from);
@@ -133,6 +81,12 @@ pub(crate) fn shared_folder() -> Option<PathBuf> {
         let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/sigstore");
         beside.is_dir().then_some(beside)
     })
+}
+
+/// What a report says is wrong: the rules that do not hold, with their reasons.
+pub(crate) fn wrong(report: &Report) -> Vec<(u8, &str)> {
+    let failing = report.findings.iter().filter(|finding| finding.holds == Some(false));
+    failing.map(|finding| (finding.rule.number(), finding.text.as_str())).collect()
 }
 
 /// The process that [`attestor`] attests.
