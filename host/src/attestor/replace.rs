@@ -89,7 +89,7 @@ impl Attestor {
         // Its verdicts stay if it judges as before.
         let kept = current.as_ref().and_then(|current| current.verifier.clone());
         let (verifier, fresh) = match (verifier, kept) {
-            (Some(new), Some(kept)) if kept.same(&new) => (Some(kept), None),
+            (Some(new), Some(kept)) if kept.judges_like(&new) => (Some(kept), None),
             (new, _) => (new.clone(), new),
         };
         let (files, snapshot, notes) = self.next(configuration, docker, verifier).await?;
@@ -538,10 +538,12 @@ async fn verifier(configuration: &Configuration) -> Result<(Option<Arc<Verifier>
     let making = tokio::task::spawn_blocking(move || Verifier::new(&options));
     let seconds = limits::FILE_READ.as_secs();
     let made = match tokio::time::timeout(limits::FILE_READ, making).await {
-        Ok(made) => made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned())),
+        Ok(Ok(made)) => made.map_err(|why| format!("sigstore: {why}")),
+        Ok(Err(_)) => Err("sigstore: the verifier cannot be made".to_owned()),
         Err(_) => Err(format!("sigstore: the files that it names could not be read within {seconds} s")),
     };
     let (verifier, notes) = made.map_err(Error::Configuration)?;
+    let notes = notes.into_iter().map(|note| format!("sigstore: {note}")).collect();
     Ok((Some(Arc::new(verifier)), notes))
 }
 
