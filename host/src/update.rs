@@ -278,7 +278,7 @@ impl Updater {
         let (verifier, notes) = make_verifier(&configuration).await?;
         let kept = current.and_then(|current| current.verifier.clone());
         let verifier = match (verifier, kept) {
-            (Some(new), Some(kept)) if kept.same(&new) => Some(kept),
+            (Some(new), Some(kept)) if kept.judges_like(&new) => Some(kept),
             (new, _) => new,
         };
         Ok(Foundations { configuration, docker, verifier, notes })
@@ -479,10 +479,12 @@ async fn make_verifier(configuration: &Configuration) -> Result<(Option<Arc<Veri
     let making = tokio::task::spawn_blocking(move || Verifier::new(&options));
     let seconds = limits::FILE_READ.as_secs();
     let made = match timeout(limits::FILE_READ, making).await {
-        Ok(made) => made.unwrap_or_else(|_| Err("sigstore: the verifier cannot be made".to_owned())),
+        Ok(Ok(made)) => made.map_err(|why| format!("sigstore: {why}")),
+        Ok(Err(_)) => Err("sigstore: the verifier cannot be made".to_owned()),
         Err(_) => Err(format!("sigstore: the files that it names could not be read within {seconds} s")),
     };
     let (verifier, notes) = made.map_err(Error::Configuration)?;
+    let notes = notes.into_iter().map(|note| format!("sigstore: {note}")).collect();
     Ok((Some(Arc::new(verifier)), notes))
 }
 

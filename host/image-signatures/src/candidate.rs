@@ -1,4 +1,4 @@
-//! Rule 1: what a registry holds becomes a candidate, parsed strictly: a `.sig` layer, a `.att` layer, or a sigstore bundle.
+//! Rule 1: candidates. A `.sig` layer, a `.att` layer or a sigstore bundle is parsed strictly, within limits.
 
 use std::collections::BTreeMap;
 
@@ -15,25 +15,15 @@ use sigstore_verify::types::{
     LogKeyId, SignatureBytes, SignatureContent, SignedTimestamp, TimestampToken,
 };
 
+use crate::limits;
 use crate::log::{Kind, Required};
 
-/// The predicate of a statement that is cosign's signature of an image.
+/// The predicate type of a statement that is cosign's signature of an image.
 const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 const STATEMENT_TYPES: [&str; 2] = ["https://in-toto.io/Statement/v0.1", "https://in-toto.io/Statement/v1"];
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// What a simple signing payload says that it is.
+/// The type in a simple signing payload.
 const SIMPLE_SIGNING: &str = "cosign container image signature";
-/// Log entries, and timestamps, of one signature.
-const EVIDENCE: usize = 16;
-/// Bytes of a certificate, as webpki has it; of a timestamp's token too. Decoding DER may take the square of its size.
-const DER: usize = 64 << 10;
-/// Certificates in a bundle's chain.
-const CHAIN: usize = 8;
-/// Bytes of a checkpoint, and signatures under it: each is tried over the whole.
-const CHECKPOINT: usize = 16 << 10;
-const CHECKPOINT_SIGNATURES: usize = 32;
-/// Bytes of a log entry's body: it holds a certificate and hashes, never what is signed.
-const BODY: usize = 256 << 10;
 
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
@@ -43,33 +33,33 @@ const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 /// What a candidate may prove of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// That somebody signed it.
+    /// A signature of the image.
     Signature,
-    /// Something else about it.
+    /// Another statement about the image.
     Attestation,
 }
 
-/// Something that may be a signature or an attestation. Nothing of it is verified.
+/// A possible signature or attestation: parsed, and nothing of it verified.
 #[derive(Clone)]
 pub(crate) struct Candidate {
     pub(crate) purpose: Purpose,
     pub(crate) signed: Signed,
     /// The evidence in the form that `sigstore-verify` judges. A `.sig` or `.att` layer has become a bundle v0.1.
     pub(crate) bundle: Bundle,
-    /// What every log entry must bring.
+    /// The evidence that every log entry must have.
     pub(crate) required: Required,
-    /// A layer of a `.sig` or `.att` tag, whole: what is looked up in the log, and what a `.att` timestamp is over.
+    /// The whole layer of a `.sig` or `.att` tag. The log is searched with it, and a `.att` timestamp is over it.
     pub(crate) layer: Option<Bytes>,
-    /// The entry is an intoto 0.0.1, which the bundle does not represent.
+    /// The entry is an intoto 0.0.1, which a bundle cannot represent.
     pub(crate) intoto_v001: bool,
-    /// The signature as the image's annotation has it.
+    /// The signature in base64: the annotation's text, or the standard form.
     pub(crate) value: String,
 }
 
-/// What is signed.
+/// The subject of a candidate's signature.
 #[derive(Clone)]
 pub(crate) enum Signed {
-    /// A simple signing payload, and the digest in it.
+    /// A simple signing payload, with the digest in it.
     Payload { bytes: Bytes, digest: String },
     /// An in-toto statement about these sha256 digests (hex).
     Statement { subjects: Vec<String>, predicate_type: String },
@@ -82,7 +72,7 @@ impl Candidate {
         self.bundle.signing_certificate()
     }
 
-    /// The sha256 of what is signed, by a bundle's own word.
+    /// The SHA-256 of the signed bytes, as the bundle itself states it.
     pub(crate) fn message_digest(&self) -> Option<String> {
         let SignatureContent::MessageSignature(message) = &self.bundle.content else { return None };
         let digest = message.message_digest.as_ref().filter(|digest| digest.algorithm == HashAlgorithm::Sha2256)?;
@@ -106,8 +96,135 @@ impl Candidate {
     }
 }
 
-/// A `.sig` layer.
-pub(crate) fn simple_signature(layer: Bytes, annotations: &BTreeMap<String, String>) -> Result<Candidate, String> {
+/// Why something is no candidate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CandidateError {
+    /// A `.sig` layer that cannot be parsed.
+    #[error("the simple signing payload is malformed: {0}")]
+    Payload(serde_json::Error),
+    /// A `.sig` layer for another purpose.
+    #[error("the payload's type is {0:?}, not {SIMPLE_SIGNING:?}")]
+    PayloadType(String),
+    /// A `.sig` layer without its signature.
+    #[error("the annotation {SIGNATURE} is missing")]
+    NoSignatureAnnotation,
+    /// An annotation over its limit.
+    #[error("the annotation {name} has more than {limit} bytes")]
+    AnnotationTooLong {
+        /// The annotation.
+        name: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// An annotation that cannot be parsed.
+    #[error("the annotation {name} is malformed: {why}")]
+    Annotation {
+        /// The annotation.
+        name: &'static str,
+        /// Why.
+        why: Box<CandidateError>,
+    },
+    /// Text that cannot be parsed.
+    #[error("{0}")]
+    Json(serde_json::Error),
+    /// A certificate that cannot be parsed.
+    #[error("{0}")]
+    Certificate(String),
+    /// Text that is not base64 in its canonical form.
+    #[error("{0} is not standard base64")]
+    Base64(&'static str),
+    /// An envelope that cannot be parsed.
+    #[error("the DSSE envelope is malformed: {0}")]
+    Envelope(serde_json::Error),
+    /// An envelope with another payload than a statement.
+    #[error("the envelope's payload is {0:?}, not {PAYLOAD_TYPE}")]
+    EnvelopeType(String),
+    /// A statement that cannot be parsed.
+    #[error("the in-toto statement is malformed: {0}")]
+    Statement(serde_json::Error),
+    /// A statement of another version.
+    #[error("the statement's type is {0:?}, not an in-toto statement v0.1 or v1")]
+    StatementType(String),
+    /// A signature among attestations.
+    #[error("a statement of type {SIGNATURE_PREDICATE} is a signature, which no .att layer holds")]
+    SignatureInAttestation,
+    /// A bundle that is not UTF-8.
+    #[error("the bundle is malformed: not UTF-8")]
+    BundleNotUtf8,
+    /// A bundle that cannot be parsed.
+    #[error("the bundle is malformed: {0}")]
+    Bundle(String),
+    /// A bundle of an older version in a registry.
+    #[error("the bundle is older than v0.3, which no image has (cosign too passes it over)")]
+    OldBundle,
+    /// A bundle without a signature.
+    #[error("the bundle has no signature")]
+    NoSignature,
+    /// A bundle v0.3 with a chain.
+    #[error("a bundle v0.3 holds one certificate, and this one a chain")]
+    Chain,
+    /// A bundle with more evidence than is judged.
+    #[error(
+        "the bundle has more than {} certificates, or {} log entries or timestamps",
+        limits::CHAIN,
+        limits::EVIDENCE
+    )]
+    TooMuchEvidence,
+    /// A certificate or a timestamp over its limit.
+    #[error("a certificate or a timestamp of the bundle has more than {} bytes", limits::DER)]
+    DerTooLong,
+    /// A log entry whose label is not what its body says.
+    #[error("a log entry of kind {kind:?} {version:?} is labelled {labelled_kind:?} {labelled_version:?}")]
+    MislabelledEntry {
+        /// The kind in the body.
+        kind: String,
+        /// The version in the body.
+        version: String,
+        /// The kind in the bundle.
+        labelled_kind: String,
+        /// The version in the bundle.
+        labelled_version: String,
+    },
+    /// A checkpoint over its limits.
+    #[error("a checkpoint has more than {} bytes or {} signatures", limits::CHECKPOINT, limits::CHECKPOINT_SIGNATURES)]
+    CheckpointTooLong,
+    /// A log entry's body over its limit.
+    #[error("a log entry has more than {} bytes", limits::ENTRY_BODY)]
+    EntryTooLong,
+    /// A log entry that cannot be parsed.
+    #[error("the log entry is malformed: {0}")]
+    Entry(serde_json::Error),
+    /// A log entry of another kind or version.
+    #[error("a log entry of kind {kind:?} {version:?} is not supported")]
+    UnsupportedEntry {
+        /// The kind.
+        kind: String,
+        /// The version.
+        version: String,
+    },
+    /// A log id that is no SHA-256 digest.
+    #[error("the log id is not 64 lowercase hex digits")]
+    LogId,
+    /// A log index that cannot be represented.
+    #[error("{0}")]
+    LogIndex(String),
+    /// An integrated time that cannot be represented.
+    #[error("the integrated time is out of range")]
+    IntegratedTime,
+    /// A search result of the log that cannot be parsed.
+    #[error("the log's answer is malformed: {0}")]
+    LogAnswer(serde_json::Error),
+    /// A hash in an inclusion proof that is no SHA-256 digest.
+    #[error("a hash is not 64 lowercase hex digits")]
+    Hash,
+}
+
+/// Parses a `.sig` layer.
+pub(crate) fn simple_signature(
+    layer: Bytes,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Candidate, CandidateError> {
     #[derive(Deserialize)]
     struct Payload {
         critical: Critical,
@@ -122,13 +239,12 @@ pub(crate) fn simple_signature(layer: Bytes, annotations: &BTreeMap<String, Stri
     struct Image {
         docker_manifest_digest: String,
     }
-    let payload: Payload =
-        serde_json::from_slice(&layer).map_err(|error| format!("the simple signing payload is malformed: {error}"))?;
+    let payload: Payload = serde_json::from_slice(&layer).map_err(CandidateError::Payload)?;
     if payload.critical.r#type != SIMPLE_SIGNING {
-        return Err(format!("the payload's type is {:?}, not {SIMPLE_SIGNING:?}", payload.critical.r#type));
+        return Err(CandidateError::PayloadType(payload.critical.r#type));
     }
-    let value = annotations.get(SIGNATURE).ok_or_else(|| format!("the annotation {SIGNATURE} is missing"))?;
-    // `base64 | cosign attach signature` leaves line breaks, which Go's decoder passes over.
+    let value = annotations.get(SIGNATURE).ok_or(CandidateError::NoSignatureAnnotation)?;
+    // `base64 | cosign attach signature` leaves line breaks, which Go's decoder skips.
     let value: String = value.chars().filter(|&char| char != '\n' && char != '\r').collect();
     let signature = SignatureBytes::new(base64(SIGNATURE, &value)?);
     let digest = DigestBytes::new(sigstore_verify::crypto::sha256(&layer).as_slice().to_vec());
@@ -138,23 +254,25 @@ pub(crate) fn simple_signature(layer: Bytes, annotations: &BTreeMap<String, Stri
     layered(Purpose::Signature, signed, SignatureContent::MessageSignature(message), layer, annotations, value)
 }
 
-/// A `.att` layer.
-pub(crate) fn simple_attestation(layer: Bytes, annotations: &BTreeMap<String, String>) -> Result<Candidate, String> {
-    let envelope: DsseEnvelope =
-        serde_json::from_slice(&layer).map_err(|error| format!("the DSSE envelope is malformed: {error}"))?;
+/// Parses a `.att` layer.
+pub(crate) fn simple_attestation(
+    layer: Bytes,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Candidate, CandidateError> {
+    let envelope: DsseEnvelope = serde_json::from_slice(&layer).map_err(CandidateError::Envelope)?;
     let (signed, purpose) = statement(&envelope)?;
     if purpose == Purpose::Signature {
-        return Err(format!("a statement of type {SIGNATURE_PREDICATE} is a signature, which no .att layer holds"));
+        return Err(CandidateError::SignatureInAttestation);
     }
     let value = envelope.signature.sig.to_base64();
     layered(purpose, signed, SignatureContent::DsseEnvelope(envelope), layer, annotations, value)
 }
 
-/// A sigstore bundle.
-pub(crate) fn bundle(text: &[u8]) -> Result<Candidate, String> {
-    let text = std::str::from_utf8(text).map_err(|_| "the bundle is malformed: not UTF-8".to_owned())?;
-    let bundle = Bundle::from_json(text).map_err(|error| format!("the bundle is malformed: {error}"))?;
-    bounded(&bundle)?;
+/// Parses a sigstore bundle.
+pub(crate) fn bundle(text: &[u8]) -> Result<Candidate, CandidateError> {
+    let text = std::str::from_utf8(text).map_err(|_| CandidateError::BundleNotUtf8)?;
+    let bundle = Bundle::from_json(text).map_err(|error| CandidateError::Bundle(error.to_string()))?;
+    check(&bundle)?;
     let (signed, purpose) = match &bundle.content {
         SignatureContent::DsseEnvelope(envelope) => statement(envelope)?,
         _ => (Signed::Manifest, Purpose::Signature),
@@ -165,16 +283,16 @@ pub(crate) fn bundle(text: &[u8]) -> Result<Candidate, String> {
     };
     let mut candidate =
         Candidate { purpose, signed, bundle, required, layer: None, intoto_v001: false, value: String::new() };
-    candidate.value = candidate.signature().ok_or("the bundle has no signature")?.to_base64();
+    candidate.value = candidate.signature().ok_or(CandidateError::NoSignature)?.to_base64();
     Ok(candidate)
 }
 
-/// What the form allows, and what would take the verifier more work than any signature needs.
-fn bounded(bundle: &Bundle) -> Result<(), String> {
+/// Checks a bundle's form, and that judging it takes no more work than a signature needs.
+fn check(bundle: &Bundle) -> Result<(), CandidateError> {
     let material = &bundle.verification_material;
     let chain: Vec<&DerCertificate> = match &material.content {
         VerificationMaterialContent::X509CertificateChain { .. } if bundle.media_type == MediaType::Bundle0_3 => {
-            return Err("a bundle v0.3 holds one certificate, and this one a chain".to_owned());
+            return Err(CandidateError::Chain);
         }
         VerificationMaterialContent::X509CertificateChain { certificates } => {
             certificates.iter().map(|certificate| &certificate.raw_bytes).collect()
@@ -182,47 +300,47 @@ fn bounded(bundle: &Bundle) -> Result<(), String> {
         _ => bundle.signing_certificate().into_iter().collect(),
     };
     let stamps = &material.timestamp_verification_data.rfc3161_timestamps;
-    if chain.len() > CHAIN || stamps.len() > EVIDENCE || material.tlog_entries.len() > EVIDENCE {
-        return Err(format!("the bundle has more than {CHAIN} certificates, or {EVIDENCE} log entries or timestamps"));
+    let evidence = stamps.len().max(material.tlog_entries.len());
+    if chain.len() > limits::CHAIN || evidence > limits::EVIDENCE {
+        return Err(CandidateError::TooMuchEvidence);
     }
     let longest = chain.iter().map(|certificate| certificate.as_bytes().len());
     let longest = longest.chain(stamps.iter().map(|stamp| stamp.signed_timestamp.as_bytes().len())).max();
-    if longest.is_some_and(|length| length > DER) {
-        return Err(format!("a certificate or a timestamp of the bundle has more than {DER} bytes"));
+    if longest.is_some_and(|length| length > limits::DER) {
+        return Err(CandidateError::DerTooLong);
     }
     for entry in &material.tlog_entries {
         checkpoint(entry.inclusion_proof.as_ref().map_or("", |proof| proof.checkpoint.envelope()))?;
         let (kind, version) = entry_kind(entry.canonicalized_body.as_bytes())?;
         let labelled = (entry.kind_version.kind(), entry.kind_version.version());
         if labelled != (kind.as_str(), version.as_str()) {
-            return Err(format!(
-                "a log entry of kind {kind:?} {version:?} is labelled {:?} {:?}",
-                labelled.0, labelled.1
-            ));
+            let (labelled_kind, labelled_version) = (labelled.0.to_owned(), labelled.1.to_owned());
+            return Err(CandidateError::MislabelledEntry { kind, version, labelled_kind, labelled_version });
         }
     }
     Ok(())
 }
 
-fn checkpoint(envelope: &str) -> Result<(), String> {
+/// Checks a checkpoint against its limits.
+fn checkpoint(envelope: &str) -> Result<(), CandidateError> {
     let signatures = envelope.lines().filter(|line| line.starts_with('\u{2014}')).count();
-    match envelope.len() > CHECKPOINT || signatures > CHECKPOINT_SIGNATURES {
-        true => Err(format!("a checkpoint has more than {CHECKPOINT} bytes or {CHECKPOINT_SIGNATURES} signatures")),
+    match envelope.len() > limits::CHECKPOINT || signatures > limits::CHECKPOINT_SIGNATURES {
+        true => Err(CandidateError::CheckpointTooLong),
         false => Ok(()),
     }
 }
 
-/// Kind and version in a log entry's body.
-fn entry_kind(body: &[u8]) -> Result<(String, String), String> {
-    if body.len() > BODY {
-        return Err(format!("a log entry has more than {BODY} bytes"));
+/// The kind and version in a log entry's body.
+fn entry_kind(body: &[u8]) -> Result<(String, String), CandidateError> {
+    if body.len() > limits::ENTRY_BODY {
+        return Err(CandidateError::EntryTooLong);
     }
-    let Kind { kind, version } =
-        serde_json::from_slice(body).map_err(|error| format!("the log entry is malformed: {error}"))?;
+    let Kind { kind, version } = serde_json::from_slice(body).map_err(CandidateError::Entry)?;
     Ok((kind, version))
 }
 
-fn statement(envelope: &DsseEnvelope) -> Result<(Signed, Purpose), String> {
+/// Parses the statement in an envelope, and tells its purpose by its predicate type.
+fn statement(envelope: &DsseEnvelope) -> Result<(Signed, Purpose), CandidateError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Statement {
@@ -236,15 +354,12 @@ fn statement(envelope: &DsseEnvelope) -> Result<(Signed, Purpose), String> {
         digest: BTreeMap<String, String>,
     }
     if envelope.payload_type != PAYLOAD_TYPE {
-        return Err(format!("the envelope's payload is {:?}, not {PAYLOAD_TYPE}", envelope.payload_type));
+        return Err(CandidateError::EnvelopeType(envelope.payload_type.clone()));
     }
-    let statement: Statement = serde_json::from_slice(envelope.payload.as_bytes())
-        .map_err(|error| format!("the in-toto statement is malformed: {error}"))?;
+    let statement: Statement =
+        serde_json::from_slice(envelope.payload.as_bytes()).map_err(CandidateError::Statement)?;
     if !STATEMENT_TYPES.contains(&statement.statement_type.as_str()) {
-        return Err(format!(
-            "the statement's type is {:?}, not an in-toto statement v0.1 or v1",
-            statement.statement_type
-        ));
+        return Err(CandidateError::StatementType(statement.statement_type));
     }
     let subjects = statement.subject.into_iter().filter_map(|mut subject| subject.digest.remove("sha256")).collect();
     let purpose = match statement.predicate_type == SIGNATURE_PREDICATE {
@@ -254,7 +369,7 @@ fn statement(envelope: &DsseEnvelope) -> Result<(Signed, Purpose), String> {
     Ok((Signed::Statement { subjects, predicate_type: statement.predicate_type }, purpose))
 }
 
-/// The candidate of a layer and its annotations.
+/// Makes the candidate of a layer and its annotations.
 fn layered(
     purpose: Purpose,
     signed: Signed,
@@ -262,24 +377,26 @@ fn layered(
     layer: Bytes,
     annotations: &BTreeMap<String, String>,
     value: String,
-) -> Result<Candidate, String> {
+) -> Result<Candidate, CandidateError> {
+    let annotation = |name, why: CandidateError| CandidateError::Annotation { name, why: Box::new(why) };
+    // PEM and base64 take four characters for three bytes, and line breaks.
+    let limit = 2 * limits::DER;
     let certificate = match annotations.get(CERTIFICATE).filter(|pem| !pem.is_empty()) {
-        // PEM takes four characters for three bytes, and line breaks.
-        Some(pem) if pem.len() > 2 * DER => {
-            return Err(format!("the annotation {CERTIFICATE} has more than {} bytes", 2 * DER));
+        Some(pem) if pem.len() > limit => {
+            return Err(CandidateError::AnnotationTooLong { name: CERTIFICATE, limit });
         }
         Some(pem) => VerificationMaterialContent::Certificate(CertificateContent::new(
             DerCertificate::from_pem(pem)
-                .map_err(|error| format!("the annotation {CERTIFICATE} is malformed: {error}"))?,
+                .map_err(|error| annotation(CERTIFICATE, CandidateError::Certificate(error.to_string())))?,
         )),
         None => VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new("")),
     };
     let mut material = VerificationMaterial::new(certificate);
     let mut intoto_v001 = false;
     if let Some(text) = annotations.get(BUNDLE).filter(|text| !text.is_empty()) {
-        let entry = annotated_entry(text).map_err(|why| format!("the annotation {BUNDLE} is malformed: {why}"))?;
-        intoto_v001 = entry.1;
-        material = material.with_tlog_entries(vec![entry.0]);
+        let entry = annotated_entry(text).map_err(|why| annotation(BUNDLE, why))?;
+        intoto_v001 = entry.intoto_v001;
+        material = material.with_tlog_entries(vec![entry.entry]);
     }
     if let Some(text) = annotations.get(TIMESTAMP).filter(|text| !text.is_empty()) {
         #[derive(Deserialize)]
@@ -287,11 +404,11 @@ fn layered(
             #[serde(rename = "SignedRFC3161Timestamp")]
             token: String,
         }
-        if text.len() > 2 * DER {
-            return Err(format!("the annotation {TIMESTAMP} has more than {} bytes", 2 * DER));
+        if text.len() > limit {
+            return Err(CandidateError::AnnotationTooLong { name: TIMESTAMP, limit });
         }
         let token: Token =
-            serde_json::from_str(text).map_err(|error| format!("the annotation {TIMESTAMP} is malformed: {error}"))?;
+            serde_json::from_str(text).map_err(|error| annotation(TIMESTAMP, CandidateError::Json(error)))?;
         let token = TimestampToken::new(base64(TIMESTAMP, &token.token)?);
         material = material
             .with_timestamp_verification_data(TimestampVerificationData::new(vec![Rfc3161Timestamp::new(token)]));
@@ -300,8 +417,8 @@ fn layered(
     Ok(Candidate { purpose, signed, bundle, required: Required::Set, layer: Some(layer), intoto_v001, value })
 }
 
-/// The entry in cosign's annotation, and whether it is an intoto 0.0.1.
-fn annotated_entry(text: &str) -> Result<(TransparencyLogEntry, bool), String> {
+/// Parses the entry in cosign's annotation.
+fn annotated_entry(text: &str) -> Result<LoggedEntry, CandidateError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Annotation {
@@ -317,13 +434,19 @@ fn annotated_entry(text: &str) -> Result<(TransparencyLogEntry, bool), String> {
         #[serde(rename = "logID")]
         log_id: String,
     }
-    let Annotation { signed_entry_timestamp, payload } =
-        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let Annotation { signed_entry_timestamp, payload } = serde_json::from_str(text).map_err(CandidateError::Json)?;
     entry(&payload.body, payload.integrated_time, payload.log_index, &payload.log_id, &signed_entry_timestamp)
 }
 
-/// An entry of Rekor v1 from its parts, and whether it is an intoto 0.0.1.
-fn entry(body: &str, time: i64, index: u64, log: &str, set: &str) -> Result<(TransparencyLogEntry, bool), String> {
+/// An entry of Rekor v1.
+pub(crate) struct LoggedEntry {
+    pub(crate) entry: TransparencyLogEntry,
+    /// The entry is an intoto 0.0.1, which the library represents as 0.0.2.
+    pub(crate) intoto_v001: bool,
+}
+
+/// Makes an entry of Rekor v1 from its parts.
+fn entry(body: &str, time: i64, index: u64, log: &str, set: &str) -> Result<LoggedEntry, CandidateError> {
     let body = base64("body", body)?;
     let (kind, version) = entry_kind(&body)?;
     let (version, intoto_v001) = match (kind.as_str(), version.as_str()) {
@@ -331,25 +454,25 @@ fn entry(body: &str, time: i64, index: u64, log: &str, set: &str) -> Result<(Tra
         ("dsse", "0.0.1") => (KindVersion::DsseV001, false),
         ("intoto", "0.0.2") => (KindVersion::IntotoV002, false),
         ("intoto", "0.0.1") => (KindVersion::IntotoV002, true),
-        (kind, version) => return Err(format!("a log entry of kind {kind:?} {version:?} is not supported")),
+        _ => return Err(CandidateError::UnsupportedEntry { kind, version }),
     };
-    let id = hex(log).ok_or("the log id is not 64 lowercase hex digits")?;
-    let index = LogIndex::new(index).map_err(|error| error.to_string())?;
+    let id = hex(log).ok_or(CandidateError::LogId)?;
+    let index = LogIndex::new(index).map_err(|error| CandidateError::LogIndex(error.to_string()))?;
     let time = jiff::Timestamp::from_second(time).ok().filter(|time| *time > jiff::Timestamp::UNIX_EPOCH);
-    let time = time.ok_or("the integrated time is out of range")?;
+    let time = time.ok_or(CandidateError::IntegratedTime)?;
     let mut entry =
         TransparencyLogEntry::new(index, LogId::new(LogKeyId::new(id)), version, CanonicalizedBody::new(body))
             .with_integrated_time(time);
-    // What is not there rule 4 misses.
+    // Rule 4 rejects an entry whose SET is missing.
     if !set.is_empty() {
         let promise = SignedTimestamp::new(base64("SignedEntryTimestamp", set)?);
         entry = entry.with_inclusion_promise(InclusionPromise::new(promise));
     }
-    Ok((entry, intoto_v001))
+    Ok(LoggedEntry { entry, intoto_v001 })
 }
 
-/// The entries in an answer of Rekor v1's search, the earliest first; each with whether it is an intoto 0.0.1.
-pub(crate) fn found_entries(answer: &[u8]) -> Result<Vec<(TransparencyLogEntry, bool)>, String> {
+/// Parses the entries in a search result of Rekor v1, the earliest first.
+pub(crate) fn found_entries(answer: &[u8]) -> Result<Vec<LoggedEntry>, CandidateError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Found {
@@ -375,19 +498,18 @@ pub(crate) fn found_entries(answer: &[u8]) -> Result<Vec<(TransparencyLogEntry, 
         root_hash: String,
         tree_size: u64,
     }
-    let malformed = |error: &dyn std::fmt::Display| format!("the log's answer is malformed: {error}");
-    let answer: Vec<BTreeMap<String, Found>> = serde_json::from_slice(answer).map_err(|error| malformed(&error))?;
+    let answer: Vec<BTreeMap<String, Found>> = serde_json::from_slice(answer).map_err(CandidateError::LogAnswer)?;
     let mut found: Vec<Found> = answer.into_iter().flat_map(BTreeMap::into_values).collect();
     found.sort_by_key(|found| found.integrated_time);
-    found.truncate(EVIDENCE);
+    found.truncate(limits::EVIDENCE);
     let mut entries = Vec::new();
     for found in found {
         let Verification { signed_entry_timestamp, inclusion_proof } = found.verification;
-        let (mut entry, intoto_v001) =
+        let mut logged =
             entry(&found.body, found.integrated_time, found.log_index, &found.log_id, &signed_entry_timestamp)?;
         if let Some(proof) = inclusion_proof {
             checkpoint(&proof.checkpoint)?;
-            // The same proof as a bundle has it, through the library's own checks of its form.
+            // The proof in a bundle's form, so that the library checks it.
             let json = serde_json::json!({
                 "logIndex": proof.log_index.to_string(),
                 "treeSize": proof.tree_size.to_string(),
@@ -395,18 +517,16 @@ pub(crate) fn found_entries(answer: &[u8]) -> Result<Vec<(TransparencyLogEntry, 
                 "hashes": proof.hashes.iter().map(|hash| hex_to_base64(hash)).collect::<Result<Vec<_>, _>>()?,
                 "checkpoint": { "envelope": proof.checkpoint },
             });
-            let proof: InclusionProof = serde_json::from_value(json).map_err(|error| malformed(&error))?;
-            entry = entry.with_inclusion_proof(proof);
+            let proof: InclusionProof = serde_json::from_value(json).map_err(CandidateError::LogAnswer)?;
+            logged.entry = logged.entry.with_inclusion_proof(proof);
         }
-        entries.push((entry, intoto_v001));
+        entries.push(logged);
     }
     Ok(entries)
 }
 
-fn hex_to_base64(text: &str) -> Result<String, String> {
-    hex(text)
-        .map(|bytes| SignatureBytes::new(bytes).to_base64())
-        .ok_or_else(|| "a hash is not 64 lowercase hex digits".to_owned())
+fn hex_to_base64(text: &str) -> Result<String, CandidateError> {
+    hex(text).map(|bytes| SignatureBytes::new(bytes).to_base64()).ok_or(CandidateError::Hash)
 }
 
 /// The 32 bytes of 64 lowercase hex digits.
@@ -414,11 +534,11 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     is_sha256_hex(text).then(|| DigestBytes::from_hex(text).ok()).flatten().map(DigestBytes::into_bytes)
 }
 
-/// Standard base64 in its one canonical form.
-fn base64(what: &str, text: &str) -> Result<Vec<u8>, String> {
+/// Decodes standard base64 in its one canonical form.
+fn base64(what: &'static str, text: &str) -> Result<Vec<u8>, CandidateError> {
     SignatureBytes::from_base64(text)
         .ok()
         .filter(|bytes| !bytes.is_empty() && bytes.to_base64() == text)
         .map(SignatureBytes::into_bytes)
-        .ok_or_else(|| format!("{what} is not standard base64"))
+        .ok_or(CandidateError::Base64(what))
 }

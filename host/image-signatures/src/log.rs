@@ -1,8 +1,8 @@
-//! Rule 4, the part that is about the log: an entry is proven by its signed entry timestamp, or by its inclusion proof and
-//! checkpoint, each under the key of the very log that the entry names. All evidence that is there must hold.
+//! Rule 4, the part about the log. An entry is proven by its signed entry timestamp (SET), or by its inclusion proof and checkpoint,
+//! under the key of the very log that the entry names. All evidence that is present must hold.
 //!
-//! That the entry is about the signature is checked by `sigstore-verify`, and here for the one kind that it cannot represent
-//! (intoto 0.0.1).
+//! `sigstore-verify` checks that the entry is about the signature. This module checks that for the one kind which the library cannot
+//! represent: intoto 0.0.1.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use sigstore_verify::crypto::{Checkpoint, Keyring, VerificationKey, sha256};
 use sigstore_verify::types::bundle::{InclusionProof, TransparencyLogEntry};
 use sigstore_verify::types::{DerCertificate, DerPublicKey, KindVersion, Sha256Hash, SignatureBytes};
 
-/// What the evidence of one entry proves. A field is there only if it is proven.
+/// What the evidence of one entry proves. A field has a value only if it is proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Proven {
     /// The log's id.
@@ -32,22 +32,88 @@ pub(crate) enum Required {
     Proof,
 }
 
+/// Why a log entry is not proven, or is about something else.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntryError {
+    /// A log id of another length.
+    #[error("the log id is not 32 bytes long")]
+    LogId,
+    /// A log without a key in the trust root.
+    #[error("the log {} is not in the trust root", .0.to_hex())]
+    UnknownLog(Sha256Hash),
+    /// The entry's form requires a SET.
+    #[error("there is no signed entry timestamp (SET)")]
+    NoSet,
+    /// The entry's form requires an inclusion proof.
+    #[error("there is no inclusion proof")]
+    NoProof,
+    /// An integrated time that no SET covers.
+    #[error("the integrated time is not proven: there is no signed entry timestamp (SET)")]
+    UnprovenTime,
+    /// A SET over no time.
+    #[error("the entry has no integrated time")]
+    NoTime,
+    /// A time that has not come.
+    #[error("the integrated time {0} is in the future")]
+    Future(Timestamp),
+    /// The log's key was not valid when the entry was integrated.
+    #[error("the log {} was not valid at {time}", log.to_hex())]
+    LogNotValid {
+        /// The log.
+        log: Sha256Hash,
+        /// The integrated time.
+        time: Timestamp,
+    },
+    /// A SET of another log, or over another entry.
+    #[error("the signed entry timestamp (SET) is not the log's over this entry, index, time and log id")]
+    Set,
+    /// What a SET covers cannot be written.
+    #[error("{0}")]
+    SetPayload(serde_json::Error),
+    /// A checkpoint that cannot be parsed.
+    #[error("the checkpoint is malformed: {0}")]
+    MalformedCheckpoint(String),
+    /// A checkpoint that the log did not sign.
+    #[error("the checkpoint is not signed by the log {}", .0.to_hex())]
+    CheckpointSigner(Sha256Hash),
+    /// A proof for another tree.
+    #[error("the proof's root hash is not the checkpoint's")]
+    RootHash,
+    /// A proof that does not lead to the root.
+    #[error("the inclusion proof does not hold: {0}")]
+    Inclusion(String),
+    /// A body that cannot be parsed.
+    #[error("the entry is malformed: {0}")]
+    Malformed(serde_json::Error),
+    /// An entry about another attestation.
+    #[error("the entry is about another attestation: its content hash differs")]
+    OtherAttestation,
+    /// A key that is no PEM text in base64.
+    #[error("the entry's key is malformed")]
+    MalformedKey,
+    /// A key of another kind than the signer's.
+    #[error("the entry's key is not the signer's: {0}")]
+    OtherKey(String),
+    /// An entry about another signer.
+    #[error("the entry is about another signer: its certificate or key differs")]
+    OtherSigner,
+}
+
 /// Proves an entry.
 pub(crate) fn prove(
     entry: &TransparencyLogEntry,
     required: Required,
     keys: &Keyring,
     now: Timestamp,
-) -> Result<Proven, String> {
-    let id = Sha256Hash::try_from(entry.log_id.key_id.as_bytes())
-        .map_err(|_| "the log id is not 32 bytes long".to_owned())?;
-    let key =
-        keys.key_started_by(&id, now).ok_or_else(|| format!("the log {} is not in the trust root", id.to_hex()))?;
+) -> Result<Proven, EntryError> {
+    let id = Sha256Hash::try_from(entry.log_id.key_id.as_bytes()).map_err(|_| EntryError::LogId)?;
+    let key = keys.key_started_by(&id, now).ok_or(EntryError::UnknownLog(id))?;
     match required {
         Required::Set if entry.inclusion_promise.is_none() => {
-            return Err("there is no signed entry timestamp (SET)".to_owned());
+            return Err(EntryError::NoSet);
         }
-        Required::Proof if entry.inclusion_proof.is_none() => return Err("there is no inclusion proof".to_owned()),
+        Required::Proof if entry.inclusion_proof.is_none() => return Err(EntryError::NoProof),
         _ => {}
     }
     if let Some(proof) = &entry.inclusion_proof {
@@ -56,29 +122,26 @@ pub(crate) fn prove(
     let second_version = entry.kind_version == KindVersion::HashedRekordV002;
     let Some(promise) = &entry.inclusion_promise else {
         return match entry.integrated_time {
-            Some(_) => Err("the integrated time is not proven: there is no signed entry timestamp (SET)".to_owned()),
+            Some(_) => Err(EntryError::UnprovenTime),
             None => Ok(Proven {
                 log_id: id,
-                // The proof of Rekor v2 holds for the global index, that of v1 only for the one in its shard.
+                // A proof of Rekor v2 is about the global index, one of v1 about the index in its shard only.
                 log_index: second_version.then(|| entry.log_index.get()),
                 integrated: None,
                 set: None,
             }),
         };
     };
-    let integrated = entry.integrated_time.ok_or_else(|| "the entry has no integrated time".to_owned())?;
+    let integrated = entry.integrated_time.ok_or(EntryError::NoTime)?;
     if integrated > now {
-        return Err(format!("the integrated time {integrated} is in the future"));
+        return Err(EntryError::Future(integrated));
     }
-    let key =
-        keys.key_at(&id, integrated).ok_or_else(|| format!("the log {} was not valid at {integrated}", id.to_hex()))?;
+    let key = keys.key_at(&id, integrated).ok_or(EntryError::LogNotValid { log: id, time: integrated })?;
     key.verify(
         set_payload(entry, &id, integrated)?,
         &SignatureBytes::new(promise.signed_entry_timestamp.as_bytes().to_vec()),
     )
-    .map_err(|_| {
-        "the signed entry timestamp (SET) is not the log's over this entry, index, time and log id".to_owned()
-    })?;
+    .map_err(|_| EntryError::Set)?;
     Ok(Proven {
         log_id: id,
         log_index: Some(entry.log_index.get()),
@@ -87,8 +150,9 @@ pub(crate) fn prove(
     })
 }
 
-/// What a signed entry timestamp signs: canonical JSON (RFC 8785), which is what serde writes of these sorted fields of plain text.
-fn set_payload(entry: &TransparencyLogEntry, id: &Sha256Hash, integrated: Timestamp) -> Result<Vec<u8>, String> {
+/// The bytes that a signed entry timestamp signs: canonical JSON (RFC 8785). That is what serde writes for these sorted fields of
+/// plain text.
+fn set_payload(entry: &TransparencyLogEntry, id: &Sha256Hash, integrated: Timestamp) -> Result<Vec<u8>, EntryError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Payload {
@@ -104,41 +168,41 @@ fn set_payload(entry: &TransparencyLogEntry, id: &Sha256Hash, integrated: Timest
         log_id: id.to_hex(),
         log_index: entry.log_index.as_i64(),
     })
-    .map_err(|error| error.to_string())
+    .map_err(EntryError::SetPayload)
 }
 
-/// RFC 6962 inclusion, under a checkpoint that this very log signed.
+/// Proves inclusion (RFC 6962) under a checkpoint that this very log signed.
 fn prove_inclusion(
     entry: &TransparencyLogEntry,
     proof: &InclusionProof,
     id: &Sha256Hash,
     key: &VerificationKey,
-) -> Result<(), String> {
+) -> Result<(), EntryError> {
     let checkpoint = Checkpoint::from_text(proof.checkpoint.envelope())
-        .map_err(|error| format!("the checkpoint is malformed: {error}"))?;
-    // A checkpoint names its keys by four bytes, which others may share: only the log that the entry names counts.
+        .map_err(|error| EntryError::MalformedCheckpoint(error.to_string()))?;
+    // A checkpoint names its keys by four bytes, which several keys may share. Only the log that the entry names counts.
     let signed = checkpoint
         .signatures()
         .iter()
         .filter(|signature| id.as_bytes().starts_with(signature.key_id.as_bytes()))
         .any(|signature| key.verify(checkpoint.signed_data(), &signature.signature).is_ok());
     if !signed {
-        return Err(format!("the checkpoint is not signed by the log {}", id.to_hex()));
+        return Err(EntryError::CheckpointSigner(*id));
     }
     if proof.root_hash != *checkpoint.root_hash() {
-        return Err("the proof's root hash is not the checkpoint's".to_owned());
+        return Err(EntryError::RootHash);
     }
-    // Rekor v2 has one tree, whose index is the entry's; what the proof repeats of it is not signed.
+    // Rekor v2 has one tree, whose index is the entry's. The index in the proof is not signed.
     let index = match entry.kind_version {
         KindVersion::HashedRekordV002 => entry.log_index.get(),
         _ => proof.log_index.get(),
     };
     let leaf = sigstore_merkle::hash_leaf(entry.canonicalized_body.as_bytes());
     sigstore_merkle::verify_inclusion_proof(&leaf, index, checkpoint.tree_size(), &proof.hashes, checkpoint.root_hash())
-        .map_err(|error| format!("the inclusion proof does not hold: {error}"))
+        .map_err(|error| EntryError::Inclusion(error.to_string()))
 }
 
-/// What an entry's body says that it is: its kind and version.
+/// The kind and version in an entry's body.
 #[derive(Deserialize)]
 pub(crate) struct Kind {
     pub(crate) kind: String,
@@ -146,14 +210,14 @@ pub(crate) struct Kind {
     pub(crate) version: String,
 }
 
-/// An intoto 0.0.1 entry is about this layer: its content hash is the layer's, and its certificate the signer's, or its key, when
-/// there is no certificate. It holds no signature.
+/// Checks that an intoto 0.0.1 entry is about this layer. Its content hash must be the layer's. Its certificate must be the signer's,
+/// or its key where there is no certificate. Such an entry holds no signature.
 pub(crate) fn about_layer(
     body: &[u8],
     layer: &[u8],
     certificate: Option<&DerCertificate>,
     key: &DerPublicKey,
-) -> Result<(), String> {
+) -> Result<(), EntryError> {
     #[derive(Deserialize)]
     struct Body {
         spec: Spec,
@@ -173,21 +237,21 @@ pub(crate) fn about_layer(
         algorithm: String,
         value: String,
     }
-    let body: Body = serde_json::from_slice(body).map_err(|error| format!("the entry is malformed: {error}"))?;
+    let body: Body = serde_json::from_slice(body).map_err(EntryError::Malformed)?;
     let Hash { algorithm, value } = body.spec.content.hash;
     if algorithm != "sha256" || value != sha256(layer).to_hex() {
-        return Err("the entry is about another attestation: its content hash differs".to_owned());
+        return Err(EntryError::OtherAttestation);
     }
     let pem = DerPublicKey::from_base64(&body.spec.public_key)
         .ok()
         .and_then(|pem| String::from_utf8(pem.into_bytes()).ok())
-        .ok_or_else(|| "the entry's key is malformed".to_owned())?;
+        .ok_or(EntryError::MalformedKey)?;
     let same = match certificate {
         Some(certificate) => DerCertificate::from_pem(&pem).map(|logged| logged == *certificate),
         None => DerPublicKey::from_pem(&pem).map(|logged| logged == *key),
     };
-    match same.map_err(|error| format!("the entry's key is not the signer's: {error}"))? {
+    match same.map_err(|error| EntryError::OtherKey(error.to_string()))? {
         true => Ok(()),
-        false => Err("the entry is about another signer: its certificate or key differs".to_owned()),
+        false => Err(EntryError::OtherSigner),
     }
 }

@@ -1,21 +1,22 @@
-//! The transparency log, asked for the entry of a signature that carries none (Rekor v1: v2 has no search).
+//! Rekor: the transparency log is searched for the entry of a signature that carries none. Only Rekor v1 has a search.
 
+use std::sync::Arc;
+
+use registry::Registries;
 use serde_json::{Value, json};
-use sigstore_verify::types::bundle::TransparencyLogEntry;
 use sigstore_verify::types::{PayloadBytes, SignatureContent};
 
-use crate::candidate::{self, Candidate, Signed};
-use crate::discovery::RegistryError;
+use crate::candidate::{self, Candidate, LoggedEntry, Signed};
+use crate::discovery::{ContentError, DiscoveryError, UnreachableError};
 use crate::limits;
-use registry::Registries;
 
-/// The entries that may be the candidate's, the earliest first; each with whether it is an intoto 0.0.1.
+/// Searches the log for entries that may be the candidate's, the earliest first. `signer` is the PEM text of the signer.
 pub(crate) async fn look_up(
     registries: &Registries,
     url: &str,
     candidate: &Candidate,
     signer: &str,
-) -> Result<Vec<(TransparencyLogEntry, bool)>, RegistryError> {
+) -> Result<Vec<LoggedEntry>, DiscoveryError> {
     let base64 = |bytes: &[u8]| PayloadBytes::from_bytes(bytes).to_base64();
     let proposed: Vec<Value> = match (&candidate.bundle.content, &candidate.signed, &candidate.layer) {
         (SignatureContent::MessageSignature(_), Signed::Payload { bytes, .. }, _) => vec![json!({
@@ -47,9 +48,9 @@ pub(crate) async fn look_up(
     let answer = registries
         .post_json(&format!("{url}/api/v1/log/entries/retrieve"), body, limits::LOG_ANSWER)
         .await
-        .map_err(|error| match RegistryError::from(error) {
-            RegistryError::Unavailable(why) => RegistryError::Unavailable(format!("the log (rekor_url): {why}")),
-            RegistryError::Content(why) => RegistryError::Content(format!("the log (rekor_url): {why}")),
+        .map_err(|error| match error {
+            registry::Error::Unreachable(why) => DiscoveryError::Unreachable(Arc::new(UnreachableError::Log(why))),
+            error => DiscoveryError::Content(ContentError::Log(error)),
         })?;
-    candidate::found_entries(&answer).map_err(RegistryError::Content)
+    Ok(candidate::found_entries(&answer).map_err(ContentError::Entries)?)
 }

@@ -1,10 +1,11 @@
-//! The seven rules for one signature. What passes becomes a [`Good`], which nothing else can make.
+//! The seven rules for one signature. A candidate that passes all of them becomes a [`Good`], which nothing else can make.
 //!
-//! The verdict is `sigstore-verify`'s; what it leaves open is judged here beside it, and both must agree. It cannot be asked
-//! about entries of intoto 0.0.1, nor where there is no signing time at all: there, what is judged here is the verdict.
+//! `sigstore-verify` gives the verdict. This module judges beside it what the library leaves open, and both must agree. The library
+//! cannot judge entries of intoto 0.0.1, nor a signature without any signing time. There this module alone gives the verdict.
 
 use std::fmt;
 
+use bounded::text::cut;
 use jiff::Timestamp;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::crypto::{KeyAlgorithm, Keyring, SigningScheme, VerificationKey, verify_signature};
@@ -19,13 +20,14 @@ use sigstore_verify::{
 };
 
 use crate::candidate::{Candidate, Purpose, Signed};
-use crate::certificate::{Authorities, CtLogs, Identity, Leaf};
-use crate::identities::Identities;
-use crate::log::{self, Proven};
-use crate::verifier::Signature;
+use crate::certificate::{Authorities, CertificateError, CtLogs, Identity, Leaf};
+use crate::identities::{Identities, NotAllowed};
+use crate::limits;
+use crate::log::{self, EntryError, Proven};
+use crate::verification::Signature;
 
-/// The trust root, taken apart once.
-pub(crate) struct Trust {
+/// The keys and certificates of a trust root, parsed once.
+pub(crate) struct TrustMaterial {
     verifier: Verifier,
     logs: Keyring,
     ct_logs: CtLogs,
@@ -33,11 +35,11 @@ pub(crate) struct Trust {
     timestamping: Vec<TsaAuthority>,
 }
 
-impl Trust {
-    pub(crate) fn new(root: &TrustedRoot) -> Result<Trust, String> {
-        Ok(Trust {
-            verifier: Verifier::new(root).map_err(|error| error.to_string())?,
-            logs: root.rekor_keys().map_err(|error| error.to_string())?,
+impl TrustMaterial {
+    pub(crate) fn new(root: &TrustedRoot) -> Result<TrustMaterial, MaterialError> {
+        Ok(TrustMaterial {
+            verifier: Verifier::new(root).map_err(|error| MaterialError::Verifier(error.to_string()))?,
+            logs: root.rekor_keys().map_err(|error| MaterialError::Logs(error.to_string()))?,
             ct_logs: CtLogs::new(root)?,
             authorities: Authorities::new(root)?,
             timestamping: root.tsa_authorities(),
@@ -45,9 +47,27 @@ impl Trust {
     }
 }
 
-/// What the configuration demands of a signature.
+/// Why a trust root cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MaterialError {
+    /// The library refuses it.
+    #[error("{0}")]
+    Verifier(String),
+    /// A log's key cannot be used.
+    #[error("{0}")]
+    Logs(String),
+    /// The root cannot be written.
+    #[error("{0}")]
+    Json(serde_json::Error),
+    /// A certificate or a key of a certificate transparency log cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// The configuration's requirements of a signature.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Demands {
+pub(crate) struct Requirements {
     pub(crate) identities: Identities,
     pub(crate) public_keys: Vec<DerPublicKey>,
     pub(crate) ignore_tlog: bool,
@@ -58,29 +78,29 @@ pub(crate) struct Demands {
 pub(crate) struct Subject<'a> {
     /// sha256 of the manifest, lowercase hex.
     pub(crate) digest: &'a str,
-    /// The manifest, if the registry has it.
+    /// The manifest's bytes, if the registry has it.
     pub(crate) manifest: Option<&'a [u8]>,
 }
 
-/// What one rule says of a signature.
+/// What one rule finds about a signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct RuleFinding {
     /// The rule.
     pub rule: Rule,
-    /// Whether it holds; none where it does not apply.
+    /// Whether the rule holds; `None` where it does not apply.
     pub holds: Option<bool>,
-    /// What was found.
+    /// The finding, for operators.
     pub text: String,
 }
 
-/// A rule for signatures, in the order in which they are told.
+/// A rule for signatures. The order is the one in which findings are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// It is one of the forms that count, within the limits.
+    /// The candidate has one of the forms that count, within the limits.
     Form = 1,
-    /// What is signed names the image.
+    /// The signed content names the image.
     Image,
-    /// The signature is the signer's, over exactly what is signed.
+    /// The signature is the signer's, over exactly the signed content.
     Signature,
     /// Every log entry is proven by its log.
     Log,
@@ -93,12 +113,12 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Its number, 1 to 7, under which the operator's page has it.
+    /// The rule's number in the documentation, 1 to 7.
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// Its title.
+    /// The rule's title.
     pub fn title(self) -> &'static str {
         match self {
             Rule::Form => "form",
@@ -118,26 +138,26 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What was found of one signature or attestation.
+/// Every finding about one signature or attestation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Where it is.
+pub struct SignatureReport {
+    /// Where the registry has it, for operators.
     pub source: String,
-    /// What it may prove; none for a bundle that does not even say so.
+    /// What it may prove; `None` for a bundle that could not be parsed.
     pub purpose: Option<Purpose>,
     /// The rules' findings, in order.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<RuleFinding>,
 }
 
-impl Report {
-    /// Something that is no candidate: rule 1.
-    pub(crate) fn malformed(source: String, purpose: Option<Purpose>, why: String) -> Report {
+impl SignatureReport {
+    /// The report on something that is no candidate: rule 1 does not hold.
+    pub(crate) fn malformed(source: String, purpose: Option<Purpose>, why: &dyn fmt::Display) -> SignatureReport {
         let mut findings = Findings(Vec::new());
-        findings.note(Rule::Form, Err::<((), String), _>(why));
-        Report { source, purpose, findings: findings.0 }
+        findings.reject(Rule::Form, why);
+        SignatureReport { source, purpose, findings: findings.0 }
     }
 
-    /// How many rules hold: how near it is to being good.
+    /// The number of rules that hold: how near it is to being good.
     pub(crate) fn holding(&self) -> usize {
         self.findings.iter().filter(|finding| finding.holds == Some(true)).count()
     }
@@ -148,8 +168,8 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    /// Why it was passed over.
+impl fmt::Display for SignatureReport {
+    /// Writes why it is not good.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reasons: Vec<String> = self
             .findings
@@ -168,40 +188,125 @@ pub(crate) struct Good {
 }
 
 impl Good {
-    /// What the evidence covers.
+    /// The facts that its evidence proves.
     pub(crate) fn signature(&self) -> &Signature {
         &self.signature
     }
 }
 
-/// Collects what the rules say.
-struct Findings(Vec<Finding>);
+/// Collects the findings of the rules.
+struct Findings(Vec<RuleFinding>);
 
 impl Findings {
-    fn note<T>(&mut self, rule: Rule, outcome: Result<(T, String), String>) -> Option<T> {
-        let (value, holds, text) = match outcome {
-            Ok((value, text)) => (Some(value), true, text),
-            Err(text) => (None, false, text),
-        };
-        // Whoever can push to the registry chooses parts of this text.
-        let text = cut(text);
-        self.0.push(Finding { rule, holds: Some(holds), text });
-        value
+    /// Adds a rule's outcome: a value and a text where the rule holds.
+    fn note<T, E: fmt::Display>(&mut self, rule: Rule, outcome: Result<(T, String), E>) -> Option<T> {
+        match outcome {
+            Ok((value, text)) => {
+                self.0.push(RuleFinding { rule, holds: Some(true), text: shortened(text) });
+                Some(value)
+            }
+            Err(why) => {
+                self.reject(rule, &why);
+                None
+            }
+        }
+    }
+
+    fn reject(&mut self, rule: Rule, why: &dyn fmt::Display) {
+        self.0.push(RuleFinding { rule, holds: Some(false), text: shortened(why.to_string()) });
+    }
+
+    fn is_rejected(&self, rule: Rule) -> bool {
+        self.0.iter().any(|finding| finding.rule == rule && finding.holds == Some(false))
     }
 
     fn not_applied(&mut self, rule: Rule, text: &str) {
-        self.0.push(Finding { rule, holds: None, text: text.to_owned() });
+        self.0.push(RuleFinding { rule, holds: None, text: text.to_owned() });
     }
 }
 
-/// The first bytes of a reason, as many as anybody reads.
-fn cut(mut text: String) -> String {
-    const LONGEST: usize = 400;
-    if text.len() > LONGEST {
-        text.truncate(text.floor_char_boundary(LONGEST));
-        text.push('…');
+/// A text within [`limits::FINDING`].
+fn shortened(text: String) -> String {
+    match cut(&text, limits::FINDING) {
+        start if start.len() < text.len() => format!("{start}…"),
+        _ => text,
     }
-    text
+}
+
+/// Why a rule does not hold.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuleError {
+    /// The bundle names another manifest.
+    #[error("it is about another image: the bundle's message digest is sha256:{0}")]
+    OtherMessage(String),
+    /// The payload names another image.
+    #[error("it is about another image, {0:?}")]
+    OtherImage(String),
+    /// The statement names other images.
+    #[error("the statement is about another image: none of its {subjects} subjects is sha256:{digest}")]
+    OtherSubjects {
+        /// The number of subjects.
+        subjects: usize,
+        /// The image's digest, in hex.
+        digest: String,
+    },
+    /// The signed manifest is gone.
+    #[error("the registry does not have the manifest that is signed")]
+    NoManifest,
+    /// No signature.
+    #[error("there is no signature")]
+    NoSignature,
+    /// A signature of another key, or over other bytes.
+    #[error("the signature is not the certificate's over these bytes")]
+    NotTheCertificates,
+    /// A signature without a certificate, where only certificates count.
+    #[error("it was signed with a key, not with a certificate, and public_keys names no key")]
+    NoPublicKeys,
+    /// A signature of none of the public keys, or over other bytes.
+    #[error("the signature is of no key of public_keys over these bytes")]
+    NoKeyMatches,
+    /// A certificate, where only public keys count.
+    #[error("it was signed with a certificate, and the configuration allows only public_keys")]
+    OnlyPublicKeys,
+    /// A key that cannot be used.
+    #[error("{0}")]
+    Key(String),
+    /// No log entry.
+    #[error("there is no entry of a transparency log")]
+    NoEntry,
+    /// A log entry that proves nothing of a signature.
+    #[error("an entry of intoto 0.0.1 holds no signature, so it proves none")]
+    EntryWithoutSignature,
+    /// A log entry that is not proven.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// A verdict of `sigstore-verify`.
+    #[error("{0}")]
+    Library(Box<Error>),
+    /// The certificate, its chain, its timestamps or its names.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A checkpoint's log was not in use at the signing time.
+    #[error("the log {} was not in use at {time}", log.to_hex())]
+    LogNotInUse {
+        /// The log.
+        log: Sha256Hash,
+        /// The signing time.
+        time: Timestamp,
+    },
+    /// No signing time.
+    #[error("no signing time is proven, by an integrated time under a SET or an RFC 3161 timestamp")]
+    NoTime,
+    /// A timestamp of an authority that is not in the trust root.
+    #[error("the trust root has no timestamp authority for the RFC 3161 timestamp")]
+    UnknownTimestampAuthority,
+    /// A timestamp that does not verify.
+    #[error("the RFC 3161 timestamp does not verify: {0}")]
+    Timestamp(tsa::Error),
+    /// A signer that is not allowed.
+    #[error("{0}")]
+    NotAllowed(Box<NotAllowed>),
 }
 
 /// Judges a candidate by every rule.
@@ -209,18 +314,19 @@ pub(crate) fn judge(
     candidate: &Candidate,
     source: &str,
     subject: &Subject<'_>,
-    demands: &Demands,
-    trust: &Trust,
-) -> (Report, Option<Good>) {
+    requirements: &Requirements,
+    trust: &TrustMaterial,
+) -> (SignatureReport, Option<Good>) {
     let mut findings =
-        Findings(vec![Finding { rule: Rule::Form, holds: Some(true), text: form(candidate).to_owned() }]);
-    let good = rules(candidate, subject, demands, trust, &mut findings);
+        Findings(vec![RuleFinding { rule: Rule::Form, holds: Some(true), text: form(candidate).to_owned() }]);
+    let good = rules(candidate, subject, requirements, trust, &mut findings);
     findings.0.sort_by_key(|finding| finding.rule);
-    let report = Report { source: source.to_owned(), purpose: Some(candidate.purpose), findings: findings.0 };
+    let report = SignatureReport { source: source.to_owned(), purpose: Some(candidate.purpose), findings: findings.0 };
     let good = good.filter(|_| report.good());
     (report, good)
 }
 
+/// The name of a candidate's form.
 fn form(candidate: &Candidate) -> &'static str {
     match (&candidate.layer, candidate.bundle.media_type) {
         (Some(_), _) if candidate.purpose == Purpose::Signature => "a .sig layer",
@@ -231,18 +337,19 @@ fn form(candidate: &Candidate) -> &'static str {
     }
 }
 
+/// Judges rules 2 to 7; answers the signature's facts, which count only if every rule holds.
 fn rules(
     candidate: &Candidate,
     subject: &Subject<'_>,
-    demands: &Demands,
-    trust: &Trust,
+    requirements: &Requirements,
+    trust: &TrustMaterial,
     findings: &mut Findings,
 ) -> Option<Good> {
     let now = Timestamp::now();
     findings.note(Rule::Image, image(candidate, subject).map(|text| ((), text)));
-    let signer = findings.note(Rule::Signature, signer(candidate, subject, demands))?;
+    let signer = findings.note(Rule::Signature, signer(candidate, subject, requirements))?;
 
-    let logged = match demands.ignore_tlog {
+    let logged = match requirements.ignore_tlog {
         true => {
             findings.not_applied(Rule::Log, "not looked at: ignore_tlog");
             Vec::new()
@@ -252,27 +359,26 @@ fn rules(
     match &signer {
         Signer::Key(_) => {
             const NO_CERTIFICATE: &str = "signed with a key of public_keys: there is no certificate";
-            // A timestamp is not needed, but evidence that is there and wrong is never passed over.
+            // A key needs no timestamp, but evidence that is present and wrong is never ignored.
             match candidate.timestamps().iter().find_map(|stamp| match stamped(candidate, stamp, trust) {
-                Err(Untimed::Wrong(why)) => Some(why),
-                _ => None,
+                Ok(_) | Err(RuleError::UnknownTimestampAuthority) => None,
+                Err(why) => Some(why),
             }) {
-                Some(why) => drop(findings.note(Rule::Certificate, Err::<((), String), _>(why))),
+                Some(why) => findings.reject(Rule::Certificate, &why),
                 None => findings.not_applied(Rule::Certificate, NO_CERTIFICATE),
             }
             findings.not_applied(Rule::CertificateTimestamp, NO_CERTIFICATE);
             findings.not_applied(Rule::Identity, NO_CERTIFICATE);
         }
         Signer::Certificate(leaf) => {
-            let unlogged = findings.0.iter().any(|finding| finding.rule == Rule::Log && finding.holds == Some(false));
-            let issuer = match unlogged && candidate.timestamps().is_empty() {
+            let issuer = match findings.is_rejected(Rule::Log) && candidate.timestamps().is_empty() {
                 true => {
                     findings.not_applied(Rule::Certificate, "not judged: rule 4 gives no signing time");
                     None
                 }
-                false => findings.note(Rule::Certificate, times(candidate, leaf, &logged, demands, trust, now)),
+                false => findings.note(Rule::Certificate, times(candidate, leaf, &logged, requirements, trust, now)),
             };
-            match (demands.ignore_sct, issuer) {
+            match (requirements.ignore_sct, issuer) {
                 (true, _) => findings.not_applied(Rule::CertificateTimestamp, "not looked at: ignore_sct"),
                 (false, None) => findings
                     .not_applied(Rule::CertificateTimestamp, "not judged: the issuer of the certificate is not proven"),
@@ -281,19 +387,19 @@ fn rules(
                     findings.note(Rule::CertificateTimestamp, scts.map(|count| ((), format!("{count} verified"))));
                 }
             }
-            findings.note(Rule::Identity, identity(leaf, demands).map(|text| ((), text)));
+            findings.note(Rule::Identity, identity(leaf, requirements).map(|text| ((), text)));
         }
     }
     let holds = findings.0.iter().all(|finding| finding.holds != Some(false));
-    if holds && let Err((rule, why)) = verdict(candidate, subject, &signer, demands, trust) {
+    if holds && let Err((rule, why)) = verdict(candidate, subject, &signer, requirements, trust) {
         findings.0.retain(|finding| finding.rule != rule);
-        findings.note(rule, Err::<((), String), _>(why));
+        findings.reject(rule, &why);
     }
 
     let (subject, issuer) = match signer {
         Signer::Certificate(leaf) => match leaf.identity {
             Ok(Identity { subjects, issuer }) => (subjects.into_iter().next(), issuer),
-            // Rule 7 has said so.
+            // Rule 7 does not hold.
             Err(_) => return None,
         },
         Signer::Key(_) => (None, None),
@@ -315,31 +421,26 @@ fn rules(
     })
 }
 
-/// Rule 2: what is signed names this image.
-fn image(candidate: &Candidate, subject: &Subject<'_>) -> Result<String, String> {
+/// Rule 2: the signed content names this image.
+fn image(candidate: &Candidate, subject: &Subject<'_>) -> Result<String, RuleError> {
     let this = format!("sha256:{}", subject.digest);
     match &candidate.signed {
         Signed::Manifest => match candidate.message_digest() {
-            Some(digest) if digest != subject.digest => {
-                Err(format!("it is about another image: the bundle's message digest is sha256:{digest}"))
-            }
+            Some(digest) if digest != subject.digest => Err(RuleError::OtherMessage(digest)),
             _ => Ok("the manifest itself is signed".to_owned()),
         },
         Signed::Payload { digest, .. } if *digest == this => Ok(this),
-        Signed::Payload { digest, .. } => Err(format!("it is about another image, {digest:?}")),
+        Signed::Payload { digest, .. } => Err(RuleError::OtherImage(digest.clone())),
         Signed::Statement { subjects, predicate_type } => {
             match subjects.iter().any(|digest| digest == subject.digest) {
                 true => Ok(format!("{this}, a statement of type {predicate_type}")),
-                false => Err(format!(
-                    "the statement is about another image: none of its {} subjects is {this}",
-                    subjects.len()
-                )),
+                false => Err(RuleError::OtherSubjects { subjects: subjects.len(), digest: subject.digest.to_owned() }),
             }
         }
     }
 }
 
-/// Who signed: rule 3 found that the signature is this one's.
+/// The signer: rule 3 found that the signature is the signer's.
 enum Signer {
     Certificate(Box<Leaf>),
     Key(DerPublicKey),
@@ -354,8 +455,12 @@ impl Signer {
     }
 }
 
-/// Rule 3: the signature over exactly these bytes is the leaf's, or of a key of the configuration.
-fn signer(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Result<(Signer, String), String> {
+/// Rule 3: the signature over exactly these bytes is the certificate's, or of a public key of the configuration.
+fn signer(
+    candidate: &Candidate,
+    subject: &Subject<'_>,
+    requirements: &Requirements,
+) -> Result<(Signer, String), RuleError> {
     let message;
     let bytes: &[u8] = match (&candidate.bundle.content, &candidate.signed) {
         (SignatureContent::DsseEnvelope(envelope), _) => {
@@ -363,48 +468,48 @@ fn signer(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Re
             &message
         }
         (_, Signed::Payload { bytes, .. }) => bytes,
-        _ => subject.manifest.ok_or("the registry does not have the manifest that is signed")?,
+        _ => subject.manifest.ok_or(RuleError::NoManifest)?,
     };
-    let signature = candidate.signature().ok_or("there is no signature")?;
+    let signature = candidate.signature().ok_or(RuleError::NoSignature)?;
     if let Some(certificate) = candidate.certificate() {
         let leaf = Leaf::new(certificate)?;
         let scheme = scheme(candidate, &leaf.key)?;
-        verify_signature(&leaf.key, bytes, signature, scheme)
-            .map_err(|_| "the signature is not the certificate's over these bytes".to_owned())?;
+        verify_signature(&leaf.key, bytes, signature, scheme).map_err(|_| RuleError::NotTheCertificates)?;
         return Ok((Signer::Certificate(Box::new(leaf)), format!("{} with the certificate's key", scheme.name())));
     }
-    if demands.public_keys.is_empty() {
-        return Err("it was signed with a key, not with a certificate, and public_keys names no key".to_owned());
+    if requirements.public_keys.is_empty() {
+        return Err(RuleError::NoPublicKeys);
     }
-    for key in &demands.public_keys {
+    for key in &requirements.public_keys {
         let Ok(scheme) = scheme(candidate, key) else { continue };
         if verify_signature(key, bytes, signature, scheme).is_ok() {
             return Ok((Signer::Key(key.clone()), format!("{} with a key of public_keys", scheme.name())));
         }
     }
-    Err("the signature is of no key of public_keys over these bytes".to_owned())
+    Err(RuleError::NoKeyMatches)
 }
 
-/// The PEM text of whoever signed, which is what the log knows the signature by; none when it is not worth a look there,
-/// because rule 2, 3 or 7 does not hold whatever the log says.
-pub(crate) fn signer_pem(candidate: &Candidate, subject: &Subject<'_>, demands: &Demands) -> Option<String> {
+/// The PEM text of the signer's certificate or key, under which the log has the signature. `None` where no entry of the log can make
+/// the signature good, because rule 2, 3 or 7 does not hold.
+pub(crate) fn signer_pem(candidate: &Candidate, subject: &Subject<'_>, requirements: &Requirements) -> Option<String> {
     image(candidate, subject).ok()?;
-    match signer(candidate, subject, demands).ok()?.0 {
+    match signer(candidate, subject, requirements).ok()?.0 {
         Signer::Certificate(leaf) => {
-            identity(&leaf, demands).ok()?;
+            identity(&leaf, requirements).ok()?;
             candidate.certificate().map(|certificate| certificate.to_pem())
         }
         Signer::Key(key) => Some(key.to_pem()),
     }
 }
 
-/// Whether a key is of a kind that can be verified with.
-pub(crate) fn check_key(key: &DerPublicKey) -> Result<(), String> {
-    VerificationKey::from_spki(key).map(|_| ()).map_err(|error| error.to_string())
+/// Checks that a key is of a kind that signatures can be verified with.
+pub(crate) fn check_key(key: &DerPublicKey) -> Result<(), RuleError> {
+    VerificationKey::from_spki(key).map(|_| ()).map_err(|error| RuleError::Key(error.to_string()))
 }
 
-fn scheme(candidate: &Candidate, key: &DerPublicKey) -> Result<SigningScheme, String> {
-    let algorithm = KeyAlgorithm::from_spki(key).map_err(|error| error.to_string())?;
+/// The scheme of a candidate's signature under a key.
+fn scheme(candidate: &Candidate, key: &DerPublicKey) -> Result<SigningScheme, RuleError> {
+    let algorithm = KeyAlgorithm::from_spki(key).map_err(|error| RuleError::Key(error.to_string()))?;
     let hash = match (&candidate.bundle.content, &candidate.layer) {
         (SignatureContent::MessageSignature(_), Some(_)) => Some(HashAlgorithm::Sha2256),
         (SignatureContent::MessageSignature(message), None) => {
@@ -413,7 +518,7 @@ fn scheme(candidate: &Candidate, key: &DerPublicKey) -> Result<SigningScheme, St
         _ => None,
     };
     match hash {
-        Some(hash) => algorithm.resolve_signing_scheme(hash).map_err(|error| error.to_string()),
+        Some(hash) => algorithm.resolve_signing_scheme(hash).map_err(|error| RuleError::Key(error.to_string())),
         None => Ok(algorithm.default_signing_scheme()),
     }
 }
@@ -423,11 +528,11 @@ fn logged(
     candidate: &Candidate,
     subject: &Subject<'_>,
     signer: &Signer,
-    trust: &Trust,
+    trust: &TrustMaterial,
     now: Timestamp,
-) -> Result<(Vec<Proven>, String), String> {
+) -> Result<(Vec<Proven>, String), RuleError> {
     if candidate.entries().is_empty() {
-        return Err("there is no entry of a transparency log".to_owned());
+        return Err(RuleError::NoEntry);
     }
     let mut proven = Vec::new();
     for entry in candidate.entries() {
@@ -435,7 +540,7 @@ fn logged(
     }
     match (candidate.intoto_v001, &candidate.layer) {
         (true, _) if candidate.purpose == Purpose::Signature => {
-            return Err("an entry of intoto 0.0.1 holds no signature, so it proves none".to_owned());
+            return Err(RuleError::EntryWithoutSignature);
         }
         (true, Some(layer)) => {
             for entry in candidate.entries() {
@@ -445,9 +550,9 @@ fn logged(
         }
         _ => match library(candidate, subject, signer, trust, Judging::Log) {
             Ok(()) => {}
-            // Rule 5 says it better.
+            // Rule 5 gives the better reason.
             Err(Error::Timestamp(_) | Error::TransparencyLog(TransparencyLogError::IntegratedTime(_))) => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(RuleError::Library(Box::new(error))),
         },
     }
     let text = match proven.first() {
@@ -458,105 +563,96 @@ fn logged(
     Ok((proven, text))
 }
 
-/// Rule 5: every signing time, at least one, lies within the validity of the certificate and its CA; the issuer's key.
+/// Rule 5: every signing time lies within the validity of the certificate and its CA, and there is at least one. Answers the key of
+/// the certificate's issuer.
 fn times(
     candidate: &Candidate,
     leaf: &Leaf,
     logged: &[Proven],
-    demands: &Demands,
-    trust: &Trust,
+    requirements: &Requirements,
+    trust: &TrustMaterial,
     now: Timestamp,
-) -> Result<(DerPublicKey, String), String> {
+) -> Result<(DerPublicKey, String), RuleError> {
     let mut times: Vec<(Timestamp, &str)> =
         logged.iter().filter_map(|proven| proven.integrated).map(|time| (time, "integrated")).collect();
     for timestamp in candidate.timestamps() {
         match stamped(candidate, timestamp, trust) {
             Ok(time) => times.push((time, "timestamped")),
-            // Rule 5: of an authority that nobody knows, beside a time that is proven, in a .sig.
-            Err(Untimed::Unknown(_))
+            // In a .sig, a timestamp of an unknown authority is ignored beside a time that is proven.
+            Err(RuleError::UnknownTimestampAuthority)
                 if candidate.layer.is_some() && candidate.purpose == Purpose::Signature && !times.is_empty() => {}
-            Err(Untimed::Unknown(why) | Untimed::Wrong(why)) => return Err(why),
+            Err(why) => return Err(why),
         }
     }
-    if times.is_empty() && demands.ignore_tlog {
+    if times.is_empty() && requirements.ignore_tlog {
         times.push((now, "now, for want of a signing time"));
     }
     let mut issuer = None;
     for (time, _) in &times {
         issuer = Some(trust.authorities.chain(leaf, *time)?);
-        // An integrated time is within its log's own time; what only a checkpoint proves has no other time than this.
+        // Rule 4 compared an integrated time with its log's key. An entry that only a checkpoint proves has no other time than this.
         if let Some(Proven { log_id, .. }) = logged
             .iter()
             .find(|proven| proven.integrated.is_none() && trust.logs.key_at(&proven.log_id, *time).is_none())
         {
-            return Err(format!("the log {} was not in use at {time}", log_id.to_hex()));
+            return Err(RuleError::LogNotInUse { log: *log_id, time: *time });
         }
     }
-    let issuer =
-        issuer.ok_or("no signing time is proven, by an integrated time under a SET or an RFC 3161 timestamp")?;
+    let issuer = issuer.ok_or(RuleError::NoTime)?;
     let texts: Vec<String> = times.iter().map(|(time, what)| format!("{what} {time}")).collect();
     Ok((issuer, format!("valid when signed: {}", texts.join(", "))))
 }
 
-/// Why a timestamp gives no time.
-enum Untimed {
-    /// No authority of the trust root made it.
-    Unknown(String),
-    /// It is malformed, over something else, or of a time when its authority was not valid.
-    Wrong(String),
-}
-
-/// The time in an RFC 3161 timestamp.
-fn stamped(candidate: &Candidate, timestamp: &Rfc3161Timestamp, trust: &Trust) -> Result<Timestamp, Untimed> {
+/// Verifies an RFC 3161 timestamp; answers its time.
+fn stamped(candidate: &Candidate, timestamp: &Rfc3161Timestamp, trust: &TrustMaterial) -> Result<Timestamp, RuleError> {
     // cosign stamps the whole envelope of a .att layer, and the signature of everything else.
     let signature = match (&candidate.layer, candidate.purpose) {
         (Some(layer), Purpose::Attestation) => SignatureBytes::new(layer.to_vec()),
-        _ => candidate.signature().cloned().ok_or_else(|| Untimed::Wrong("there is no signature".to_owned()))?,
+        _ => candidate.signature().cloned().ok_or(RuleError::NoSignature)?,
     };
     let token = timestamp.signed_timestamp.as_bytes().into();
-    let mut reason =
-        Untimed::Unknown("the trust root has no timestamp authority for the RFC 3161 timestamp".to_owned());
+    let mut reason = RuleError::UnknownTimestampAuthority;
     for authority in &trust.timestamping {
-        let text = |error: &tsa::Error| format!("the RFC 3161 timestamp does not verify: {error}");
         match tsa::verify_timestamp_for_authority(&token, &signature, authority) {
             Ok(time) => return Ok(time),
-            // The library's word for a token that another authority made.
+            // The library has no other sign than this text for a token of another authority.
             Err(tsa::Error::SignatureVerificationError(why)) if why.contains("does not match any trusted TSA") => {}
-            Err(error) => reason = Untimed::Wrong(text(&error)),
+            Err(error) => reason = RuleError::Timestamp(error),
         }
     }
     Err(reason)
 }
 
-/// Rule 7: the identity is one that the configuration allows.
-fn identity(leaf: &Leaf, demands: &Demands) -> Result<String, String> {
-    let Identity { subjects, issuer } = leaf.identity.as_ref().map_err(String::clone)?;
-    if demands.identities.is_empty() && !demands.public_keys.is_empty() {
-        return Err("it was signed with a certificate, and the configuration allows only public_keys".to_owned());
+/// Rule 7: the configuration allows the signer.
+fn identity(leaf: &Leaf, requirements: &Requirements) -> Result<String, RuleError> {
+    let Identity { subjects, issuer } = leaf.identity.as_ref().map_err(CertificateError::clone)?;
+    if requirements.identities.is_empty() && !requirements.public_keys.is_empty() {
+        return Err(RuleError::OnlyPublicKeys);
     }
-    demands.identities.allow(issuer.as_deref().unwrap_or_default(), subjects)
+    let allowed = requirements.identities.allow(issuer.as_deref().unwrap_or_default(), subjects);
+    allowed.map_err(|why| RuleError::NotAllowed(Box::new(why)))
 }
 
-/// What `sigstore-verify` is asked.
+/// What `sigstore-verify` judges.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Judging {
-    /// The log and what is in it, whatever the certificate.
+    /// The log entries, whatever the certificate.
     Log,
     /// Everything that applies.
     Everything { ignore_tlog: bool },
 }
 
-/// The library's verdict on everything that it can represent, with the rule that it is about.
+/// The library's verdict on everything that it can represent; an error with the rule that it is about.
 fn verdict(
     candidate: &Candidate,
     subject: &Subject<'_>,
     signer: &Signer,
-    demands: &Demands,
-    trust: &Trust,
-) -> Result<(), (Rule, String)> {
-    let everything = Judging::Everything { ignore_tlog: demands.ignore_tlog };
-    // Without an entry and without a timestamp it has no time to judge at, and rules 3 and 5 are all there is.
-    let untimed = demands.ignore_tlog && (candidate.layer.is_some() || candidate.timestamps().is_empty());
+    requirements: &Requirements,
+    trust: &TrustMaterial,
+) -> Result<(), (Rule, RuleError)> {
+    let everything = Judging::Everything { ignore_tlog: requirements.ignore_tlog };
+    // Without an entry and without a timestamp the library has no time to judge at. Rules 3 and 5 have judged everything.
+    let untimed = requirements.ignore_tlog && (candidate.layer.is_some() || candidate.timestamps().is_empty());
     if candidate.intoto_v001 || untimed {
         return Ok(());
     }
@@ -566,19 +662,20 @@ fn verdict(
             Error::Certificate(_) | Error::Timestamp(_) => Rule::Certificate,
             Error::TransparencyLog(TransparencyLogError::IntegratedTime(_)) => Rule::Certificate,
             Error::InvalidBundle(_) | Error::UnsupportedBundle(_) | Error::Bundle(_) | Error::Types(_) => Rule::Form,
-            // Whatever it is about: never said of a log that nobody looked at.
-            _ if demands.ignore_tlog => Rule::Signature,
+            // Under ignore_tlog no error may name the log.
+            _ if requirements.ignore_tlog => Rule::Signature,
             _ => Rule::Log,
         };
-        (rule, error.to_string())
+        (rule, RuleError::Library(Box::new(error)))
     })
 }
 
+/// Asks the library.
 fn library(
     candidate: &Candidate,
     subject: &Subject<'_>,
     signer: &Signer,
-    trust: &Trust,
+    trust: &TrustMaterial,
     judging: Judging,
 ) -> Result<(), Error> {
     let ignore_tlog = judging == Judging::Everything { ignore_tlog: true };
@@ -594,24 +691,23 @@ fn library(
             Box::new(if ignore_tlog { policy.skip_tlog_unsafe() } else { policy })
         }
         Signer::Certificate(_) => {
-            // One certificate timestamp is all it knows: rule 6 is ours.
+            // The library verifies one certificate timestamp only. Rule 6 verifies all.
             let mut policy = VerificationPolicy::any_identity().skip_sct();
             if judging == Judging::Log {
                 policy = policy.skip_certificate_chain();
             }
-            // A `.sig` needs its SET and has no inclusion proof, which "verify the log" would ask for in a bundle v0.3; rule 4
-            // has proven the entry either way.
+            // The log is not required of the library: a `.sig` has a SET and no inclusion proof, and rule 4 has proven either.
             Box::new(if ignore_tlog { policy.skip_tlog_unsafe() } else { policy })
         }
     };
     trust.verifier.verify(artifact, &bundle, &*policy).map(|_| ())
 }
 
-/// The candidate as the library can judge it.
+/// The candidate in a form that the library can judge.
 fn representable(candidate: &Candidate, ignore_tlog: bool) -> Bundle {
     let mut bundle = candidate.bundle.clone();
     if candidate.layer.is_some() {
-        // Timestamps of layers are judged by rule 5: a .att has them over the envelope, a .sig may have an unknown one.
+        // Rule 5 judges the timestamps of layers. A .att has them over the envelope, and a .sig may have an unknown one.
         bundle.verification_material.timestamp_verification_data = TimestampVerificationData::default();
     }
     if ignore_tlog {

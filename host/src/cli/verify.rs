@@ -3,10 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use bounded::text::printable;
-use image_signatures::{Examination, Finding, Purpose, Report, Verifier};
+use image_signatures::{Examination, Purpose, RuleFinding, SignatureReport, Verifier};
 
 use super::style::Style;
 use super::{Failure, PLACEHOLDER, read_config, waiting};
@@ -26,12 +25,17 @@ pub(super) async fn run(
     let sigstore = configuration.sigstore.ok_or_else(|| {
         Failure::Usage("the configuration has no sigstore { … }: nothing says how to verify".to_owned())
     })?;
-    let (verifier, notes) = Verifier::new(&sigstore.options).map_err(|note| match config {
-        Some(path) => Failure::Configuration { path: path.to_owned(), invalid: Invalid { errors: vec![note] } },
-        None => Failure::from(Error::Configuration(note)),
-    })?;
-    let verifier = Arc::new(verifier);
-    let examination = waiting(verifier.examine(image), || verifier.doing()).await.map_err(Failure::Usage)?;
+    let (verifier, notes) =
+        Verifier::new(&sigstore.options).map_err(|why| match (config, format!("sigstore: {why}")) {
+            (Some(path), note) => {
+                Failure::Configuration { path: path.to_owned(), invalid: Invalid { errors: vec![note] } }
+            }
+            (None, note) => Failure::from(Error::Configuration(note)),
+        })?;
+    let notes: Vec<String> = notes.into_iter().map(|note| format!("sigstore: {note}")).collect();
+    let examination = waiting(verifier.examine(image), || verifier.progress())
+        .await
+        .map_err(|why| Failure::Usage(why.to_string()))?;
     writeln!(out, "{}", style.bold(&printable(image)))?;
     if verifier.skips(image) {
         writeln!(
@@ -47,7 +51,7 @@ pub(super) async fn run(
     print(&examination, out, style)?;
     Ok(match examination.outcome {
         Ok(_) => ExitCode::SUCCESS,
-        Err(_) if examination.away.is_empty() => ExitCode::FAILURE,
+        Err(_) if examination.unreachable.is_empty() => ExitCode::FAILURE,
         // No verdict: it could not be asked.
         Err(_) => ExitCode::from(2),
     })
@@ -57,8 +61,8 @@ fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::
     for report in &examination.reports {
         signature(report, out, style)?;
     }
-    for place in &examination.away {
-        writeln!(out, "\n{} {}", style.bad("not looked at"), printable(place))?;
+    for place in &examination.unreachable {
+        writeln!(out, "\n{} {}", style.bad("not looked at"), printable(&place.to_string()))?;
     }
     match &examination.outcome {
         Ok(verified) => {
@@ -67,14 +71,16 @@ fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::
             let signatures = if count == 1 { "signature" } else { "signatures" };
             writeln!(out, "\n{}: {count} good {signatures}{attested}", style.good("verified"))
         }
-        Err(why) if examination.away.is_empty() => {
-            writeln!(out, "\n{}: {}", style.bad("not verified"), printable(why))
+        Err(why) if examination.unreachable.is_empty() => {
+            writeln!(out, "\n{}: {}", style.bad("not verified"), printable(&why.to_string()))
         }
-        Err(why) => writeln!(out, "\n{}: {}", style.bad("could not be verified, try again"), printable(why)),
+        Err(why) => {
+            writeln!(out, "\n{}: {}", style.bad("could not be verified, try again"), printable(&why.to_string()))
+        }
     }
 }
 
-fn signature(report: &Report, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+fn signature(report: &SignatureReport, out: &mut impl Write, style: Style) -> std::io::Result<()> {
     let what = match report.purpose {
         Some(Purpose::Signature) => "signature",
         Some(Purpose::Attestation) => "attestation",
@@ -82,7 +88,7 @@ fn signature(report: &Report, out: &mut impl Write, style: Style) -> std::io::Re
     };
     let verdict = if report.good() { style.good("good") } else { style.bad("bad") };
     writeln!(out, "\n{what} {}: {verdict}", printable(&report.source))?;
-    for Finding { rule, holds, text } in &report.findings {
+    for RuleFinding { rule, holds, text } in &report.findings {
         let title = rule.title();
         let mark = match holds {
             Some(true) => style.good("ok"),

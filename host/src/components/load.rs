@@ -196,7 +196,7 @@ fn check_pin(bytes: &[u8], pin: &Pin, verifier: Option<&Verifier>) -> Result<(),
             let wrong = |why: String| (Step::Signature, format!("{}: {why}", bundle.display()));
             let verifier = verifier.ok_or_else(|| wrong("nothing can verify it".to_owned()))?;
             let text = file::read(bundle, limits::BUNDLE_FILE).map_err(|why| wrong(why.to_string()))?;
-            verifier.verify_file(&text, bytes, signers).map_err(wrong)
+            verifier.verify_file(&text, bytes, signers).map_err(|why| wrong(why.to_string()))
         }
     }
 }

@@ -162,14 +162,14 @@ fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Comp
             let bundle = absolute(&format!("{key}.bundle"), &raw.bundle, report);
             let allowed = BTreeMap::from([(raw.issuer.clone(), vec![raw.identity.clone()])]);
             let signers = match Identities::new(&format!("{key}.identity"), &allowed) {
-                Ok((signers, worth_knowing)) => {
-                    worth_knowing.into_iter().for_each(|warning| report.warn(warning));
+                Ok((signers, notes)) => {
+                    notes.iter().for_each(|note| report.warn(note.to_string()));
                     signers
                 }
-                Err(mistakes) => {
+                Err(errors) => {
                     // Above stands an error for each that is empty.
                     if !raw.issuer.is_empty() && !raw.identity.is_empty() {
-                        mistakes.into_iter().for_each(|error| report.error(error));
+                        errors.iter().for_each(|error| report.error(error.to_string()));
                     }
                     Identities::default()
                 }

@@ -54,12 +54,12 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
     let before = report.errors.len();
     let defaults = Options::default();
     let identities = match Identities::new("sigstore.allowed_identities", &raw.allowed_identities) {
-        Ok((identities, worth_knowing)) => {
-            worth_knowing.into_iter().for_each(|note| report.note(Section::Sigstore, note));
+        Ok((identities, notes)) => {
+            notes.iter().for_each(|note| report.note(Section::Sigstore, note.to_string()));
             identities
         }
-        Err(mistakes) => {
-            mistakes.into_iter().for_each(|error| report.error(error));
+        Err(errors) => {
+            errors.iter().for_each(|error| report.error(error.to_string()));
             Identities::default()
         }
     };

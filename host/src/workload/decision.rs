@@ -63,7 +63,7 @@ impl SignedImages {
 
     /// What the network is asked for, while that takes time.
     pub fn doing(&self) -> String {
-        self.verifier.doing()
+        self.verifier.progress()
     }
 
     /// The decision on an image and the note for `explain`, if that takes no network.

@@ -126,7 +126,7 @@ async fn a_real_signature_is_nothing_under_another_trust_root() {
     let reference = serve(&registry, &folder);
     let examination = stage.verifier("ignore_attestations = true").examine(&reference).await.unwrap();
     assert_eq!(wrong(&examination.reports[0])[0].0, 4);
-    assert!(examination.outcome.unwrap_err().contains("is not in the trust root"));
+    assert!(examination.outcome.unwrap_err().to_string().contains("is not in the trust root"));
 }
 
 /// Serves an OCI layout as cosign saves it; answers the repo digest of its image.
@@ -174,7 +174,7 @@ async fn real_attestations_verify_under_either_kind_of_entry_but_sign_nothing() 
                 assert!(matches!(wrong(report)[..], [(7, why)] if why.contains("is not in allowed_identities")));
             }
             // It has an attestation and no signature.
-            assert!(examination.outcome.unwrap_err().contains("there is no signature"));
+            assert!(examination.outcome.unwrap_err().to_string().contains("there is no signature"));
         }
         let config = public_good(&stage, "on_failure = \"omit\"");
         let attestor = attestor(&config, vec![reference], None).await;

@@ -27,8 +27,6 @@ use crate::limits;
 pub(crate) use self::tuf::Refresh;
 use self::tuf::Shared;
 
-/// One file of trust material. The public-good trusted_root.json is some 7 KiB.
-const FILE: u64 = limits::TRUST_FILE;
 /// What protobuf-specs calls a trusted root, followed by its version in either of two spellings.
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 
@@ -92,7 +90,7 @@ impl Part {
 
     /// What its variable's file holds, as that array.
     fn read(self, path: &Path) -> Result<Value, String> {
-        let text = read(path, FILE)?;
+        let text = read(path, limits::TRUST_FILE)?;
         let array = match self {
             Part::Fulcio => pem::authorities(&text),
             Part::Rekor => pem::logs(&text, &["P-256", "P-384", "Ed25519", "RSA"]),
@@ -119,7 +117,7 @@ pub(crate) fn load(configured: Option<&Path>, env: &dyn Fn(&str) -> Option<OsStr
 }
 
 fn of_configuration(path: &Path) -> Result<Trust, String> {
-    let (arrays, root) = parse(&read(path, FILE)?)?;
+    let (arrays, root) = parse(&read(path, limits::TRUST_FILE)?)?;
     let empty = PARTS.iter().all(|part| arrays.get(part.array()).is_none_or(|array| *array == json!([])));
     let warnings = match empty {
         true => vec![format!("trusted_root: {}: all parts are empty: no keyless signature verifies", path.display())],

@@ -18,8 +18,8 @@ use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage};
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
-/// Keys or certificates of one file, and paths of certificates: each is compared with each.
-const OBJECTS: usize = 64;
+use crate::limits::TRUST_OBJECTS;
+
 /// id-kp-timeStamping (RFC 3161 section 2.3).
 const TIME_STAMPING: &str = "1.3.6.1.5.5.7.3.8";
 
@@ -238,7 +238,7 @@ impl Path<'_> {
 /// Every path that is valid at some time, from each of the certificates up to a root. Self-issued authorities are roots.
 ///
 /// # Errors
-/// A certificate without a path, and more than [`OBJECTS`] paths.
+/// A certificate without a path, and more than [`TRUST_OBJECTS`] paths.
 fn paths(all: &[Read]) -> Result<Vec<Path<'_>>, String> {
     let (roots, others): (Vec<&Read>, Vec<&Read>) = all.iter().partition(|certificate| certificate.is_root());
     let mut paths: Vec<Path<'_>> =
@@ -258,8 +258,8 @@ fn paths(all: &[Read]) -> Result<Vec<Path<'_>>, String> {
                 paths.push(Path { certificates, valid });
             }
         }
-        if paths.len() > OBJECTS {
-            return Err(format!("its certificates make more than {OBJECTS} paths to a root"));
+        if paths.len() > TRUST_OBJECTS {
+            return Err(format!("its certificates make more than {TRUST_OBJECTS} paths to a root"));
         }
     }
     let has_path = |certificate: &Read| {
@@ -287,8 +287,8 @@ fn sections<T: PemObject>(text: &str, label: &str) -> Result<Vec<T>, String> {
     if let Some(other) = labels.iter().find(|other| **other != label) {
         return Err(format!("holds a {other}: only PEM of {label} belongs here"));
     }
-    if labels.len() > OBJECTS {
-        return Err(format!("holds more than {OBJECTS} of {label}"));
+    if labels.len() > TRUST_OBJECTS {
+        return Err(format!("holds more than {TRUST_OBJECTS} of {label}"));
     }
     let found: Result<Vec<T>, _> = T::pem_slice_iter(text.as_bytes()).collect();
     // Not the error's own text: it repeats what it read.

@@ -18,7 +18,8 @@ use x509_cert::der::asn1::{Any, BitString, Uint};
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
-use super::{FILE, PARTS, Part, Trust, load};
+use super::{PARTS, Part, Trust, load};
+use crate::limits::TRUST_FILE;
 
 /// One world for all tests: they read it only.
 pub(super) static WORLD: LazyLock<World> = LazyLock::new(World::new);
@@ -417,7 +418,7 @@ fn all_that_is_wrong_is_said_at_once() {
 fn a_file_as_large_as_is_allowed_is_read() {
     let machine = Machine::new();
     let mut text = WORLD.key.public_pem();
-    text.extend(std::iter::repeat_n('\n', usize::try_from(FILE).unwrap() - text.len()));
+    text.extend(std::iter::repeat_n('\n', usize::try_from(TRUST_FILE).unwrap() - text.len()));
     let path = machine.write("rekor.pub", &text);
     let machine = machine.with(Part::Rekor.variable(), &path);
     machine.load().unwrap();

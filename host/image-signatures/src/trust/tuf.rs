@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bounded::file;
 use jiff::Timestamp;
@@ -24,10 +23,9 @@ use sigstore_trust_root::{SigstoreInstance, TRUSTED_ROOT_TARGET, TrustedRoot};
 use sigstore_tuf::transport::FetchFuture;
 use sigstore_tuf::{Error, MemoryStore, MetadataStore, Repository, Updater, UpdaterConfig};
 
-use super::{Arrays, FILE, assemble, chain, parse, read, variable};
+use super::{Arrays, assemble, chain, parse, read, variable};
+use crate::limits;
 
-/// A whole refresh: some six small files of one host.
-const REFRESH: Duration = Duration::from_secs(30);
 /// What to do about a cache that cannot be used.
 const AGAIN: &str = "run `cosign initialize` (v3) again, or set trusted_root";
 
@@ -61,11 +59,13 @@ impl Refresh {
     pub(crate) async fn run(&self, client: reqwest::Client) -> Result<TrustedRoot, String> {
         let fault = |reason: String| format!("{}: not refreshed: {reason}", self.source);
         let mirror = Mirror { base: self.seed.mirror.clone(), client };
-        let fetched = tokio::time::timeout(REFRESH, self.fetch(mirror)).await;
+        let fetched = tokio::time::timeout(limits::TRUST_REFRESH_TIME, self.fetch(mirror)).await;
         let bytes = match fetched {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) => return Err(fault(chain(&error))),
-            Err(_) => return Err(fault(format!("the mirror took longer than {} s", REFRESH.as_secs()))),
+            Err(_) => {
+                return Err(fault(format!("the mirror took longer than {} s", limits::TRUST_REFRESH_TIME.as_secs())));
+            }
         };
         let text = String::from_utf8(bytes).map_err(|_| fault(format!("{TRUSTED_ROOT_TARGET}: not UTF-8")))?;
         let (arrays, _) = parse(&text).map_err(|reason| fault(format!("{TRUSTED_ROOT_TARGET}: {reason}")))?;
@@ -74,8 +74,9 @@ impl Refresh {
 
     async fn fetch(&self, mirror: Mirror) -> Result<Vec<u8>, Error> {
         let now = Timestamp::now();
-        let mut updater =
-            Updater::new(mirror, &self.seed.root)?.with_config(limits()).with_store(Arc::clone(&self.seed.verified));
+        let mut updater = Updater::new(mirror, &self.seed.root)?
+            .with_config(updater_limits())
+            .with_store(Arc::clone(&self.seed.verified));
         updater.refresh(now).await?;
         updater.get_target(TRUSTED_ROOT_TARGET, now).await
     }
@@ -177,7 +178,7 @@ struct Remote {
 }
 
 fn open(directory: &Path, remote: &Path, source: String, warnings: &mut Vec<String>) -> Result<Shared, String> {
-    let (mirror, shown) = read(remote, FILE)
+    let (mirror, shown) = read(remote, limits::TRUST_FILE)
         .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
         .and_then(|Remote { mirror }| shown(&mirror).map(|shown| (mirror, shown)))
         .map_err(|reason| format!("remote.json: {reason}: {AGAIN}"))?;
@@ -298,7 +299,7 @@ impl fmt::Display for Fault {
 /// The trusted root of a cache.
 fn verify(files: &Files, now: Timestamp) -> Result<Vec<u8>, Fault> {
     let work = async {
-        let mut updater = Updater::new(files.clone(), &files.root)?.with_config(limits());
+        let mut updater = Updater::new(files.clone(), &files.root)?.with_config(updater_limits());
         updater.refresh(now).await?;
         updater.get_target(TRUSTED_ROOT_TARGET, now).await
     };
@@ -309,9 +310,9 @@ fn verify(files: &Files, now: Timestamp) -> Result<Vec<u8>, Fault> {
     }
 }
 
-fn limits() -> UpdaterConfig {
+fn updater_limits() -> UpdaterConfig {
     let mut limits = UpdaterConfig::default();
-    limits.target_max_length = FILE;
+    limits.target_max_length = limits::TRUST_FILE;
     limits
 }
 
@@ -327,14 +328,14 @@ impl Files {
     const TARGET: &'static str = "targets/trusted_root.json";
 
     fn read(directory: &Path) -> Result<Files, String> {
-        let limits = limits();
+        let limits = updater_limits();
         let file =
             |name: &str, limit| file::read(&directory.join(name), limit).map_err(|reason| format!("{name}: {reason}"));
         let named = BTreeMap::from([
             ("timestamp.json", file("timestamp.json", limits.timestamp_max_length)?),
             ("snapshot.json", file("snapshot.json", limits.snapshot_max_length)?),
             ("targets.json", file("targets.json", limits.targets_max_length)?),
-            (Files::TARGET, file(Files::TARGET, FILE)?),
+            (Files::TARGET, file(Files::TARGET, limits::TRUST_FILE)?),
         ]);
         let root = file("root.json", limits.root_max_length)?;
         Ok(Files { root, named: Arc::new(named), directory: directory.to_owned() })

@@ -255,7 +255,8 @@ async fn a_skipped_image_is_named_whole_or_by_its_digest() {
     for (skipped, manifest) in
         [(reference.as_str(), None), (digest, None), (platform.as_str(), Some(platform.as_str()))]
     {
-        assert_eq!(verdict(skipped, manifest).await, Verification::Skipped(skipped.to_owned()));
+        let verdict = verdict(skipped, manifest).await;
+        assert!(matches!(&verdict, Verification::Skipped(name) if name == skipped), "{verdict}");
     }
     assert!(registry.requests().is_empty(), "a skipped image is not verified");
     for other in [
@@ -658,7 +659,7 @@ async fn what_could_judge_otherwise_is_another_verifier() {
     let stage = Stage::new();
     let with_key = || Settings { public_keys: stage.public_keys(), ..Settings::default() };
     let verifier = stage.verifier(with_key());
-    assert!(verifier.same(&stage.verifier(with_key())));
+    assert!(verifier.judges_like(&stage.verifier(with_key())));
     let credentials = |password: &str| {
         let pair = Credentials { username: "u".to_owned(), password: password.to_owned() };
         Settings { registry_credentials: [("r.test".to_owned(), pair)].into(), ..with_key() }
@@ -680,7 +681,7 @@ async fn what_could_judge_otherwise_is_another_verifier() {
     verifiers.push(stage.verifier(with_key()));
     for (number, one) in verifiers.iter().enumerate() {
         for other in &verifiers[number + 1..] {
-            assert!(!one.same(other));
+            assert!(!one.judges_like(other));
         }
     }
 }

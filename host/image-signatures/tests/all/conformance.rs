@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use image_signatures::Report;
+use image_signatures::SignatureReport;
 
 use crate::stage::{judge_case, shared_folder, verdict_text};
 
@@ -26,7 +26,7 @@ fn every_case_is_accepted_or_rejected_as_its_name_says() {
     for case in &cases {
         let name = case.file_name().unwrap().to_str().unwrap();
         let outcome = judge_case(case, Some(&bundles.join("a.txt")));
-        let accepted = outcome.as_ref().is_ok_and(Report::good);
+        let accepted = outcome.as_ref().is_ok_and(SignatureReport::good);
         let as_named = accepted != name.ends_with("_fail");
         if as_named {
             passed += 1

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use image_signatures::Report;
+use image_signatures::SignatureReport;
 
 use crate::stage::{judge_case, verdict_text};
 
@@ -28,7 +28,7 @@ fn what_sigstores_javascript_client_signs_is_accepted() {
     for case in &cases {
         let name = case.file_name().unwrap().to_str().unwrap();
         let outcome = judge_case(case, None);
-        match outcome.as_ref().is_ok_and(Report::good) {
+        match outcome.as_ref().is_ok_and(SignatureReport::good) {
             true => passed += 1,
             false => failed += 1,
         }

@@ -197,10 +197,15 @@ async fn whatever_a_registry_does_ends_in_time_and_says_what_it_was() {
                 assert_eq!(examination.outcome.is_ok(), expected == Outcome::Passed || name == "referrers", "{case}");
                 match expected {
                     Outcome::Away(reason) => {
-                        assert!(examination.away.iter().any(|away| away.contains(reason)), "{case}");
+                        assert!(
+                            examination.unreachable.iter().any(|source| source.to_string().contains(reason)),
+                            "{case}"
+                        );
                     }
-                    Outcome::Bad(reason) => assert!(examination.away.is_empty() && said.contains(reason), "{case}"),
-                    Outcome::Passed => assert!(examination.away.is_empty(), "{case}"),
+                    Outcome::Bad(reason) => {
+                        assert!(examination.unreachable.is_empty() && said.contains(reason), "{case}")
+                    }
+                    Outcome::Passed => assert!(examination.unreachable.is_empty(), "{case}"),
                 }
                 // It is asked twice at most, and where it hangs once.
                 let most = match fault {
@@ -350,7 +355,7 @@ async fn referrers_are_found_page_by_page_and_without_the_api() {
     // An index that is none of referrers has none.
     fallback.clear_faults();
     fallback.fault("/v2/app/referrers/", Fault::Answer(200, oci::INDEX, b"{\"manifests\":[]}".to_vec()));
-    assert!(examine(&verifier, &reference).await.outcome.unwrap_err().contains("there is no signature"));
+    assert!(examine(&verifier, &reference).await.outcome.unwrap_err().to_string().contains("there is no signature"));
 }
 
 #[tokio::test]
@@ -385,7 +390,7 @@ async fn what_refers_to_an_image_without_being_a_bundle_is_passed_over_in_silenc
     }
     let examination = examine(&stage.verifier(only_signatures()), &reference).await;
     assert_eq!(examination.reports.len(), 1, "{examination:?}");
-    assert!(examination.outcome.is_ok() && examination.away.is_empty());
+    assert!(examination.outcome.is_ok() && examination.unreachable.is_empty());
     // What is of another kind is not even fetched.
     assert_eq!(registry.requests().iter().filter(|request| request.path.contains("/manifests/sha256:")).count(), 4);
 }
@@ -435,7 +440,7 @@ async fn a_host_that_one_is_redirected_to_gets_no_credentials_by_asking() {
         from.clear_faults();
         from.fault_when(|request| request.path.contains("/blobs/"), Fault::RedirectToHost(to.url()));
         let examination = examine(&verifier, &reference).await;
-        assert!(!examination.away.is_empty() && examination.outcome.is_err(), "{examination:?}");
+        assert!(!examination.unreachable.is_empty() && examination.outcome.is_err(), "{examination:?}");
         assert_eq!(to.count("/token"), 0, "its realm was asked for a token");
         assert!(
             to.count("/v2/app/blobs/") > 0 && to.requests().iter().all(|request| authorization_of(request).is_none())
@@ -472,14 +477,17 @@ async fn a_login_is_answered_with_what_there_is_and_no_secret_is_said() {
         let examination = examine(&verifier, &reference).await;
         match refused {
             None => {
-                assert!(examination.outcome.is_ok() && examination.away.is_empty(), "{case}: {examination:?}");
+                assert!(examination.outcome.is_ok() && examination.unreachable.is_empty(), "{case}: {examination:?}");
                 // One login does for the repository.
                 let challenged =
                     registry.requests().iter().filter(|request| authorization_of(request).is_none()).count();
                 assert!(challenged <= 2 && registry.count("/token") <= 1, "{case}");
             }
             Some(reason) => {
-                assert!(examination.away.iter().any(|away| away.contains(reason)), "{case}: {examination:?}");
+                assert!(
+                    examination.unreachable.iter().any(|source| source.to_string().contains(reason)),
+                    "{case}: {examination:?}"
+                );
                 // Nobody's word on the image: no verdict.
                 assert!(matches!(verify(&verifier, &reference).await, Verification::Unreachable(_)), "{case}");
             }
@@ -534,7 +542,7 @@ async fn a_registry_with_a_certificate_of_a_private_ca_needs_the_ca() {
     assert!(examination.outcome.is_ok(), "{examination:?}");
     let examination = examine(&stage.verifier(only_signatures()), &reference).await;
     assert!(examination.outcome.is_err(), "{examination:?}");
-    assert!(examination.away.iter().any(|away| away.contains("certificate")), "{examination:?}");
+    assert!(examination.unreachable.iter().any(|source| source.to_string().contains("certificate")), "{examination:?}");
 
     // The log is asked over the same client.
     let digest = front.push("unlogged", None, &IMAGE);
@@ -547,7 +555,7 @@ async fn a_registry_with_a_certificate_of_a_private_ca_needs_the_ca() {
         examine(&stage.verifier(Settings { rekor_url: secure.url(), ..with_ca }), &reference).await.outcome.is_ok()
     );
     let examination = examine(&stage.verifier(with_log(secure.url())), &reference).await;
-    assert!(examination.away.iter().any(|away| away.contains("certificate")), "{examination:?}");
+    assert!(examination.unreachable.iter().any(|source| source.to_string().contains("certificate")), "{examination:?}");
 }
 
 /// An address of this machine that is not loopback, if it has one. Nothing is sent.
@@ -587,7 +595,7 @@ async fn plain_http_is_for_loopback_and_for_what_the_configuration_names() {
     registry.clear_requests();
     for others in [Vec::new(), vec![format!("{address}:1"), registry.host()]] {
         let examination = examine(&insecure(&others), &reference).await;
-        assert!(examination.outcome.is_err() && !examination.away.is_empty(), "{examination:?}");
+        assert!(examination.outcome.is_err() && !examination.unreachable.is_empty(), "{examination:?}");
     }
     assert!(registry.requests().is_empty(), "it was asked in plain http");
     forwarding.abort();
@@ -649,11 +657,11 @@ async fn a_signature_without_an_entry_is_looked_up_and_the_earliest_that_verifie
         examination.outcome.map(|verified| verified.signatures()[0].clone())
     };
 
-    assert!(record().await.unwrap_err().contains("rule 4: there is no entry of a transparency log"));
+    assert!(record().await.unwrap_err().to_string().contains("rule 4: there is no entry of a transparency log"));
     // Another signature of the same payload: not this one's entry.
     let (_, other) = unlogged(&stage.world, &digest, time);
     registry.put_log_entry(&other);
-    assert!(record().await.unwrap_err().contains("rule 4: log entry does not match the bundle"));
+    assert!(record().await.unwrap_err().to_string().contains("rule 4: log entry does not match the bundle"));
     registry.put_log_entry(&promised_at(&stage.world, &entry, time + 60));
     assert_eq!(record().await.unwrap().integrated_time, Some((time + 60).cast_unsigned()));
     let earlier = promised_at(&stage.world, &entry, time + 30);
@@ -680,7 +688,7 @@ async fn an_attestation_without_an_entry_is_looked_up_under_each_kind() {
         let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &options);
         registry.attach_attestations(&repository, &IMAGE.digest, std::slice::from_ref(&attestation));
         let why = examine(&verifier, &reference).await.outcome.unwrap_err();
-        assert!(why.contains("there is no entry of a transparency log"), "{kind:?}: {why}");
+        assert!(why.to_string().contains("there is no entry of a transparency log"), "{kind:?}: {why}");
         registry.put_log_entry(attestation.entry.as_ref().unwrap());
         let examination = examine(&verifier, &reference).await;
         assert!(examination.outcome.as_ref().is_ok_and(|verified| verified.attestations()), "{examination:?}");
@@ -712,7 +720,10 @@ async fn the_log_is_asked_only_for_what_could_count_and_so_often() {
     registry.clear_requests();
     let examination = examine(&stage.verifier(rekor), &reference).await;
     assert_eq!(registry.count("/api/"), 16);
-    assert!(examination.away.iter().any(|away| away.contains("16 entries of this image")), "{examination:?}");
+    assert!(
+        examination.unreachable.iter().any(|source| source.to_string().contains("16 entries of this image")),
+        "{examination:?}"
+    );
 }
 
 #[tokio::test]
@@ -749,7 +760,7 @@ async fn a_log_that_is_away_gives_no_verdict_and_one_that_lies_a_bad_one() {
         rekor.fault("/api/", fault);
         let examination = examine(&verifier, &reference).await;
         let why = examination.outcome.unwrap_err();
-        assert!(examination.away.is_empty() && why.contains(reason), "{why}");
+        assert!(examination.unreachable.is_empty() && why.to_string().contains(reason), "{why}");
         rekor.clear_faults();
     }
     // Nothing of it was kept.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use image_signatures::{Examination, Identities, Options, Report, Verifier, verify_blob};
+use image_signatures::{Examination, Identities, Options, SignatureReport, Verifier, verify_blob};
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
 use sigstore_verify::types::DerPublicKey;
 use sigstore_world::World;
@@ -79,7 +79,7 @@ impl Stage {
 pub(crate) static IMAGE: LazyLock<Manifest> = LazyLock::new(|| oci::image("amd64", "an image"));
 
 /// What a report says is wrong: the rules that do not hold, with their reasons.
-pub(crate) fn wrong(report: &Report) -> Vec<(u8, &str)> {
+pub(crate) fn wrong(report: &SignatureReport) -> Vec<(u8, &str)> {
     let failing = report.findings.iter().filter(|finding| finding.holds == Some(false));
     failing.map(|finding| (finding.rule.number(), finding.text.as_str())).collect()
 }
@@ -87,13 +87,14 @@ pub(crate) fn wrong(report: &Report) -> Vec<(u8, &str)> {
 /// Every text of an examination.
 pub(crate) fn texts(examination: &Examination) -> String {
     let reports = examination.reports.iter().map(|report| format!("{report}\n{report:?}\n"));
-    let outcome = examination.outcome.as_ref().err();
-    reports.chain(examination.away.iter().chain(outcome).map(|text| format!("{text}\n"))).collect()
+    let unreachable = examination.unreachable.iter().map(|source| format!("{source}\n{source:?}\n"));
+    let outcome = examination.outcome.as_ref().err().map(|why| format!("{why}\n{why:?}\n"));
+    reports.chain(unreachable).chain(outcome).collect()
 }
 
 /// A sigstore case's folder, in the layout of sigstore-conformance's `test/assets/bundle-verify`: the report on it, or why its
 /// trust root cannot be used. Without files of their own cases are of the suite's own workflow, and about `artifact`.
-pub(crate) fn judge_case(case: &Path, artifact: Option<&Path>) -> Result<Report, String> {
+pub(crate) fn judge_case(case: &Path, artifact: Option<&Path>) -> Result<SignatureReport, String> {
     const IDENTITY: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/\
                             workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
     const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -114,11 +115,11 @@ pub(crate) fn judge_case(case: &Path, artifact: Option<&Path>) -> Result<Report,
         false => Identities::default(),
     };
     let bundle = fs::read(case.join("bundle.sigstore.json")).unwrap();
-    verify_blob(&bundle, &artifact, &root, identities, keys)
+    verify_blob(&bundle, &artifact, &root, identities, keys).map_err(|error| error.to_string())
 }
 
 /// What came of a case, for people.
-pub(crate) fn verdict_text(outcome: &Result<Report, String>) -> String {
+pub(crate) fn verdict_text(outcome: &Result<SignatureReport, String>) -> String {
     match outcome {
         Ok(report) if report.good() => "accepted".to_owned(),
         Ok(report) => {

@@ -13,7 +13,7 @@ use containers::process::recorded::RecordedProcesses;
 use containers::{Container, ContainerId};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::config;
-use image_signatures::{Report, Verifier};
+use image_signatures::{SignatureReport, Verifier};
 use sigstore_world::oci::{self, Manifest};
 use sigstore_world::registry::Registry;
 use sigstore_world::{Options, World};
@@ -84,7 +84,7 @@ pub(crate) fn shared_folder() -> Option<PathBuf> {
 }
 
 /// What a report says is wrong: the rules that do not hold, with their reasons.
-pub(crate) fn wrong(report: &Report) -> Vec<(u8, &str)> {
+pub(crate) fn wrong(report: &SignatureReport) -> Vec<(u8, &str)> {
     let failing = report.findings.iter().filter(|finding| finding.holds == Some(false));
     failing.map(|finding| (finding.rule.number(), finding.text.as_str())).collect()
 }

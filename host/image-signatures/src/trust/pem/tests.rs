@@ -17,7 +17,8 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::Time;
 
 use super::super::tests::{WORLD, public_key, refused, rsa};
-use super::{OBJECTS, authorities, logs, timestamp_authorities};
+use super::{authorities, logs, timestamp_authorities};
+use crate::limits::TRUST_OBJECTS;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 
@@ -206,10 +207,10 @@ fn text_between_the_sections_and_line_ends_of_windows_do_not_matter() {
 #[test]
 fn many_certificates_and_many_paths_are_refused() {
     let key = WORLD.key.public_pem();
-    assert!(logs(&key.repeat(OBJECTS + 1), &["P-256"]).unwrap_err().contains("more than 64"));
+    assert!(logs(&key.repeat(TRUST_OBJECTS + 1), &["P-256"]).unwrap_err().contains("more than 64"));
     let root = pem(&WORLD.fulcio.root);
-    assert!(authorities(&root.repeat(OBJECTS)).is_ok());
-    assert!(authorities(&root.repeat(OBJECTS + 1)).unwrap_err().contains("more than 64"));
+    assert!(authorities(&root.repeat(TRUST_OBJECTS)).is_ok());
+    assert!(authorities(&root.repeat(TRUST_OBJECTS + 1)).unwrap_err().contains("more than 64"));
 
     // Four roots of one key, four intermediates of one key below each, four below each of those.
     let layers: Vec<Issuer> = (0..12)
