@@ -167,23 +167,23 @@ test: target
 
 # Run the end-to-end tests: a real engine, a real registry and the real go-plugin client
 e2e *arguments: build world example
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/e2e.sh {{ arguments }}
 
 # Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
 e2e-docker29 *arguments: build world example
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh e2e.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh e2e.sh {{ arguments }}
 
 # Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`
 bench *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/bench.sh --picture {{ quote(justfile_directory() / "fixtures/bench.svg") }} {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/bench.sh --picture {{ quote(justfile_directory() / "fixtures/e2e/bench.svg") }} {{ arguments }}
 
 # Measure the same on Docker 29
 bench-docker29 *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh bench.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh bench.sh {{ arguments }}
 
 # Swap policies under load, and hold what callers see to the bounds: nothing fails, nothing is delayed, nothing grows
 swap-under-load *arguments: build (extension justfile_directory() / "guest/examples/compose")
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/swap.sh --extension {{ quote(extensions / "compose.wasm") }} {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/swap.sh --extension {{ quote(extensions / "compose.wasm") }} {{ arguments }}
 
 # Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, an extension, the sandbox beside its native twin
 bench-parts: target (extension justfile_directory() / "guest/examples/compose")
