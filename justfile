@@ -166,11 +166,11 @@ test: target
     cargo test --release --workspace
 
 # Run the end-to-end tests: a real engine, a real registry and the real go-plugin client
-e2e *arguments: build world example
+e2e *arguments: build test-bed example
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/e2e.sh {{ arguments }}
 
 # Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
-e2e-docker29 *arguments: build world example
+e2e-docker29 *arguments: build test-bed example
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh e2e.sh {{ arguments }}
 
 # Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`
@@ -214,7 +214,7 @@ vectors: target
 # Hold what our tests sign to sigstore's own JavaScript verifier, and us to what its client signs (needs Node and npm; installs into fixtures/peers)
 sigstore-peers: target
     npm ci --prefix fixtures/peers
-    cargo test --release --package sigstore-world --test peers -- --nocapture
+    cargo test --release --package sigstore-fixtures --test peers -- --nocapture
     cargo test --release --package docker-attestor --test all sigstore_peers -- --nocapture
 
 # Hold the rules for signatures to the sigstore project's conformance cases (ATTESTOR_SIGSTORE names the folder)
@@ -246,10 +246,10 @@ fuzz seconds="60":
 target:
     @[ -d "$(rustc --print target-libdir --target {{ wasm }})" ] || rustup target add {{ wasm }} || {{ just_executable() }} guest
 
-# What signs the end-to-end tests' images: target/release/sigstore-world
+# What signs the end-to-end tests' images: target/release/sigstore-fixtures
 [private]
-world:
-    cargo build --release --package sigstore-world
+test-bed:
+    cargo build --release --package sigstore-fixtures
 
 # A plugin that somebody else may write: target/release/examples/process_name. Both packages are named so that what both use is
 # built once, with the same features.

@@ -27,8 +27,8 @@ use docker_attestor::telemetry::metrics::Metrics;
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;
 use docker_attestor_policy::{locator, matcher};
-use sigstore_world::registry::{self, Registry};
-use sigstore_world::{Options, World, oci};
+use sigstore_fixtures::registry::{self, Registry};
+use sigstore_fixtures::{Options, TestBed, oci};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const CONTROLLERS: [&str; 9] =
@@ -295,7 +295,7 @@ fn extension(criterion: &mut Criterion) {
 /// The verdict on an image that was verified before, as each attestation asks for it.
 fn verdict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let world = World::new();
+    let world = TestBed::new();
     let files = tempfile::tempdir().unwrap();
     let root = files.path().join("trusted_root.json");
     std::fs::write(&root, world.trusted_root().to_string()).unwrap();

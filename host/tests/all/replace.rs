@@ -22,7 +22,7 @@ use docker_attestor::engine::load::Step;
 use docker_attestor::error::Error;
 use docker_attestor::status::Component;
 use docker_attestor::telemetry::metrics::Metrics;
-use sigstore_world::{Content, Identity, Options, San, Version, World};
+use sigstore_fixtures::{Content, Identity, Options, San, TestBed, Version};
 
 use crate::component::{data_at, emitting, extension, policy, policy_that_validates, returning, with_section};
 use crate::machine::{OURS, PID, PID_BELOW, attestor, configure, processes};
@@ -150,7 +150,7 @@ async fn a_file_that_cannot_be_read_is_refused_by_path_and_reason() {
     }
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(World::new);
+static WORLD: LazyLock<TestBed> = LazyLock::new(TestBed::new);
 
 /// A configuration whose policy has to be signed. With a `sigstore` block images are verified too, if the policy asks for that.
 fn signed(folder: &Folder, more: &str) -> String {
@@ -187,7 +187,7 @@ async fn a_signed_policy_runs_when_the_right_one_signed_these_very_bytes() {
         ..Options::default()
     };
     let statement = WORLD.bundle(&Content::attestation(&digest(&two)), Version::V03, &Options::default()).bytes;
-    let foreign = World::new().bundle(&Content::Message(two.clone()), Version::V03, &Options::default()).bytes;
+    let foreign = TestBed::new().bundle(&Content::Message(two.clone()), Version::V03, &Options::default()).bytes;
     for (name, signature, reason) in [
         ("the old one's signature", bundle(&one, &Options::default()), "no good signature"),
         ("another signer", bundle(&two, &by("mallory@world.test", "https://issuer.world.test")), "mallory@world.test"),

@@ -12,10 +12,10 @@ use docker_attestor::bindings::docker_attestor::policy::types::Fault as Verdict;
 use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
 use docker_attestor::limits;
 use serde_json::json;
+use sigstore_fixtures::oci::{self, ArtifactType};
+use sigstore_fixtures::registry::{Fault, Options, Registry};
+use sigstore_fixtures::{Content, CosignSignature, Forgery, Identity, Log, LogEntry, Options as Signing, San, Version};
 use sigstore_verify::types::SignatureBytes;
-use sigstore_world::oci::{self, ArtifactType};
-use sigstore_world::registry::{Fault, Options, Registry};
-use sigstore_world::{Content, CosignSignature, Forgery, Identity, Log, LogEntry, Options as Signing, San, Version};
 use tonic::Code;
 
 use crate::stage::{IMAGE, PID, SIGNER, Stage, attestor, plain_selectors, wrong};
@@ -465,7 +465,7 @@ async fn without_the_log_nothing_is_said_of_it() {
     }
     assert_eq!(registry.count("/api/"), 0, "the log was asked");
     // An hour ago the certificate was good, and it is now that counts.
-    let old = Signing { time: sigstore_world::now() - 3_600, ..Signing::default() };
+    let old = Signing { time: sigstore_fixtures::now() - 3_600, ..Signing::default() };
     let reference = image_with(&registry, "old", &[stage.world.sign_simple(&IMAGE.digest, &old)]);
     assert!(failure(&verifier, &[&reference]).await.contains("is outside the certificate's validity"));
     // Unless a timestamp says otherwise.
@@ -512,7 +512,7 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
     let identity = Identity::new(email, "https://issuer.world.test");
     let by_stranger = signed("stranger", &Signing { identity, ..Signing::default() });
     let key = stage.public_keys();
-    let other = stage.write("other.pub", sigstore_world::Key::new(sigstore_world::Curve::P384).public_pem());
+    let other = stage.write("other.pub", sigstore_fixtures::Key::new(sigstore_fixtures::Curve::P384).public_pem());
     let other_key = format!("public_keys = [{other:?}]");
     let both_keys = format!("public_keys = [{:?}, {other:?}]", stage.write("again.pub", stage.world.key.public_pem()));
     let only_keys = "the configuration allows only public_keys";

@@ -14,10 +14,12 @@ use std::sync::Arc;
 
 use docker_attestor::capability::sigstore::{Examination, Purpose, Rule, Sigstore};
 use serde_json::json;
+use sigstore_fixtures::oci::ArtifactType;
+use sigstore_fixtures::registry::{self, Fault, Registry};
+use sigstore_fixtures::{
+    Content, Curve, EntryKind, Field, Forgery, Format, Hash, Layer, Log, Options, Signer, Version,
+};
 use sigstore_verify::types::SignatureBytes;
-use sigstore_world::oci::ArtifactType;
-use sigstore_world::registry::{self, Fault, Registry};
-use sigstore_world::{Content, Curve, EntryKind, Field, Forgery, Format, Hash, Layer, Log, Options, Signer, Version};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 

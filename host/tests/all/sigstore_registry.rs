@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use docker_attestor::bindings::docker_attestor::policy::types::Fault as Verdict;
 use docker_attestor::capability::sigstore::{Examination, Image, Judged, Sigstore};
 use serde_json::{Value, json};
-use sigstore_verify::types::PayloadBytes;
-use sigstore_world::oci::{self, ArtifactType};
-use sigstore_world::registry::{Authentication, Fault, Options, Registry, Tokens};
-use sigstore_world::{
-    Content, CosignSignature, EntryKind, Hash, Identity, LogEntry, Options as Signing, San, Version, World,
+use sigstore_fixtures::oci::{self, ArtifactType};
+use sigstore_fixtures::registry::{Authentication, Fault, Options, Registry, Tokens};
+use sigstore_fixtures::{
+    Content, CosignSignature, EntryKind, Hash, Identity, LogEntry, Options as Signing, San, TestBed, Version,
 };
+use sigstore_verify::types::PayloadBytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::field::{Field, Visit};
@@ -75,7 +75,7 @@ fn assert_silent(examination: &Examination, secrets: &[String]) {
     }
 }
 
-fn authorization_of(request: &sigstore_world::registry::Request) -> Option<&str> {
+fn authorization_of(request: &sigstore_fixtures::registry::Request) -> Option<&str> {
     request.header("authorization").or_else(|| request.header("cookie"))
 }
 
@@ -607,14 +607,14 @@ async fn a_registry_that_was_away_is_asked_again_and_nothing_is_kept_of_it() {
 }
 
 /// A signature that carries no entry, and the entry that a log has of it.
-fn unlogged(world: &World, digest: &str, time: i64) -> (CosignSignature, LogEntry) {
+fn unlogged(world: &TestBed, digest: &str, time: i64) -> (CosignSignature, LogEntry) {
     let signature = world.sign_simple(digest, &Signing { set: false, time, ..Signing::default() });
     let entry = signature.entry.clone().unwrap();
     (signature, entry)
 }
 
 /// The same entry as the log would have promised it at another time.
-fn promised_at(world: &World, entry: &LogEntry, time: i64) -> LogEntry {
+fn promised_at(world: &TestBed, entry: &LogEntry, time: i64) -> LogEntry {
     let body = PayloadBytes::from_bytes(&entry.body).to_base64();
     let id: String = entry.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let index = entry.log_index;
@@ -629,7 +629,7 @@ async fn a_signature_without_an_entry_is_looked_up_and_the_earliest_that_verifie
     let registry = registry().await;
     let verifier = stage.verifier(&format!("{SIGNATURES}\nrekor_url = \"{}\"", registry.url()));
     let digest = registry.push("app", None, &IMAGE);
-    let time = sigstore_world::now() - 100;
+    let time = sigstore_fixtures::now() - 100;
     let (signature, entry) = unlogged(&stage.world, &digest, time);
     registry.attach_signatures("app", &digest, &[signature]);
     let reference = format!("{}/app@{digest}", registry.host());
@@ -691,7 +691,7 @@ async fn the_log_is_asked_only_for_what_could_count_and_so_often() {
     };
     let strangers: Vec<CosignSignature> = (0..17).map(|_| stage.world.sign_simple(&digest, &stranger)).collect();
     registry.attach_signatures("app", &digest, &strangers);
-    let (signature, entry) = unlogged(&stage.world, &digest, sigstore_world::now() - 5);
+    let (signature, entry) = unlogged(&stage.world, &digest, sigstore_fixtures::now() - 5);
     registry.put_log_entry(&entry);
     registry.attach_signatures("app", &digest, &[signature]);
     let reference = format!("{}/app@{digest}", registry.host());
@@ -713,7 +713,7 @@ async fn a_log_that_is_away_gives_no_verdict_and_one_that_lies_a_bad_one() {
     let rekor = Arc::new(self::registry().await);
     let verifier = stage.verifier(&format!("{SIGNATURES}\nrekor_url = \"{}\"", rekor.url()));
     let digest = registry.push("app", None, &IMAGE);
-    let (signature, entry) = unlogged(&stage.world, &digest, sigstore_world::now() - 5);
+    let (signature, entry) = unlogged(&stage.world, &digest, sigstore_fixtures::now() - 5);
     rekor.put_log_entry(&entry);
     registry.attach_signatures("app", &digest, &[signature]);
     let reference = format!("{}/app@{digest}", registry.host());

@@ -15,11 +15,11 @@ use docker_attestor::capability::process::recorded::Recorded;
 use docker_attestor::capability::sigstore::{Examination, Identities, Report, Sigstore, verify_blob};
 use docker_attestor::config;
 use docker_attestor::telemetry::metrics::Metrics;
+use sigstore_fixtures::oci::{self, Manifest};
+use sigstore_fixtures::registry::Registry;
+use sigstore_fixtures::{Options, TestBed};
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
 use sigstore_verify::types::DerPublicKey;
-use sigstore_world::oci::{self, Manifest};
-use sigstore_world::registry::Registry;
-use sigstore_world::{Options, World};
 use tempfile::TempDir;
 
 use crate::machine::process;
@@ -29,13 +29,13 @@ pub(crate) const SIGNER: &str = r#"allowed_identities = { "https://issuer.world.
 
 /// A signing world, and a folder for the files that configurations name.
 pub(crate) struct Stage {
-    pub(crate) world: World,
+    pub(crate) world: TestBed,
     files: TempDir,
 }
 
 impl Stage {
     pub(crate) fn new() -> Stage {
-        let stage = Stage { world: World::new(), files: tempfile::tempdir().unwrap() };
+        let stage = Stage { world: TestBed::new(), files: tempfile::tempdir().unwrap() };
         stage.write("trusted_root.json", stage.world.trusted_root().to_string());
         stage.write("key.pub", stage.world.key.public_pem());
         stage

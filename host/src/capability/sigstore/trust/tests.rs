@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
+use sigstore_fixtures::TestBed;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::types::DerPublicKey;
-use sigstore_world::World;
 use tempfile::TempDir;
 use x509_cert::der::Encode as _;
 use x509_cert::der::asn1::{Any, BitString, Uint};
@@ -21,9 +21,9 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use super::{FILE, PARTS, Part, Trust, load};
 
 /// One world for all tests: they read it only.
-pub(super) static WORLD: LazyLock<World> = LazyLock::new(World::new);
+pub(super) static WORLD: LazyLock<TestBed> = LazyLock::new(TestBed::new);
 
-/// A machine's files and environment. `trust` holds what [`World::save`] writes; at first no variable is set.
+/// A machine's files and environment. `trust` holds what [`TestBed::save`] writes; at first no variable is set.
 pub(super) struct Machine {
     directory: TempDir,
     variables: BTreeMap<String, OsString>,

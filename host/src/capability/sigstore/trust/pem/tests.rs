@@ -5,9 +5,9 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use serde_json::Value;
+use sigstore_fixtures::{Curve, Hash, Issuer, Key};
 use sigstore_verify::crypto::sha256;
 use sigstore_verify::types::{DerCertificate, DerPublicKey};
-use sigstore_world::{Curve, Hash, Issuer, Key};
 use x509_cert::TbsCertificate;
 use x509_cert::der::asn1::{Any, BitString, GeneralizedTime};
 use x509_cert::der::oid::ObjectIdentifier;

@@ -11,9 +11,9 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use serde_json::json;
+use sigstore_fixtures::TestBed;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_tuf::MetadataStore as _;
-use sigstore_world::World;
 use tempfile::TempDir;
 
 use super::super::tests::{Machine, UNREADABLE, WORLD, material, refused};
@@ -72,7 +72,7 @@ fn mirrors() -> Option<&'static Mirrors> {
 impl Mirrors {
     fn start() -> Option<Mirrors> {
         let directory = tempfile::tempdir().unwrap();
-        let next = World::new().trusted_root();
+        let next = TestBed::new().trusted_root();
         let write = |name: &str, content: String| fs::write(directory.path().join(name), content).unwrap();
         write("first.json", WORLD.trusted_root().to_string());
         write("next.json", next.to_string());
