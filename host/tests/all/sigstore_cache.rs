@@ -213,7 +213,7 @@ async fn what_was_seen_whole_serves_while_only_a_part_can_be_seen() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = stage.signed_image(&registry, "app");
-    let bundle = stage.world.bundle(&Content::cosign_sign(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
+    let bundle = stage.test_bed.bundle(&Content::cosign_sign(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
     registry.attach_bundle("app", &IMAGE.digest, &bundle, ArtifactType::Bundle);
     let verifier = stage.verifier(BRIEF);
     let both = facts(&verifier, &reference).await;
@@ -233,7 +233,7 @@ async fn what_was_seen_whole_serves_while_only_a_part_can_be_seen() {
 async fn a_good_verdict_past_its_time_serves_while_the_log_is_away() {
     let stage = Stage::new();
     let (registry, rekor) = (registry().await, registry().await);
-    let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { set: false, ..Signing::default() });
+    let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { set: false, ..Signing::default() });
     rekor.put_log_entry(signature.entry.as_ref().unwrap());
     let reference = image_with(&registry, "app", &[signature]);
     let verifier = stage.verifier(&format!("{BRIEF}\nrekor_url = \"{}\"", rekor.url()));
@@ -357,7 +357,7 @@ async fn the_signature_of_an_index_counts_for_the_manifests_that_it_lists() {
         }
     }
     let sign = |repository: &str, digest: &str| {
-        registry.attach_signatures(repository, digest, &[stage.world.sign_simple(digest, &Signing::default())]);
+        registry.attach_signatures(repository, digest, &[stage.test_bed.sign_simple(digest, &Signing::default())]);
     };
     sign("index-signed", &index.digest);
     sign("platform-signed", &amd64.digest);
@@ -397,7 +397,7 @@ async fn attestations_are_required_or_optional_or_ignored() {
     let attest = |repository: &str, forgery| {
         let reference = stage.signed_image(&registry, repository);
         let options = Signing { forgery, ..Signing::default() };
-        let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &options);
+        let attestation = stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &options);
         registry.attach_attestations(repository, &IMAGE.digest, &[attestation]);
         reference
     };
@@ -434,9 +434,10 @@ async fn an_attestation_alone_is_no_signature() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = image_with(&registry, "app", &[]);
-    let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
+    let attestation =
+        stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
     registry.attach_attestations("app", &IMAGE.digest, &[attestation]);
-    let bundle = stage.world.bundle(&Content::attestation(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
+    let bundle = stage.test_bed.bundle(&Content::attestation(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
     registry.attach_bundle("app", &IMAGE.digest, &bundle, ArtifactType::Bundle);
     for options in ["", "require_attestations = false", "ignore_attestations = true"] {
         assert!(failure(&stage.verifier(options), &[&reference]).await.contains("there is no signature"), "{options}");
@@ -458,7 +459,7 @@ async fn without_the_log_nothing_is_said_of_it() {
     .into_iter()
     .enumerate()
     {
-        let signature = stage.world.sign_simple(&IMAGE.digest, &options);
+        let signature = stage.test_bed.sign_simple(&IMAGE.digest, &options);
         let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
         let reference = image_with(&registry, &format!("app-{number}"), &[signature]);
         assert_eq!(facts(&verifier, &reference).await, [unlogged(value)], "{options:?}");
@@ -466,15 +467,15 @@ async fn without_the_log_nothing_is_said_of_it() {
     assert_eq!(registry.count("/api/"), 0, "the log was asked");
     // An hour ago the certificate was good, and it is now that counts.
     let old = Signing { time: sigstore_fixtures::now() - 3_600, ..Signing::default() };
-    let reference = image_with(&registry, "old", &[stage.world.sign_simple(&IMAGE.digest, &old)]);
+    let reference = image_with(&registry, "old", &[stage.test_bed.sign_simple(&IMAGE.digest, &old)]);
     assert!(failure(&verifier, &[&reference]).await.contains("is outside the certificate's validity"));
     // Unless a timestamp says otherwise.
     let stamped = Signing { timestamp: true, ..old };
-    let reference = image_with(&registry, "stamped", &[stage.world.sign_simple(&IMAGE.digest, &stamped)]);
+    let reference = image_with(&registry, "stamped", &[stage.test_bed.sign_simple(&IMAGE.digest, &stamped)]);
     assert_eq!(facts(&verifier, &reference).await.len(), 1);
 }
 
-/// The facts of a signature of the world's usual signer that no log covers.
+/// The facts of a signature of the test bed's usual signer that no log covers.
 fn unlogged(value: String) -> Signature {
     Signature {
         subject: Some("signer@world.test".to_owned()),
@@ -492,7 +493,7 @@ async fn without_certificate_timestamps_a_certificate_counts_all_the_same() {
     let stage = Stage::new();
     let registry = registry().await;
     for forgery in [Forgery::NoSct, Forgery::SctOfAnotherLog, Forgery::SctAltered, Forgery::SecondSctBad] {
-        let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default().forged(forgery));
+        let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default().forged(forgery));
         let reference = image_with(&registry, forgery.name(), &[signature]);
         assert_eq!(facts(&stage.verifier(&format!("{SIGNATURES}\nignore_sct = true")), &reference).await.len(), 1);
         assert!(failure(&stage.verifier(SIGNATURES), &[&reference]).await.contains("rule 6: "));
@@ -504,7 +505,7 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
     let stage = Stage::new();
     let registry = registry().await;
     let signed = |repository: &str, options: &Signing| {
-        image_with(&registry, repository, &[stage.world.sign_simple(&IMAGE.digest, options)])
+        image_with(&registry, repository, &[stage.test_bed.sign_simple(&IMAGE.digest, options)])
     };
     let by_key = signed("key", &Signing::default().with_key());
     let by_signer = signed("signer", &Signing::default());
@@ -514,7 +515,8 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
     let key = stage.public_keys();
     let other = stage.write("other.pub", sigstore_fixtures::Key::new(sigstore_fixtures::Curve::P384).public_pem());
     let other_key = format!("public_keys = [{other:?}]");
-    let both_keys = format!("public_keys = [{:?}, {other:?}]", stage.write("again.pub", stage.world.key.public_pem()));
+    let both_keys =
+        format!("public_keys = [{:?}, {other:?}]", stage.write("again.pub", stage.test_bed.key.public_pem()));
     let only_keys = "the configuration allows only public_keys";
     let unlisted = "is not in allowed_identities";
     let no_key = "public_keys names no key";
@@ -549,7 +551,7 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
 async fn every_good_signature_counts_in_order_and_no_bad_one() {
     let stage = Stage::new();
     let registry = registry().await;
-    let sign = |forgery| stage.world.sign_simple(&IMAGE.digest, &Signing { forgery, ..Signing::default() });
+    let sign = |forgery| stage.test_bed.sign_simple(&IMAGE.digest, &Signing { forgery, ..Signing::default() });
     let signatures = [
         sign(Some(Forgery::SetAltered)),
         sign(None),
@@ -580,7 +582,7 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
     let stage = Stage::new();
     let registry = registry().await;
     let verifier = stage.verifier(SIGNATURES);
-    let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default());
+    let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default());
     let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
     let (log_id, log_index, time, set) = of_log(signature.entry.as_ref().unwrap());
     let reference = image_with(&registry, "sig", &[signature]);
@@ -592,7 +594,7 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
         ..unlogged(value)
     };
     assert_eq!(facts(&verifier, &reference).await, [whole]);
-    assert!(log_id.len() == 64 && log_id == hex(&stage.world.rekor.id()));
+    assert!(log_id.len() == 64 && log_id == hex(&stage.test_bed.rekor.id()));
 
     for (name, options) in [
         ("v1", Signing::default()),
@@ -603,7 +605,7 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
         for content in [Content::cosign_sign(&IMAGE.digest), Content::Message(IMAGE.bytes.clone())] {
             let repository = format!("{name}-{}", matches!(content, Content::Message(_)));
             let reference = image_with(&registry, &repository, &[]);
-            let bundle = stage.world.bundle(&content, Version::V03, &options);
+            let bundle = stage.test_bed.bundle(&content, Version::V03, &options);
             registry.attach_bundle(&repository, &IMAGE.digest, &bundle.bytes, ArtifactType::Bundle);
             let json = bundle.json();
             let value = json["dsseEnvelope"]["signatures"][0]["sig"].as_str();
@@ -640,7 +642,7 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
     for (number, first) in order.into_iter().enumerate() {
         let subjects = names.iter().filter(|name| !order[..number].contains(&name.text().as_str())).cloned().collect();
         let identity = Identity { subjects, ..Identity::default() };
-        let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
+        let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
         let reference = image_with(&registry, &format!("app-{number}"), &[signature]);
         for allowed in &order[number..] {
             let issuer = "https://issuer.world.test";
@@ -655,7 +657,7 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
     {
         let [issuer, issuer_v1] = [issuer, issuer_v1].map(|issuer| issuer.map(str::to_owned));
         let identity = Identity { issuer, issuer_v1, ..Identity::default() };
-        let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
+        let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
         let reference = image_with(&registry, &format!("issuer-{number}"), &[signature]);
         let facts = facts(&stage.verifier(&format!("{SIGNATURES}\n{SIGNER}")), &reference).await;
         assert_eq!(facts[0].issuer.as_deref(), Some("https://issuer.world.test"));
@@ -677,9 +679,9 @@ async fn what_could_judge_otherwise_is_another_verifier() {
         verifiers.push(stage.verifier(&format!("{}\n{options}", stage.public_keys())));
     }
     // The same names, and other content.
-    stage.write("key.pub", Stage::new().world.key.public_pem());
+    stage.write("key.pub", Stage::new().test_bed.key.public_pem());
     verifiers.push(stage.verifier(&stage.public_keys()));
-    stage.write("trusted_root.json", Stage::new().world.trusted_root().to_string());
+    stage.write("trusted_root.json", Stage::new().test_bed.trusted_root().to_string());
     verifiers.push(stage.verifier(&stage.public_keys()));
     for (number, one) in verifiers.iter().enumerate() {
         for other in &verifiers[number + 1..] {
@@ -692,11 +694,12 @@ async fn what_could_judge_otherwise_is_another_verifier() {
 async fn a_verified_image_makes_its_selectors_in_order_and_the_answer_is_used_again() {
     let stage = Stage::new();
     let registry = registry().await;
-    let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default());
+    let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default());
     let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
     let (log_id, log_index, time, set) = of_log(signature.entry.as_ref().unwrap());
     let reference = image_with(&registry, "app", &[signature]);
-    let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
+    let attestation =
+        stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
     registry.attach_attestations("app", &IMAGE.digest, &[attestation]);
     let manifest = Some(IMAGE.digest.clone());
     let config = stage.config(&format!("{SIGNER}\ncache {{ ttl = \"2s\" }}"));
