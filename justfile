@@ -165,25 +165,30 @@ demo: build
 test: target
     cargo test --release --workspace
 
-# Run the end-to-end tests: a real engine, a real registry and the real go-plugin client
+# Run the end-to-end tests with a real engine, a real registry and the real go-plugin client; arguments go to `go test`
+[positional-arguments]
 e2e *arguments: build test-bed example
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/e2e.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/e2e.sh "$@"
 
-# Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
+# Run the end-to-end tests on Docker 29 with the containerd image store (installs it beside any other engine, some 6 minutes, once)
+[positional-arguments]
 e2e-docker29 *arguments: build test-bed example
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh e2e.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh e2e.sh "$@"
 
-# Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`
+# Measure the plugin beside a plugin that answers a constant; `--against PATH` (absolute) adds another docker attestor plugin
+[positional-arguments]
 bench *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/bench.sh --picture {{ quote(justfile_directory() / "fixtures/e2e/bench.svg") }} {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/bench.sh --picture {{ quote(justfile_directory() / "fixtures/e2e/bench.svg") }} "$@"
 
 # Measure the same on Docker 29
+[positional-arguments]
 bench-docker29 *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh bench.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh bench.sh "$@"
 
-# Swap policies under load, and hold what callers see to the bounds: nothing fails, nothing is delayed, nothing grows
+# Swap policies while 64 callers attest, and check that no call fails or is delayed and that memory does not grow
+[positional-arguments]
 swap-under-load *arguments: build (extension justfile_directory() / "guest/examples/compose")
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/swap.sh --extension {{ quote(extensions / "compose.wasm") }} {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/swap.sh --extension {{ quote(extensions / "compose.wasm") }} "$@"
 
 # Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, an extension, the sandbox beside its native twin
 bench-parts: target (extension justfile_directory() / "guest/examples/compose")
