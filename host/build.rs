@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use sha2::{Digest, Sha256};
 
-#[path = "src/engine/settings.rs"]
+#[path = "src/sandbox/settings.rs"]
 mod settings;
 
 /// The guest's target.
@@ -18,7 +18,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const MODULE: &str = "docker_attestor_policy.wasm";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=src/engine/settings.rs");
+    println!("cargo::rerun-if-changed=src/sandbox/settings.rs");
     for source in ["../guest/src", "../guest/Cargo.toml", "../wit", "../Cargo.lock"] {
         println!("cargo::rerun-if-changed={source}");
     }

@@ -8,22 +8,20 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use containers::process::{Processes as _, cgroup_mounts, parse_cgroup};
+use containers::proof::{ContainerId, Init, ProofContext, Proven};
+use containers::{Claimant, Container, Containers, Lookup, RunningContainer};
 use criterion::{Criterion, criterion_group, criterion_main};
-use docker_attestor::attestor::Attestor;
-use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::claimant::Claimant;
-use docker_attestor::capability::docker::proof::{ContainerId, Init, ProofContext, Proven};
-use docker_attestor::capability::docker::{
-    Container, Containers, Engine, Finding, Inspected, Inspecting, Lookup, Peer, RunningContainer,
-};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
-use docker_attestor::capability::process::{Processes as _, cgroup_mounts, parse_cgroup};
-use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
-use docker_attestor::capability::{Import, Machine, Workload};
+use docker_attestor::attestation::Attestor;
 use docker_attestor::config;
-use docker_attestor::engine::Sandbox;
-use docker_attestor::engine::component::Description;
+use docker_attestor::sandbox::Sandbox;
+use docker_attestor::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use docker_attestor::sandbox::inspect::Description;
+use docker_attestor::signatures::{Image, Judged, Sigstore};
 use docker_attestor::telemetry::metrics::Metrics;
+use docker_attestor::workload::{Import, Machine, Workload};
 use docker_attestor_policy::attest as native;
 use docker_attestor_policy::component::docker_attestor::policy as wit;
 use docker_attestor_policy::{locator, matcher};
@@ -39,7 +37,7 @@ fn cgroup() -> Vec<String> {
     v1.chain([format!("0::/docker/{ID}")]).collect()
 }
 
-fn recorded() -> Recorded {
+fn recorded() -> RecordedProcesses {
     let process = |nspid: [i32; 2]| RecordedProcess {
         cgroup: cgroup(),
         start_time: 1,
@@ -47,17 +45,17 @@ fn recorded() -> Recorded {
         nspid: nspid.to_vec(),
         ..RecordedProcess::default()
     };
-    Recorded {
+    RecordedProcesses {
         processes: BTreeMap::from([(100, process([100, 1])), (101, process([101, 7]))]),
         now: 2,
-        ..Recorded::default()
+        ..RecordedProcesses::default()
     }
 }
 
 struct OneContainer;
 
 impl Engine for OneContainer {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a> {
         let inspected = Inspected {
             container: container(id.as_str()),
             pid: 100,
@@ -68,7 +66,7 @@ impl Engine for OneContainer {
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -139,7 +137,7 @@ fn logic(criterion: &mut Criterion) {
 
 /// The container, as it is cached.
 async fn running() -> Arc<RunningContainer> {
-    let containers = Containers::new(Box::new(OneContainer), Arc::new(recorded()), ProofContext::ALL);
+    let containers = Containers::new(Arc::new(OneContainer), Arc::new(recorded()), ProofContext::ALL);
     match containers.fetch(&ContainerId::new(ID).unwrap(), Claimant::Attestor).await {
         Ok(Lookup::Running(container)) => container,
         _ => panic!("the container does not run"),
@@ -170,7 +168,7 @@ fn proof(criterion: &mut Criterion) {
 fn sandbox(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let processes = Arc::new(recorded());
-    let docker = Arc::new(Containers::new(Box::new(OneContainer), processes.clone(), ProofContext::ALL));
+    let docker = Arc::new(Containers::new(Arc::new(OneContainer), processes.clone(), ProofContext::ALL));
     let machine = Arc::new(Machine { extensions: vec!["compose".to_owned()], ..Machine::new(processes, docker) });
     let settings = Settings {
         capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
@@ -256,7 +254,7 @@ fn sandbox(criterion: &mut Criterion) {
     group.finish();
 
     let attestor = Attestor::of(Arc::new(recorded()), Metrics::disabled()).unwrap();
-    let containers = Containers::new(Box::new(OneContainer), Arc::new(recorded()), ProofContext::ALL);
+    let containers = Containers::new(Arc::new(OneContainer), Arc::new(recorded()), ProofContext::ALL);
     runtime.block_on(attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers)).unwrap();
     runtime.block_on(attestor.attest(101)).unwrap();
     criterion.bench_function("an answer that is used again, on a recorded machine", |bencher| {

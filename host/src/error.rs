@@ -1,10 +1,11 @@
 //! Why an attestation has no answer, and which gRPC status says so.
 
 use bounded::lanes::Full;
+use containers::{Error as ContainersError, ErrorKind};
 use tonic::Code;
 
-use crate::bindings::docker_attestor::policy::types::Fault;
-use crate::engine::load::LoadError;
+use crate::components::load::LoadError;
+use crate::sandbox::bindings::docker_attestor::policy::types::Fault;
 
 /// Why an attestation, or a configuration, failed. `Display` is the text of the gRPC status: it reaches the agent's
 /// log, so it holds no secret.
@@ -88,6 +89,19 @@ impl Error {
             Error::Policy { .. } | Error::Extension { .. } => Code::Internal,
             Error::Exhausted(_) => Code::ResourceExhausted,
             Error::Deadline(_) => Code::DeadlineExceeded,
+        }
+    }
+}
+
+impl From<ContainersError> for Fault {
+    fn from(error: ContainersError) -> Fault {
+        let text = error.to_string();
+        match error.kind() {
+            ErrorKind::Denied => Fault::Denied(text),
+            ErrorKind::Malformed => Fault::Malformed(text),
+            ErrorKind::Unavailable => Fault::Unavailable(text),
+            ErrorKind::Exhausted => Fault::Exhausted(text),
+            ErrorKind::NotConfigured => Fault::NotConfigured(text),
         }
     }
 }

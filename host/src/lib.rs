@@ -1,14 +1,15 @@
 //! The docker workload attestor for SPIRE: what touches the machine. See the README for what it is and how it is run.
 
-pub mod attestor;
-pub mod bindings;
-pub mod capability;
+pub mod attestation;
 pub mod cli;
+pub mod components;
 pub mod config;
-pub mod engine;
 pub mod error;
 pub mod limits;
-pub mod plugin;
+pub mod sandbox;
 pub mod scenario;
-pub mod status;
+pub mod service;
+pub mod signatures;
 pub mod telemetry;
+pub mod update;
+pub mod workload;

@@ -7,46 +7,10 @@ use bounded::lanes::Bounds;
 /// A whole attestation. The agent sets no deadline of its own and waits for all attestors.
 pub const ATTESTATION: Duration = Duration::from_secs(10);
 
-/// One file of /proc. The kernel bounds none of them: mountinfo grows with the mounts that a workload makes.
-pub const PROC_FILE: usize = 1 << 20;
-
-/// Connecting to the engine and reading the headers of its reply, one try.
-pub const ENGINE_HEADERS: Duration = Duration::from_secs(2);
-/// One whole try, the body included.
-pub const ENGINE_TRY: Duration = Duration::from_secs(4);
-/// Tries for a fault that passes.
-pub const ENGINE_TRIES: u32 = 3;
-/// The pause before the second try; doubles.
-pub const ENGINE_BACKOFF: Duration = Duration::from_millis(100);
-/// One reply of the engine: the inspect of a container with 500 env values is some 50 KiB.
-pub const ENGINE_REPLY: usize = 8 << 20;
-/// Calls that one engine is asked at the same time; the rest wait outside the sandbox.
-pub const ENGINE_CALLS: usize = 16;
-/// Attestations that wait for one engine at the same time. A container that storms with made-up ids fills its own lane.
-pub const ENGINE_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
 /// Bytes of a container id that a policy claims: a component of a cgroup's path has 255 at most (NAME_MAX).
 pub const CLAIM: usize = 255;
 /// Containers that one policy call may ask for: a good policy asks for one.
 pub const CONTAINERS_ASKED: usize = 8;
-/// How often the engine is asked again for a cached container that is used: an engine that lost track of an init process may
-/// have described another one, whose claims never fail.
-pub const CONTAINER_REASK: Duration = Duration::from_secs(60);
-/// Calls at the same time that ask again. One, since each failed claim of somebody's process may cause one.
-pub const REASKS: usize = 1;
-/// Attestations that wait for such a call; for the next the cached answer decides.
-pub const REASK_WAITERS: Bounds = Bounds { lane: 16, total: 128 };
-/// How often answers whose init process is gone are dropped, with the descriptors that they hold.
-pub const CONTAINER_SWEEP: Duration = Duration::from_secs(5);
-/// How long an id that the engine did not know is not asked for again: an engine knows a container before its cgroup is made.
-pub const UNKNOWN_TTL: Duration = Duration::from_secs(5);
-/// Unknown ids that are cached, and claimants of them; in a full table the oldest goes.
-pub const UNKNOWN_CACHED: usize = 4_096;
-/// How long a claimant whose claim the engine did not know has one call of the engine at a time.
-pub const THROTTLED_TTL: Duration = Duration::from_secs(10);
-/// Containers that are cached. Each holds two file descriptors.
-pub const CONTAINERS_CACHED: usize = 1_024;
-/// Bytes of all of them. One has [`SELECTORS_TOTAL`] of labels and env values at most, usually some 5 KiB.
-pub const CONTAINERS_CACHED_BYTES: usize = 64 << 20;
 
 /// CPU of one policy call in units of wasmtime's fuel (about one a wasm instruction): about 100 ms.
 pub const FUEL: u64 = 200_000_000;
@@ -65,6 +29,8 @@ pub const GUEST_TABLE: usize = 10_000;
 pub const GUEST_STACK: usize = 512 << 10;
 /// What one call between policy and host may hand over in bytes: the selectors' limit, and lists of them.
 pub const GUEST_TO_HOST: usize = 2 << 20;
+/// A scenario's file: an engine's reply has as many bytes at most, and a scenario holds several usual ones.
+pub const SCENARIO_FILE: usize = containers::limits::ENGINE_REPLY;
 /// A component's file.
 pub const COMPONENT_FILE: usize = 4 << 20;
 /// Reading a component's file, its signature included.
@@ -132,12 +98,12 @@ pub const ANSWERS_TOTAL: usize = 16 << 20;
 
 /// Bytes of a kind of a policy's own.
 pub const OWN_KIND: usize = 64;
-/// Selectors of one answer.
-pub const SELECTORS: usize = 4_096;
+/// Selectors of one answer. Each label and env value of a container may become one.
+pub const SELECTORS: usize = containers::limits::VALUES;
 /// Bytes of one selector.
 pub const SELECTOR: usize = 64 << 10;
 /// Bytes of all selectors of one answer: gRPC clients accept 4 MiB by default.
-pub const SELECTORS_TOTAL: usize = 1 << 20;
+pub const SELECTORS_TOTAL: usize = containers::limits::VALUES_TOTAL;
 /// Bytes of an error or a diagnostic that a policy chose.
 pub const GUEST_TEXT: usize = 4 << 10;
 /// Diagnostics that a policy's `validate` may answer.
@@ -200,10 +166,6 @@ pub const LOG_ANSWER: usize = 8 << 20;
 
 /// Repo digests of an image that are tried.
 pub const REPO_DIGESTS: usize = 16;
-/// How long an image's repo digests are kept: a push or a pull changes them.
-pub const REPO_DIGESTS_TTL: Duration = Duration::from_secs(60);
-/// Images whose repo digests are kept.
-pub const REPO_DIGESTS_KEPT: usize = 1_024;
 /// When an attestation no longer waits for the verification of its image, which goes on without it: before the attestation's
 /// own time is over, from its start on.
 pub const VERIFY_WAIT: Duration = Duration::from_secs(9);

@@ -10,7 +10,7 @@ mod machine;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use docker_attestor::engine::{Sandbox, compiler};
+use docker_attestor::sandbox::{Sandbox, compiler};
 
 use self::component::with_types;
 use self::machine::resident;

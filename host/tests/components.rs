@@ -20,12 +20,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use docker_attestor::attestor::{Attestor, Reloaded};
-use docker_attestor::engine::component::digest;
-use docker_attestor::engine::load::Step;
+use docker_attestor::attestation::{Attestor, Reloaded};
+use docker_attestor::components::history::Failure;
+use docker_attestor::components::load::Step;
 use docker_attestor::error::Error;
 use docker_attestor::limits;
-use docker_attestor::status::Failure;
+use docker_attestor::sandbox::inspect::digest;
 use tokio::sync::RwLock;
 use wasm_encoder::{
     Alias, CodeSection, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection,

@@ -8,9 +8,9 @@ use bounded::text::printable;
 
 use super::style::Style;
 use super::{ADVICE, Failure, Target, provenance};
-use crate::capability::sigstore::Judged;
-use crate::capability::{Asked, Import, Told, engine_name};
 use crate::error::{code_name, fault_text};
+use crate::signatures::Judged;
+use crate::workload::{Asked, Import, Told, engine_name};
 
 /// Lines of one kind that are shown of a step.
 const LINES: usize = 24;

@@ -20,12 +20,12 @@ use bounded::text::printable;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::style::Style;
-use crate::attestor::{Attestor, Explanation};
+use crate::attestation::{Attestor, Explanation};
 use crate::config::{self, Configuration, Invalid};
-use crate::engine::compiler;
 use crate::error::Error;
-use crate::plugin::{self, PLUGIN};
+use crate::sandbox::compiler;
 use crate::scenario::Scenario;
+use crate::service::{self, PLUGIN};
 use crate::telemetry::LOGGED;
 use crate::telemetry::metrics::Metrics;
 
@@ -130,7 +130,7 @@ pub fn run() -> ExitCode {
     compiler::compile_with("/proc/self/exe".into());
     let environment = PLUGIN.environment();
     if environment.is_agent() {
-        return spire_plugin::run(LOGGED, runtime(), plugin::serve(environment));
+        return spire_plugin::run(LOGGED, runtime(), service::serve(environment));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -395,7 +395,7 @@ mod tests {
         let text = answer["selectors"].as_array().unwrap();
         assert!(text.contains(&"label:lines:1\n2".into()), "{out}");
         assert_eq!(answer["pid"], 4242);
-        assert_eq!(answer["policy"], crate::engine::BUILTIN_DIGEST);
+        assert_eq!(answer["policy"], crate::sandbox::BUILTIN_DIGEST);
         assert_eq!(answer["recorded"], path);
     }
 
@@ -418,7 +418,7 @@ mod tests {
         }
         assert!(out.contains("     label app\n") && out.contains("     env MODE\n"), "{out}");
         assert!(!out.contains("live") && !out.contains("/usr/bin") && !out.contains("shop\n"), "{out}");
-        assert!(out.contains(&provenance(crate::engine::BUILTIN_DIGEST)), "{out}");
+        assert!(out.contains(&provenance(crate::sandbox::BUILTIN_DIGEST)), "{out}");
     }
 
     #[tokio::test]
@@ -504,7 +504,7 @@ mod tests {
     #[test]
     fn the_version_names_the_policy_and_the_contract_on_one_line() {
         let version = Cli::command().render_long_version();
-        assert_eq!(version.trim_end(), provenance(crate::engine::BUILTIN_DIGEST));
+        assert_eq!(version.trim_end(), provenance(crate::sandbox::BUILTIN_DIGEST));
     }
 
     #[tokio::test]

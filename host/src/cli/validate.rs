@@ -8,7 +8,7 @@ use bounded::text::printable;
 
 use super::style::Style;
 use super::{Failure, read_config};
-use crate::attestor::Attestor;
+use crate::attestation::Attestor;
 use crate::config::{Form, Invalid};
 use crate::error::Error;
 use crate::telemetry::metrics::Metrics;

@@ -9,9 +9,9 @@ use bounded::text::printable;
 
 use super::style::Style;
 use super::{Failure, PLACEHOLDER, read_config, waiting};
-use crate::capability::sigstore::{Examination, Finding, Purpose, Report, Sigstore};
 use crate::config::{self, Invalid, Section};
 use crate::error::Error;
+use crate::signatures::{Examination, Finding, Purpose, Report, Sigstore};
 
 pub(super) async fn run(
     image: &str,

@@ -1,6 +1,6 @@
 //! The configuration: what the agent sends, what was written in it, what it means.
 
-mod component;
+mod components;
 mod raw;
 mod report;
 mod sigstore;
@@ -10,12 +10,12 @@ use std::fmt;
 
 use hcl1::{Document, Value};
 
-pub use self::component::{Component, Extension, Grants, Pin};
+pub use self::components::{Component, Extension, Grants, Pin};
 use self::raw::Raw;
 pub use self::report::{Note, Report, Section};
 pub use self::sigstore::{Credentials, OnFailure, Sigstore};
 pub(crate) use self::sigstore::{is_host, registry_name};
-pub use self::validated::{ApiVersion, Configuration, Endpoint};
+pub use self::validated::Configuration;
 
 /// Why a configuration is refused: everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]

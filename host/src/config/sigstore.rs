@@ -10,7 +10,7 @@ use url::Url;
 
 use super::raw;
 use super::report::{Report, Section};
-use crate::capability::sigstore::Identities;
+use crate::signatures::Identities;
 
 /// Where an entry is looked up when a signature carries none.
 const REKOR: &str = "https://rekor.sigstore.dev";

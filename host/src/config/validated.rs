@@ -1,13 +1,13 @@
 //! What the configuration means: every value checked, before the first attestation.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use bounded::text::{cut, printable};
+use containers::engine::{ApiVersion, Endpoint};
 use hcl1::Warnings;
 
 use super::Invalid;
-use super::component::{self, Component, Extension};
+use super::components::{self, Component, Extension};
 use super::raw::Raw;
 use super::report::{Report, Section};
 use super::sigstore::{self, Sigstore};
@@ -46,33 +46,6 @@ pub struct Configuration {
     pub report: Report,
 }
 
-/// Where an engine listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// An absolute path.
-    Unix(PathBuf),
-    /// `host:port`, plain http.
-    Tcp(String),
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Unix(path) => write!(formatter, "unix://{}", path.display()),
-            Endpoint::Tcp(address) => write!(formatter, "tcp://{address}"),
-        }
-    }
-}
-
-/// A version of the Docker Engine API, such as 1.41.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ApiVersion {
-    /// 1
-    pub major: u16,
-    /// 41
-    pub minor: u16,
-}
-
 /// The checks of everything but the trust domain.
 pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuration, Invalid> {
     let mut report = Report::default();
@@ -99,8 +72,8 @@ pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuratio
     report.note(Section::Locator, note);
     let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut report));
     warn_of_repeated(key_warnings, &mut report);
-    let policy = raw.policy.and_then(|raw| component::policy(raw, &mut report));
-    let extensions = component::extensions(raw.extension.unwrap_or_default(), &mut report);
+    let policy = raw.policy.and_then(|raw| components::policy(raw, &mut report));
+    let extensions = components::extensions(raw.extension.unwrap_or_default(), &mut report);
     match docker {
         Some(docker) if report.errors.is_empty() => Ok(Configuration {
             docker,

@@ -12,11 +12,12 @@
 
 use std::time::Instant;
 
+use containers::engine::EngineCall;
 use spire_plugin::metrics::HostMetrics;
 use tonic::Code;
 
+use crate::components::history::Component;
 use crate::error::code_name;
-use crate::status::Component;
 
 /// The first part of every key.
 const PREFIX: &str = "docker_attestor";
@@ -53,7 +54,7 @@ impl Metrics {
     }
 
     /// The container engine was called.
-    pub fn engine_call(&self, operation: &'static str, outcome: &'static str, started: Instant) {
+    pub fn engine_call(&self, EngineCall { operation, outcome, started }: EngineCall) {
         let labels = vec![("operation", operation.into()), ("outcome", outcome.into())];
         self.0.count_timed("engine_calls", "engine_call_seconds", labels, started);
     }

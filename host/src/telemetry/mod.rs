@@ -3,7 +3,7 @@
 pub mod metrics;
 
 /// The crates whose events are logged, the program's first. A crate of this workspace that logs must be here, or its events vanish.
-pub const LOGGED: &[&str] = &["docker_attestor", "spire_plugin"];
+pub const LOGGED: &[&str] = &["docker_attestor", "containers", "spire_plugin"];
 
 #[cfg(test)]
 mod tests {

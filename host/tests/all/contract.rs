@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use docker_attestor::attestor::Attestor;
+use docker_attestor::attestation::Attestor;
+use docker_attestor::components::load::Step;
 use docker_attestor::config;
-use docker_attestor::engine::component::{Description, digest};
-use docker_attestor::engine::load::Step;
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::inspect::{Description, digest};
 use docker_attestor::telemetry::metrics::Metrics;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use docker_attestor::attestor::Attestor;
-use docker_attestor::engine::component::digest;
+use docker_attestor::attestation::Attestor;
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::inspect::digest;
 use tonic::Code;
 
 use crate::component::{asking, data_at, emitting, extension, policy, returning};

@@ -7,26 +7,27 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use docker_attestor::attestor::{Attestor, Explanation};
-use docker_attestor::bindings::docker_attestor::policy::types::Fault;
-use docker_attestor::capability::Import;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Containers, Engine, Finding, Inspecting};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
+use containers::Containers;
+use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
+use containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use containers::{ContainerId, ProofContext};
+use docker_attestor::attestation::{Attestor, Explanation};
 use docker_attestor::config;
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::bindings::docker_attestor::policy::types::Fault;
 use docker_attestor::telemetry::metrics::Metrics;
+use docker_attestor::workload::Import;
 use serde_json::Value;
 
 /// Knows no container: only what is claimed matters here.
 struct Empty;
 
 impl Engine for Empty {
-    fn inspect<'a>(&'a self, _: &'a ContainerId) -> Inspecting<'a> {
+    fn inspect<'a>(&'a self, _: &'a ContainerId) -> InspectFuture<'a> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -42,9 +43,9 @@ async fn claims_agree_with_the_recorded_answers() {
     let cases: Vec<Value> = serde_json::from_slice(&text).unwrap();
     assert!(!cases.is_empty(), "the folder holds no processes");
     let processes: BTreeMap<i32, RecordedProcess> = (1..).zip(cases.iter().map(process)).collect();
-    let processes = Arc::new(Recorded { processes, now: 1, ..Recorded::default() });
+    let processes = Arc::new(RecordedProcesses { processes, now: 1, ..RecordedProcesses::default() });
     let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
-    let containers = Containers::new(Box::new(Empty), processes, ProofContext::ALL);
+    let containers = Containers::new(Arc::new(Empty), processes, ProofContext::ALL);
     attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
 
     let mut failed = 0;

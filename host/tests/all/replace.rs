@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use docker_attestor::attestor::{Attestor, Reloaded};
+use docker_attestor::attestation::{Attestor, Reloaded};
+use docker_attestor::components::history::Component;
+use docker_attestor::components::load::Step;
 use docker_attestor::config;
-use docker_attestor::engine::component::digest;
-use docker_attestor::engine::load::Step;
 use docker_attestor::error::Error;
-use docker_attestor::status::Component;
+use docker_attestor::sandbox::inspect::digest;
 use docker_attestor::telemetry::metrics::Metrics;
 use sigstore_fixtures::{Content, Identity, Options, San, TestBed, Version};
 

@@ -8,11 +8,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::Recorded;
-use docker_attestor::capability::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::RecordedProcesses;
+use containers::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
+use containers::{Container, ContainerId, Containers, ProofContext};
+use docker_attestor::attestation::Attestor;
 use docker_attestor::config;
 use docker_attestor::limits;
 use docker_attestor::telemetry::metrics::Metrics;
@@ -116,7 +116,7 @@ impl Process for Opened {
 }
 
 impl Engine for Machine {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a> {
         let state = self.0.lock().unwrap();
         let running = state.containers.get(id.as_str());
         let inspected = (!state.removed.contains(id.as_str())).then(|| Inspected {
@@ -137,7 +137,7 @@ impl Engine for Machine {
         Box::pin(std::future::ready(Ok(inspected)))
     }
 
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -247,7 +247,7 @@ async fn attestor(machine: &Machine) -> Attestor {
 
 /// A new configuration, with nothing kept and nothing to use again.
 async fn configure(attestor: &Attestor, machine: &Machine) {
-    let containers = Containers::new(Box::new(machine.clone()), Arc::new(machine.clone()), ProofContext::ALL);
+    let containers = Containers::new(Arc::new(machine.clone()), Arc::new(machine.clone()), ProofContext::ALL);
     attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
 }
 
@@ -287,9 +287,9 @@ async fn more_workloads_than_answers_still_find_some_of_them() {
     let count = 2 * limits::ANSWERS as i32;
     let process = |pid: i32| process(&format!("/user.slice/{pid}"), &[pid], &[1]);
     let processes = (1..=count).map(|pid| (pid, process(pid))).collect();
-    let processes = Arc::new(Recorded { processes, now: 2, ..Recorded::default() });
+    let processes = Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() });
     let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
-    let containers = Containers::new(Box::new(Machine::default()), processes, ProofContext::ALL);
+    let containers = Containers::new(Arc::new(Machine::default()), processes, ProofContext::ALL);
     attestor.configure_with(config::load(Some("example.org"), "").unwrap(), containers).await.unwrap();
     let mut reused = 0;
     for round in 0..5 {

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::{Machine, Workload};
-use docker_attestor::engine::{Policy, Sandbox};
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use docker_attestor::sandbox::{Policy, Sandbox};
+use docker_attestor::workload::{Machine, Workload};
 
 use crate::component::{asking, data_at, encode, policy, returning};
 use crate::machine::{OTHERS, OURS, PID, attestor, configure, containers, processes};
@@ -41,7 +41,7 @@ async fn attest_component(component: &[u8]) -> Result<Vec<String>, Error> {
 #[tokio::test]
 async fn a_policy_that_breaks_a_limit_fails_its_own_call_only() {
     let sandbox = Sandbox::new().unwrap();
-    let (_, good) = docker_attestor::engine::with_builtin().map(|(_, _)| ((), sandbox.builtin().unwrap())).unwrap();
+    let (_, good) = docker_attestor::sandbox::with_builtin().map(|(_, _)| ((), sandbox.builtin().unwrap())).unwrap();
     let spin = policy("", "(loop $again (br $again)) (unreachable)");
     let hog = policy("", "(loop $again (drop (memory.grow (i32.const 64))) (br $again)) (unreachable)");
     let trap = policy("", "(unreachable)");
@@ -96,7 +96,7 @@ async fn a_million_selectors_never_reach_the_host() {
 async fn selectors_of(selectors: &[&str]) -> Result<Vec<String>, Error> {
     let sandbox = Sandbox::new().unwrap();
     let workload = workload();
-    docker_attestor::engine::selectors::check(
+    docker_attestor::attestation::truth::check(
         &selectors.iter().map(|&selector| selector.to_owned()).collect::<Vec<_>>(),
         &workload,
         &[],

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use docker_attestor::capability::docker::proof::Clause;
+use containers::Clause;
 use docker_attestor::scenario::{Expect, Scenario};
 
 #[tokio::test]

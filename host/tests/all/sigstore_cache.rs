@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use docker_attestor::bindings::docker_attestor::policy::sigstore::Signature;
-use docker_attestor::bindings::docker_attestor::policy::types::Fault as Verdict;
-use docker_attestor::capability::sigstore::{Image, Judged, Sigstore};
 use docker_attestor::limits;
+use docker_attestor::sandbox::bindings::docker_attestor::policy::sigstore::Signature;
+use docker_attestor::sandbox::bindings::docker_attestor::policy::types::Fault as Verdict;
+use docker_attestor::signatures::{Image, Judged, Sigstore};
 use serde_json::json;
 use sigstore_fixtures::oci::{self, ArtifactType};
 use sigstore_fixtures::registry::{Fault, Options, Registry};

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use docker_attestor::capability::sigstore::Report;
+use docker_attestor::signatures::Report;
 
 use crate::stage::{judge_case, shared_folder, verdict_text};
 

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use docker_attestor::capability::sigstore::{Examination, Purpose, Rule, Sigstore};
+use docker_attestor::signatures::{Examination, Purpose, Rule, Sigstore};
 use serde_json::json;
 use sigstore_fixtures::oci::ArtifactType;
 use sigstore_fixtures::registry::{self, Fault, Registry};

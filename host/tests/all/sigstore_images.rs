@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use docker_attestor::capability::sigstore::{Purpose, Rule};
+use docker_attestor::signatures::{Purpose, Rule};
 use serde::Deserialize;
 use serde_json::Value;
 use sigstore_fixtures::CosignSignature;
@@ -165,7 +165,7 @@ async fn real_attestations_verify_under_either_kind_of_entry_but_sign_nothing() 
         for (subject, good) in [(format!("{BUILDER}{version}"), true), (format!("{BUILDER}v9.9.9"), false)] {
             let config = public_good(&stage, &format!("allowed_identities = {{ {ISSUER:?} = [{subject:?}] }}"));
             let options = docker_attestor::config::load(Some("example.org"), &config).unwrap().sigstore.unwrap();
-            let (verifier, _) = docker_attestor::capability::sigstore::Sigstore::new(&options).unwrap();
+            let (verifier, _) = docker_attestor::signatures::Sigstore::new(&options).unwrap();
             let examination = std::sync::Arc::new(verifier).examine(&reference).await.unwrap();
             let [report] = &examination.reports[..] else { panic!("{version}: {examination:?}") };
             assert_eq!((report.purpose, report.good()), (Some(Purpose::Attestation), good), "{version}: {report:?}");

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use docker_attestor::capability::sigstore::Report;
+use docker_attestor::signatures::Report;
 
 use crate::stage::{judge_case, verdict_text};
 

@@ -13,8 +13,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use docker_attestor::bindings::docker_attestor::policy::types::Fault as Verdict;
-use docker_attestor::capability::sigstore::{Examination, Image, Judged, Sigstore};
+use docker_attestor::sandbox::bindings::docker_attestor::policy::types::Fault as Verdict;
+use docker_attestor::signatures::{Examination, Image, Judged, Sigstore};
 use serde_json::{Value, json};
 use sigstore_fixtures::oci::{self, ArtifactType};
 use sigstore_fixtures::registry::{Authentication, Fault, Options, Registry, Tokens};

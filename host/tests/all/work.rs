@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use docker_attestor::bindings::docker_attestor::policy::types::{Capabilities, Settings};
-use docker_attestor::capability::claimant::Claimant;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::Recorded;
-use docker_attestor::capability::{Import, Machine, Told, Workload};
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::RecordedProcesses;
+use containers::{Claimant, Container, ContainerId, Containers, ProofContext};
 use docker_attestor::config;
-use docker_attestor::engine::Sandbox;
-use docker_attestor::engine::component::Description;
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::Sandbox;
+use docker_attestor::sandbox::bindings::docker_attestor::policy::types::{Capabilities, Settings};
+use docker_attestor::sandbox::inspect::Description;
+use docker_attestor::workload::{Import, Machine, Told, Workload};
 
 use crate::component::{asking, data_at, encode, extension_text, policy_text};
 use crate::machine::process;
@@ -28,7 +27,7 @@ const PID: i32 = 101;
 struct Large;
 
 impl Engine for Large {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a> {
         let container = Container {
             id: id.as_str().to_owned(),
             labels: (0..4_000).map(|number| (format!("key{number}"), format!("{:0>240}", number))).collect(),
@@ -42,7 +41,7 @@ impl Engine for Large {
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -51,8 +50,8 @@ impl Engine for Large {
 async fn workload() -> Workload {
     let process = |nspid: [i32; 2]| process(&format!("/docker/{ID}"), &nspid, &[2, 1]);
     let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
-    let processes = Arc::new(Recorded { processes, now: 2, ..Recorded::default() });
-    let docker = Arc::new(Containers::new(Box::new(Large), processes.clone(), ProofContext::ALL));
+    let processes = Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() });
+    let docker = Arc::new(Containers::new(Arc::new(Large), processes.clone(), ProofContext::ALL));
     docker.fetch(&ContainerId::new(ID).unwrap(), Claimant::Attestor).await.unwrap();
     Workload::new(Arc::new(Machine::new(processes, docker)), PID)
 }
@@ -142,8 +141,10 @@ async fn an_extension_that_is_told_nothing_costs_nothing_for_what_the_container_
     let compiled = sandbox.compile(Arc::from(component.as_slice())).await.unwrap();
     let extension = sandbox.extension(&compiled, Description::of(&component).unwrap(), &configured).unwrap();
     let mut workload = workload().await;
-    let question =
-        Import::Container(docker_attestor::bindings::docker_attestor::policy::docker::Engine::Docker, ID.to_owned());
+    let question = Import::Container(
+        docker_attestor::sandbox::bindings::docker_attestor::policy::docker::Engine::Docker,
+        ID.to_owned(),
+    );
     let Some(Told::Container(Ok(Some(container)))) = workload.ask(&question).cloned() else { panic!("not proven") };
     let granted = extension.granted(container.container(), None);
     let before = cpu_time();

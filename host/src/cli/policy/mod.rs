@@ -14,8 +14,8 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::style::Style;
-use crate::engine::component::Description;
 use crate::limits;
+use crate::sandbox::inspect::Description;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -1,48 +1,25 @@
 //! `docker-attestor policy record`: a scenario from a live workload, to test policies and extensions on.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use containers::engine::docker::DockerEngine;
+use containers::engine::recording::RecordingEngine;
+use containers::process::linux::Linux;
+use containers::process::recording::RecordingProcesses;
+use containers::{Containers, ProofContext};
 
 use super::super::{Failure, PLACEHOLDER, read_config};
-use crate::attestor::Attestor;
-use crate::capability::docker::client::Client;
-use crate::capability::docker::proof::{ContainerId, ProofContext};
-use crate::capability::docker::{Containers, Engine, Finding, Inspecting};
-use crate::capability::process::linux::Linux;
-use crate::capability::process::recording::Recording as RecordingProcesses;
+use crate::attestation::Attestor;
 use crate::config::{self, Configuration};
 use crate::error::Error;
-use crate::scenario::{Expect, Recording, Scenario};
+use crate::scenario::{Expect, Scenario};
 use crate::telemetry::metrics::Metrics;
 
 /// What stands for a value of the environment that is not written.
 const REDACTED: &str = "redacted";
-
-/// An engine that writes down what it answers.
-struct RecordingEngine {
-    of: Client,
-    answers: Arc<Mutex<BTreeMap<String, Recording>>>,
-}
-
-impl Engine for RecordingEngine {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
-        Box::pin(async move {
-            let answer = self.of.inspect(id).await?;
-            if let Some(inspected) = &answer {
-                let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-                answers.insert(id.as_str().to_owned(), Recording::of(inspected));
-            }
-            Ok(answer)
-        })
-    }
-
-    fn repo_digests<'a>(&'a self, image: &'a str) -> Finding<'a> {
-        self.of.repo_digests(image)
-    }
-}
 
 pub(super) async fn run(
     pid: i32,
@@ -83,20 +60,19 @@ async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
     let broken = |error: &dyn std::fmt::Display| Failure::Usage(format!("the attestor cannot be made: {error}"));
     let configuration = config::load(Some(PLACEHOLDER), config).map_err(Error::from)?;
     let processes = Arc::new(RecordingProcesses::new(Arc::new(Linux::new().map_err(|error| broken(&error))?)));
-    let answers = Arc::default();
-    let client = Client::new(
+    let engine = DockerEngine::new(
         configuration.docker.clone(),
         configuration.docker_version,
         configuration.engine_shares_pid_namespace,
-        Metrics::disabled(),
+        Arc::new(|_| {}),
     );
-    let engine = RecordingEngine { of: client, answers: Arc::clone(&answers) };
+    let engine = Arc::new(RecordingEngine::new(Arc::new(engine)));
     let context = ProofContext::of_process(configuration.engine_shares_pid_namespace);
-    let docker = Containers::new(Box::new(engine), processes.clone(), context);
+    let docker = Containers::new(engine.clone(), processes.clone(), context);
     let attestor = Attestor::of(processes.clone(), Metrics::disabled()).map_err(|error| broken(&error))?;
     attestor.configure_with(configuration, docker).await?;
     attestor.explain(pid).await?.outcome?;
-    let docker = answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let docker = engine.recorded();
     let (mut processes, own_cgroup) = (processes.recorded(), processes.own_cgroup());
     if let Some(process) = processes.get(&pid).filter(|process| process.cgroup.is_empty()) {
         return Err(Failure::Usage(format!(

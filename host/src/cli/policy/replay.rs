@@ -8,15 +8,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bounded::text::printable;
+use containers::process::recorded::RecordedProcesses;
 
 use super::super::Failure;
 use super::super::style::Style;
 use super::describe;
-use crate::attestor::{Attestor, Explanation};
-use crate::capability::process::recorded::Recorded;
+use crate::attestation::{Attestor, Explanation};
 use crate::config::{Component, Configuration, Pin};
-use crate::engine::component::World;
 use crate::error::{Error, code_name};
+use crate::sandbox::inspect::World;
 use crate::scenario::{Expect, Scenario};
 use crate::telemetry::metrics::Metrics;
 
@@ -119,7 +119,7 @@ fn scenarios(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Scenario)>, Failure> {
 }
 
 fn attestor() -> Result<Attestor, Failure> {
-    Attestor::of(Arc::new(Recorded::default()), Metrics::disabled())
+    Attestor::of(Arc::new(RecordedProcesses::default()), Metrics::disabled())
         .map_err(|error| Failure::Usage(format!("the sandbox cannot be made: {error}")))
 }
 

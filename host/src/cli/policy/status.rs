@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::super::style::Style;
 use super::super::{Failure, Output};
-use crate::plugin::status::{Found, ask, find};
-use crate::status::Status;
+use crate::components::history::Status;
+use crate::service::status::{Found, ask, find};
 
 /// Sockets without an answer that are named.
 const NAMED: usize = 10;

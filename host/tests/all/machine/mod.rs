@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::{Recorded, RecordedProcess};
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use containers::{Container, ContainerId, Containers, ProofContext};
+use docker_attestor::attestation::Attestor;
 use docker_attestor::config;
-use docker_attestor::engine::compiler;
 use docker_attestor::error::Error;
+use docker_attestor::sandbox::compiler;
 use docker_attestor::telemetry::metrics::Metrics;
 
 /// A container, and one of somebody else.
@@ -33,7 +33,7 @@ pub(crate) const PID_OF_HOST: i32 = 300;
 pub(crate) struct KnowsAll;
 
 impl Engine for KnowsAll {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a> {
         let (pid, name) = match id.as_str() {
             OURS => (100, "ours"),
             OTHERS => (200, "theirs"),
@@ -57,7 +57,7 @@ impl Engine for KnowsAll {
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -74,7 +74,7 @@ pub(crate) fn process(cgroup: &str, nspid: &[i32], namespaces: &[u64]) -> Record
 }
 
 /// The processes.
-pub(crate) fn processes() -> Arc<Recorded> {
+pub(crate) fn processes() -> Arc<RecordedProcesses> {
     let ours = format!("/docker/{OURS}");
     let within = format!("{ours}/docker/{WITHIN}");
     let user = RecordedProcess { uid: 1_000, gid: 2_000, ..process(&ours, &[PID_OF_USER, 8], &[2, 1]) };
@@ -88,12 +88,12 @@ pub(crate) fn processes() -> Arc<Recorded> {
         (PID_WITHIN, process(&within, &[PID_WITHIN, 51, 2], &[4, 2, 1])),
         (PID_OF_HOST, process("/user.slice", &[PID_OF_HOST], &[1])),
     ]);
-    Arc::new(Recorded { processes, now: 2, ..Recorded::default() })
+    Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() })
 }
 
 /// The containers of its engine.
 pub(crate) fn containers() -> Containers {
-    Containers::new(Box::new(KnowsAll), processes(), ProofContext::ALL)
+    Containers::new(Arc::new(KnowsAll), processes(), ProofContext::ALL)
 }
 
 /// An attestor of this machine, configured.

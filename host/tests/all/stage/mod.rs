@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use docker_attestor::attestor::Attestor;
-use docker_attestor::capability::docker::proof::{ContainerId, ProofContext};
-use docker_attestor::capability::docker::{Container, Containers, Engine, Finding, Inspected, Inspecting, Peer};
-use docker_attestor::capability::process::recorded::Recorded;
-use docker_attestor::capability::sigstore::{Examination, Identities, Report, Sigstore, verify_blob};
+use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use containers::process::recorded::RecordedProcesses;
+use containers::{Container, ContainerId, Containers, ProofContext};
+use docker_attestor::attestation::Attestor;
 use docker_attestor::config;
+use docker_attestor::signatures::{Examination, Identities, Report, Sigstore, verify_blob};
 use docker_attestor::telemetry::metrics::Metrics;
 use sigstore_fixtures::oci::{self, Manifest};
 use sigstore_fixtures::registry::Registry;
@@ -144,12 +144,12 @@ pub(crate) async fn attestor(plugin_data: &str, repo_digests: Vec<String>, manif
     let id = "0123456789abcdef".repeat(4);
     let process = |nspid: [i32; 2]| process(&format!("/docker/{id}"), &nspid, &[2, 1]);
     let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
-    let processes = Arc::new(Recorded { processes, now: 2, ..Recorded::default() });
+    let processes = Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() });
     let engine = OneContainer { repo_digests, manifest };
     let attestor = Attestor::of(processes.clone(), Metrics::disabled()).unwrap();
     let configuration = config::load(Some("example.org"), plugin_data).unwrap();
     attestor
-        .configure_with(configuration, Containers::new(Box::new(engine), processes, ProofContext::ALL))
+        .configure_with(configuration, Containers::new(Arc::new(engine), processes, ProofContext::ALL))
         .await
         .unwrap();
     attestor
@@ -161,7 +161,7 @@ struct OneContainer {
 }
 
 impl Engine for OneContainer {
-    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Inspecting<'a> {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a> {
         let container = Container {
             id: id.as_str().to_owned(),
             labels: vec![("app".to_owned(), "web".to_owned())],
@@ -180,7 +180,7 @@ impl Engine for OneContainer {
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 
-    fn repo_digests<'a>(&'a self, _: &'a str) -> Finding<'a> {
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
         Box::pin(std::future::ready(Ok(self.repo_digests.clone())))
     }
 }

@@ -1,0 +1,61 @@
+//! Configure and Validate.
+
+use std::sync::Arc;
+
+use spire_plugin::contained;
+use spire_plugin::proto::{
+    self, ConfigureRequest, ConfigureResponse, CoreConfiguration, ValidateRequest, ValidateResponse,
+};
+use tonic::{Request, Response, Status};
+
+use crate::attestation::Attestor;
+use crate::config;
+
+pub(super) struct Config {
+    attestor: Arc<Attestor>,
+}
+
+impl Config {
+    pub(super) fn new(attestor: Arc<Attestor>) -> Config {
+        Config { attestor }
+    }
+}
+
+#[tonic::async_trait]
+impl proto::Config for Config {
+    async fn configure(&self, request: Request<ConfigureRequest>) -> Result<Response<ConfigureResponse>, Status> {
+        let request = request.into_inner();
+        contained(async {
+            let loaded = config::load(trust_domain(&request.core_configuration), &request.hcl_configuration);
+            let configured = match loaded {
+                Ok(configuration) => self.attestor.configure(configuration).await,
+                Err(invalid) => Err(invalid.into()),
+            };
+            match configured {
+                Ok(()) => Ok(Response::new(ConfigureResponse {})),
+                Err(error) => Err(Status::new(error.code(), error.to_string())),
+            }
+        })
+        .await
+    }
+
+    async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
+        let request = request.into_inner();
+        contained(async {
+            let (valid, notes) =
+                match config::load(trust_domain(&request.core_configuration), &request.hcl_configuration) {
+                    Err(invalid) => (false, invalid.errors),
+                    Ok(configuration) => match self.attestor.validate(configuration).await {
+                        Ok(notes) => (true, notes),
+                        Err(error) => (false, vec![error.to_string()]),
+                    },
+                };
+            Ok(Response::new(ValidateResponse { valid, notes }))
+        })
+        .await
+    }
+}
+
+fn trust_domain(core: &Option<CoreConfiguration>) -> Option<&str> {
+    core.as_ref().map(|core| core.trust_domain.as_str())
+}
