@@ -29,8 +29,8 @@ use image_signatures::{Image, Verifier};
 use sandbox::Compilation;
 use sandbox::inspect::Description;
 use sandbox::wit::{Capabilities, Settings};
-use sigstore_world::registry::{self, Registry};
-use sigstore_world::{Options, World, oci};
+use sigstore_fixtures::registry::{self, Registry};
+use sigstore_fixtures::{Options, TestBed, oci};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const CONTROLLERS: [&str; 9] =
@@ -305,10 +305,10 @@ fn extension(criterion: &mut Criterion) {
 /// The verdict on an image that was verified before, as each attestation asks for it.
 fn verdict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let world = World::new();
+    let test_bed = TestBed::new();
     let files = tempfile::tempdir().unwrap();
     let root = files.path().join("trusted_root.json");
-    std::fs::write(&root, world.trusted_root().to_string()).unwrap();
+    std::fs::write(&root, test_bed.trusted_root().to_string()).unwrap();
     let options = format!("sigstore {{\nignore_attestations = true\ntrusted_root = {root:?}\n}}");
     let configuration = config::load(Some("example.org"), &options).unwrap();
     let sigstore = configuration.sigstore.unwrap();
@@ -316,7 +316,7 @@ fn verdict(criterion: &mut Criterion) {
     let decides = SignedImages::new(verifier, sigstore.on_failure);
     let registry = runtime.block_on(Registry::start(registry::Options::default()));
     let digest = registry.push("shop/web", None, &oci::image("amd64", "an image"));
-    registry.attach_signatures("shop/web", &digest, &[world.sign_simple(&digest, &Options::default())]);
+    registry.attach_signatures("shop/web", &digest, &[test_bed.sign_simple(&digest, &Options::default())]);
     let repo_digests = [format!("{}/shop/web@{digest}", registry.host())];
     let image = Image { repo_digests: &repo_digests, manifest: Some(&digest) };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(9);

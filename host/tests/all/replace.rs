@@ -22,7 +22,7 @@ use docker_attestor::config;
 use docker_attestor::error::Error;
 use docker_attestor::update::Reloaded;
 use sandbox::inspect::digest;
-use sigstore_world::{Content, Identity, Options, San, Version, World};
+use sigstore_fixtures::{Content, Identity, Options, San, TestBed, Version};
 
 use crate::component::{data_at, emitting, extension, policy, policy_that_validates, returning, with_section};
 use crate::machine::{OURS, PID, PID_BELOW, attestor, configure, unconfigured};
@@ -150,11 +150,11 @@ async fn a_file_that_cannot_be_read_is_refused_by_path_and_reason() {
     }
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(World::new);
+static TEST_BED: LazyLock<TestBed> = LazyLock::new(TestBed::new);
 
 /// A configuration whose policy has to be signed. With a `sigstore` block images are verified too, if the policy asks for that.
 fn signed(folder: &Folder, more: &str) -> String {
-    WORLD.save(&folder.path("world"));
+    TEST_BED.save(&folder.path("world"));
     format!(
         "sigstore {{ trusted_root = {:?} }}\n\
          policy {{ path = {:?} bundle = {:?} identity = \"signer@world.test\" issuer = \"https://issuer.world.test\" {more} }}",
@@ -166,7 +166,7 @@ fn signed(folder: &Folder, more: &str) -> String {
 
 /// What `cosign sign-blob --bundle` makes.
 fn bundle(file: &[u8], options: &Options) -> Vec<u8> {
-    WORLD.bundle(&Content::Message(file.to_vec()), Version::V03, options).bytes
+    TEST_BED.bundle(&Content::Message(file.to_vec()), Version::V03, options).bytes
 }
 
 fn put_signed(folder: &Folder, component: &[u8]) {
@@ -186,8 +186,8 @@ async fn a_signed_policy_runs_when_the_right_one_signed_these_very_bytes() {
         identity: Identity::new(San::Email(subject.to_owned()), issuer),
         ..Options::default()
     };
-    let statement = WORLD.bundle(&Content::attestation(&digest(&two)), Version::V03, &Options::default()).bytes;
-    let foreign = World::new().bundle(&Content::Message(two.clone()), Version::V03, &Options::default()).bytes;
+    let statement = TEST_BED.bundle(&Content::attestation(&digest(&two)), Version::V03, &Options::default()).bytes;
+    let foreign = TestBed::new().bundle(&Content::Message(two.clone()), Version::V03, &Options::default()).bytes;
     for (name, signature, reason) in [
         ("the old one's signature", bundle(&one, &Options::default()), "no good signature"),
         ("another signer", bundle(&two, &by("mallory@world.test", "https://issuer.world.test")), "mallory@world.test"),
@@ -195,7 +195,7 @@ async fn a_signed_policy_runs_when_the_right_one_signed_these_very_bytes() {
         ("an attestation of the file", statement, "the bundle holds an attestation, not a signature"),
         ("another sigstore", foreign, "no good signature"),
         ("not in the log", bundle(&two, &Options::timestamp_only()), "no good signature"),
-        ("the world's key", bundle(&two, &Options::default().with_key()), "no good signature"),
+        ("the test bed's key", bundle(&two, &Options::default().with_key()), "no good signature"),
         ("no bundle", b"{}".to_vec(), "no good signature"),
         ("a huge bundle", vec![b' '; (1 << 20) + 1], "larger than 1048576 bytes"),
     ] {

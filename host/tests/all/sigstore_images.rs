@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 use image_signatures::{Purpose, Rule, Verifier};
 use serde::Deserialize;
 use serde_json::Value;
+use sigstore_fixtures::CosignSignature;
+use sigstore_fixtures::oci;
+use sigstore_fixtures::registry::{Options, Registry};
 use sigstore_trust_root::SigstoreInstance;
 use sigstore_verify::types::PayloadBytes;
-use sigstore_world::CosignSignature;
-use sigstore_world::oci;
-use sigstore_world::registry::{Options, Registry};
 
 use crate::stage::{PID, Stage, attestor, plain_selectors, shared_folder, wrong};
 

@@ -12,10 +12,10 @@ use image_signatures::Image;
 use sandbox::limits::GUEST_TEXT;
 use sandbox::{Fault as PolicyFault, FaultKind};
 use serde_json::json;
+use sigstore_fixtures::oci;
+use sigstore_fixtures::registry::{Fault, Options, Registry};
+use sigstore_fixtures::{CosignSignature, LogEntry, Options as Signing};
 use sigstore_verify::types::SignatureBytes;
-use sigstore_world::oci;
-use sigstore_world::registry::{Fault, Options, Registry};
-use sigstore_world::{CosignSignature, LogEntry, Options as Signing};
 use tonic::Code;
 
 use crate::stage::{IMAGE, PID, SIGNER, Stage, attestor, plain_selectors};
@@ -92,11 +92,12 @@ async fn on_failure_deny_tells_a_policy_no_more_than_it_may_repeat() {
 async fn a_verified_image_makes_its_selectors_in_order_and_the_answer_is_used_again() {
     let stage = Stage::new();
     let registry = registry().await;
-    let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default());
+    let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default());
     let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
     let (log_id, log_index, time, set) = of_log(signature.entry.as_ref().unwrap());
     let reference = image_with(&registry, "app", &[signature]);
-    let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
+    let attestation =
+        stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
     registry.attach_attestations("app", &IMAGE.digest, &[attestation]);
     let manifest = Some(IMAGE.digest.clone());
     let config = stage.config(&format!("{SIGNER}\ncache {{ ttl = \"2s\" }}"));

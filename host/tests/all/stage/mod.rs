@@ -1,4 +1,4 @@
-//! The stage of the tests of image verification: a signing world, verifiers that trust it, and what they say of an image.
+//! The stage of the tests of image verification: a signing test bed, verifiers that trust it, and what they say of an image.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 #![allow(dead_code, reason = "no test file uses all of it")]
@@ -14,27 +14,27 @@ use containers::{Container, ContainerId};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::config;
 use image_signatures::{SignatureReport, Verifier};
-use sigstore_world::oci::{self, Manifest};
-use sigstore_world::registry::Registry;
-use sigstore_world::{Options, World};
+use sigstore_fixtures::oci::{self, Manifest};
+use sigstore_fixtures::registry::Registry;
+use sigstore_fixtures::{Options, TestBed};
 use tempfile::TempDir;
 
 use crate::machine::{attestor_of, configure, process};
 
-/// The identity that the world signs with unless it is told otherwise.
+/// The identity that the test bed signs with unless it is told otherwise.
 pub(crate) const SIGNER: &str = r#"allowed_identities = { "https://issuer.world.test" = ["signer@world.test"] }"#;
 
-/// A signing world, and a folder for the files that configurations name.
+/// A signing test bed, and a folder for the files that configurations name.
 pub(crate) struct Stage {
-    pub(crate) world: World,
+    pub(crate) test_bed: TestBed,
     files: TempDir,
 }
 
 impl Stage {
     pub(crate) fn new() -> Stage {
-        let stage = Stage { world: World::new(), files: tempfile::tempdir().unwrap() };
-        stage.write("trusted_root.json", stage.world.trusted_root().to_string());
-        stage.write("key.pub", stage.world.key.public_pem());
+        let stage = Stage { test_bed: TestBed::new(), files: tempfile::tempdir().unwrap() };
+        stage.write("trusted_root.json", stage.test_bed.trusted_root().to_string());
+        stage.write("key.pub", stage.test_bed.key.public_pem());
         stage
     }
 
@@ -45,13 +45,13 @@ impl Stage {
         path.to_str().unwrap().to_owned()
     }
 
-    /// `plugin_data` with the world's trust root and these options of `sigstore { … }`.
+    /// `plugin_data` with the test bed's trust root and these options of `sigstore { … }`.
     pub(crate) fn config(&self, options: &str) -> String {
         let root = self.files.path().join("trusted_root.json");
         format!("sigstore {{\ntrusted_root = \"{}\"\n{options}\n}}", root.display())
     }
 
-    /// `public_keys` with the world's key.
+    /// `public_keys` with the test bed's key.
     pub(crate) fn public_keys(&self) -> String {
         format!("public_keys = [\"{}\"]", self.files.path().join("key.pub").display())
     }
@@ -66,7 +66,7 @@ impl Stage {
     /// An image with one good signature, in the tag that is made for it; answers its reference.
     pub(crate) fn signed_image(&self, registry: &Registry, repository: &str) -> String {
         let digest = registry.push(repository, None, &IMAGE);
-        registry.attach_signatures(repository, &digest, &[self.world.sign_simple(&digest, &Options::default())]);
+        registry.attach_signatures(repository, &digest, &[self.test_bed.sign_simple(&digest, &Options::default())]);
         format!("{}/{repository}@{digest}", registry.host())
     }
 }
