@@ -77,7 +77,7 @@ impl Scenario {
 
     /// The scenario in this program.
     pub fn built_in() -> Option<Scenario> {
-        serde_json::from_str(include_str!("../../../fixtures/scenarios/v2-systemd.json")).ok()
+        serde_json::from_str(include_str!("../../../../fixtures/scenarios/v2-systemd.json")).ok()
     }
 
     /// The scenario's machine.

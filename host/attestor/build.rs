@@ -15,7 +15,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const MODULE: &str = "docker_attestor_policy.wasm";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for source in ["../guest/src", "../guest/Cargo.toml", "../wit", "../Cargo.lock"] {
+    for source in ["../../guest/src", "../../guest/Cargo.toml", "../../wit", "../../Cargo.lock"] {
         println!("cargo::rerun-if-changed={source}");
     }
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -54,7 +54,7 @@ fn build_guest(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let cargo = env::var_os("CARGO").ok_or("CARGO is not set: build scripts are run by Cargo")?;
     let mut build = Command::new(cargo);
     build.args(["build", "--release", "--locked", "--package", "docker-attestor-policy", "--lib", "--target", TARGET]);
-    build.arg("--target-dir").arg(&target).current_dir("..");
+    build.arg("--target-dir").arg(&target).current_dir("../..");
     for variable in [
         "CARGO_ENCODED_RUSTFLAGS",
         "CARGO_TARGET_DIR",
@@ -81,7 +81,7 @@ fn built_guest(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", module.display());
     let built = fs::metadata(&module).and_then(|metadata| metadata.modified());
     let built = built.map_err(|error| format!("the guest is not built ({}: {error}): {advice}", module.display()))?;
-    match newest(Path::new("../guest/src"))?.max(newest(Path::new("../wit"))?) > built {
+    match newest(Path::new("../../guest/src"))?.max(newest(Path::new("../../wit"))?) > built {
         true => Err(format!("the guest is older than its sources: {advice}").into()),
         false => Ok(module),
     }

@@ -10,7 +10,7 @@ use crate::machine::runtime;
 
 #[tokio::test]
 async fn every_recorded_machine_comes_to_what_it_says() {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/scenarios"));
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/scenarios"));
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let runtime = runtime();

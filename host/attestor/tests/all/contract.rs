@@ -21,7 +21,7 @@ const POLICY: &str = "sha256:e4c63895a1b31170fb754e19fe0d484fa3ccde502c3b53391c6
 const EXTENSION: &str = "sha256:b1f590cb6bac2ea24287ab9e21a9b823e5a12988e20aafedc9bebf2a2b037983";
 
 fn frozen(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/contract/1.0").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/contract/1.0").join(name)
 }
 
 /// Made them once, of the texts beside them, when the contract was 1.0.0.
@@ -62,7 +62,7 @@ async fn components_of_1_0_that_import_nothing_run() {
 
 /// The contract as a later version might have it: a function more in `process` and in `log`, an interface more in both worlds.
 fn later(version: &str) -> Resolve {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/policy.wit")).unwrap();
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/policy.wit")).unwrap();
     let text = [
         ("package docker-attestor:policy@1.0.0;", format!("package docker-attestor:policy@{version};")),
         ("interface process {\n", "interface process {\n    start-time: func() -> u64;\n".to_owned()),

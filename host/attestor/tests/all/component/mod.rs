@@ -24,7 +24,7 @@ pub(crate) const NOTHING: &str = "(i32.const 16)";
 /// A component of `world` from a core module.
 pub(crate) fn encode(text: &str, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).unwrap();
+    resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit")).unwrap();
     encode_in(text, &resolve, world)
 }
 

@@ -129,7 +129,7 @@ async fn the_hostile_policies_of_the_fixtures_are_refused_each_for_its_reason() 
         ("emits-an-unverified-signature", "\"image-signature\" states no fact"),
         ("imitates-an-extension", "looks like an extension's name"),
     ]);
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/policies");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/policies");
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -145,7 +145,7 @@ async fn the_hostile_policies_of_the_fixtures_are_refused_each_for_its_reason() 
 /// With ENCODE_FIXTURES=1 it makes them.
 #[test]
 fn the_components_of_the_fixtures_are_what_their_sources_make() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/components");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/components");
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let source = entry.unwrap().path();

@@ -392,7 +392,7 @@ mod tests {
     }
 
     fn scenario(name: &str) -> String {
-        format!("{}/../fixtures/scenarios/{name}.json", env!("CARGO_MANIFEST_DIR"))
+        format!("{}/../../fixtures/scenarios/{name}.json", env!("CARGO_MANIFEST_DIR"))
     }
 
     #[tokio::test]
@@ -455,7 +455,7 @@ mod tests {
     }
 
     fn component(name: &str) -> String {
-        format!("{}/../fixtures/contract/1.0/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
+        format!("{}/../../fixtures/contract/1.0/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use crate::machine::{attestor_of, configure};
 #[tokio::test]
 async fn claims_agree_with_the_recorded_answers() {
     let folder = std::env::var_os("ATTESTOR_VECTORS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")), PathBuf::from);
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")), PathBuf::from);
     let Ok(text) = std::fs::read(folder.join("locator.json")) else {
         println!("skipped: no recorded processes here (set ATTESTOR_VECTORS)");
         return;

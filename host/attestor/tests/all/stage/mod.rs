@@ -78,7 +78,7 @@ pub(crate) static IMAGE: LazyLock<Manifest> = LazyLock::new(|| oci::image("amd64
 pub(crate) fn shared_folder() -> Option<PathBuf> {
     let named = std::env::var_os("ATTESTOR_SIGSTORE").map(PathBuf::from);
     named.or_else(|| {
-        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/sigstore");
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/sigstore");
         beside.is_dir().then_some(beside)
     })
 }
