@@ -1,4 +1,4 @@
-//! The policy itself: from what the machine says to selectors.
+//! The policy itself: makes selectors of what its imports answer.
 
 use crate::component::docker_attestor::policy::docker::{Engine, ProvenContainer};
 use crate::component::docker_attestor::policy::process::Cgroup;
@@ -8,8 +8,8 @@ use crate::locator;
 use crate::matcher::Matchers;
 use crate::selectors;
 
-/// The machine, as the policy may see it: the imports of the contract.
-pub trait Machine {
+/// The imports of the contract: what the policy may ask about the one process that is attested.
+pub trait Imports {
     /// `process.cgroups`
     fn cgroups(&self) -> Result<Vec<Cgroup>, Fault>;
     /// `job-objects.names`
@@ -32,10 +32,10 @@ pub fn validate(settings: &Settings) -> Vec<Diagnostic> {
 }
 
 /// The selectors of the workload; none when it is in no container of ours.
-pub fn attest(machine: &impl Machine, settings: &Settings) -> Result<Vec<String>, Fault> {
-    let Some((engine, id)) = claim(machine, settings)? else { return Ok(Vec::new()) };
+pub fn attest(imports: &impl Imports, settings: &Settings) -> Result<Vec<String>, Fault> {
+    let Some((engine, id)) = claim(imports, settings)? else { return Ok(Vec::new()) };
     let configured = settings.capabilities.contains(capability(&engine));
-    let container = match machine.container(engine, &id) {
+    let container = match imports.container(engine, &id) {
         // A container of an engine that nobody configured is not ours. The host was asked all the same: it says so in `explain`.
         Err(Fault::NotConfigured(_)) if !configured => None,
         answer => answer?,
@@ -43,18 +43,18 @@ pub fn attest(machine: &impl Machine, settings: &Settings) -> Result<Vec<String>
     let Some(container) = container else { return Ok(Vec::new()) };
     let mut selectors = selectors::of_container(container);
     if settings.capabilities.contains(Capabilities::SIGSTORE) {
-        selectors::of_verdict(machine.verify()?, &mut selectors);
+        selectors::of_verdict(imports.verify()?, &mut selectors);
     }
     Ok(selectors)
 }
 
 /// Which container the process claims to be in.
-fn claim(machine: &impl Machine, settings: &Settings) -> Result<Option<(Engine, String)>, Fault> {
+fn claim(imports: &impl Imports, settings: &Settings) -> Result<Option<(Engine, String)>, Fault> {
     if settings.capabilities.contains(Capabilities::JOB_OBJECTS) {
-        let names = machine.job_object_names()?;
+        let names = imports.job_object_names()?;
         return Ok(job_claim(&names)?.map(|id| (Engine::Docker, id)));
     }
-    let cgroups = machine.cgroups()?;
+    let cgroups = imports.cgroups()?;
     let paths = || cgroups.iter().map(|cgroup| cgroup.path.as_str());
     let id = if uses_matchers(settings) {
         match Matchers::new(&settings.container_id_cgroup_matchers) {
@@ -141,7 +141,7 @@ mod tests {
         podman: bool,
     }
 
-    impl Machine for Recorded {
+    impl Imports for Recorded {
         fn cgroups(&self) -> Result<Vec<Cgroup>, Fault> {
             let cgroup =
                 |path: &String| Cgroup { hierarchy: "0".to_owned(), controllers: String::new(), path: path.clone() };

@@ -1,8 +1,8 @@
-//! The binding to the contract in wit/: the imports as a [`Machine`], the policy as the exported interface.
+//! The binding to the contract in wit/: the imports as [`Imports`], the policy as the exported interface.
 
 #![expect(missing_docs, reason = "the documentation of the generated code is in wit/policy.wit")]
 
-use crate::attest::{Machine, attest, validate};
+use crate::attest::{Imports, attest, validate};
 use docker_attestor::policy::docker::{self, Engine, ProvenContainer};
 use docker_attestor::policy::process::{self, Cgroup};
 use docker_attestor::policy::sigstore::{self, Verdict};
@@ -15,9 +15,10 @@ wit_bindgen::generate!({
     additional_derives: [PartialEq],
 });
 
-struct Imports;
+/// The imports of the component.
+struct HostImports;
 
-impl Machine for Imports {
+impl Imports for HostImports {
     fn cgroups(&self) -> Result<Vec<Cgroup>, Fault> {
         process::cgroups()
     }
@@ -45,7 +46,7 @@ impl exports::docker_attestor::policy::attestor::Guest for Policy {
 
     fn attest(settings: Settings) -> Result<Vec<String>, Fault> {
         log_panics();
-        attest(&Imports, &settings)
+        attest(&HostImports, &settings)
     }
 }
 

@@ -95,7 +95,7 @@ struct Native {
     container: wit::docker::ProvenContainer,
 }
 
-impl native::Machine for Native {
+impl native::Imports for Native {
     fn cgroups(&self) -> Result<Vec<wit::process::Cgroup>, wit::types::Fault> {
         Ok(self.cgroups.clone())
     }

@@ -61,7 +61,7 @@ impl Attestor {
     pub fn progress(&self) -> String {
         let current = self.updater.current();
         let sigstore = current.as_ref().and_then(|current| current.basis.backends.sigstore.as_ref());
-        sigstore.map_or_else(String::new, |sigstore| sigstore.doing())
+        sigstore.map_or_else(String::new, |sigstore| sigstore.progress())
     }
 
     /// What is in use.

@@ -16,7 +16,7 @@ use super::Sandbox;
 use crate::config::{Grants, OnFailure};
 use crate::error::Error;
 use crate::limits;
-use crate::workload::values::Told;
+use crate::workload::values::GrantedValues;
 use crate::workload::{Answer, Question, Workload};
 
 /// An extension that is linked and configured.
@@ -86,7 +86,7 @@ impl Extension {
     ) -> Result<Vec<String>, Error> {
         let granted = self.granted(container.container(), credentials);
         let Grants { labels, env, .. } = self.grants;
-        let told = Arc::new(Told { container: container.clone(), labels, env });
+        let told = Arc::new(GrantedValues { container: container.clone(), labels, env });
         let caller = Caller { name: self.name.clone(), told, claimant };
         match sandbox.derive(&self.code, &self.settings, &granted, caller).await {
             Ok(Ok(derived)) => self.named(&derived).map_err(|why| self.error(why)),

@@ -25,6 +25,7 @@ use self::style::Style;
 use crate::attestation::Explanation;
 use crate::attestor::Attestor;
 use crate::components::Runtime;
+use crate::config::agent_conf::ConfigurationFile;
 use crate::config::{self, Configuration, Invalid};
 use crate::error::Error;
 use crate::machine::ThisMachine;
@@ -329,12 +330,12 @@ async fn waiting<T>(work: impl Future<Output = T>, progress: impl Fn() -> String
 }
 
 /// Reads an agent.conf or a plugin_data file, and what `plugin_data_file` names. Errors name the file they are about.
-fn read_config(path: &Path) -> Result<(config::File, Configuration), Failure> {
+fn read_config(path: &Path) -> Result<(ConfigurationFile, Configuration), Failure> {
     let about = |path: &Path| {
         let path = path.to_owned();
         |invalid| Failure::Configuration { path, invalid }
     };
-    let parse = |path: &Path| config::File::parse(&read(path)?).map_err(about(path));
+    let parse = |path: &Path| ConfigurationFile::parse(&read(path)?).map_err(about(path));
     let mut file = parse(path)?;
     let mut source = path.to_owned();
     if let Some(elsewhere) = file.elsewhere().map(PathBuf::from) {

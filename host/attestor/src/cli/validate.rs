@@ -8,7 +8,8 @@ use bounded::text::printable;
 
 use super::style::Style;
 use super::{Failure, attestor_of_this_machine, read_config};
-use crate::config::{Form, Invalid};
+use crate::config::Invalid;
+use crate::config::agent_conf::FileKind;
 
 pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     match judge(path).await {
@@ -33,9 +34,9 @@ pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Resu
 
 async fn judge(path: &Path) -> Result<(&'static str, Vec<String>), Failure> {
     let (file, configuration) = read_config(path)?;
-    let form = match file.form {
-        Form::AgentConf => "an agent.conf with the plugin WorkloadAttestor \"docker\"",
-        Form::PluginData => "a plugin_data file",
+    let form = match file.kind {
+        FileKind::AgentConf => "an agent.conf with the plugin WorkloadAttestor \"docker\"",
+        FileKind::PluginData => "a plugin_data file",
     };
     match attestor_of_this_machine()?.validate(configuration).await {
         Ok(notes) => Ok((form, notes)),

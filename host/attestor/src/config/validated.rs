@@ -10,7 +10,7 @@ use super::Invalid;
 use super::components::{self, Component, Extension};
 use super::raw::Raw;
 use super::report::{Report, Section};
-use super::sigstore::{self, Sigstore};
+use super::signatures::{self, Sigstore};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 
 /// Where the Docker engine listens by default.
@@ -70,7 +70,7 @@ pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuratio
         false => "Using the legacy container locator with custom cgroup matchers",
     };
     report.note(Section::Locator, note);
-    let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut report));
+    let sigstore = raw.sigstore.and_then(|raw| signatures::validate(raw, &mut report));
     warn_of_repeated(key_warnings, &mut report);
     let policy = raw.policy.and_then(|raw| components::policy(raw, &mut report));
     let extensions = components::extensions(raw.extension.unwrap_or_default(), &mut report);
@@ -199,7 +199,7 @@ pub(super) fn trust_domain(name: Option<&str>) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{File, Form, load};
+    use super::super::load;
     use super::*;
 
     fn notes(text: &str) -> Vec<String> {
@@ -425,35 +425,5 @@ mod tests {
             let notes = notes(text).join(";");
             assert!(!notes.contains("hunter2"), "{notes}");
         }
-    }
-
-    #[test]
-    fn an_agent_conf_is_told_from_plugin_data() {
-        let conf = r#"
-            agent { trust_domain = "example.org" data_dir = "./x" }
-            plugins {
-                KeyManager "memory" { plugin_data {} }
-                WorkloadAttestor "unix" { plugin_data {} }
-                WorkloadAttestor "docker" {
-                    plugin_cmd = "/opt/docker-attestor"
-                    plugin_data { docker_version = "1.40" }
-                    plugin_data { docker_version = "1.41" }
-                }
-            }
-        "#;
-        let file = File::parse(conf).unwrap();
-        assert_eq!(
-            (file.form, file.trust_domain.as_deref(), file.elsewhere()),
-            (Form::AgentConf, Some("example.org"), None)
-        );
-        assert_eq!(file.load().unwrap().docker_version, Some(ApiVersion { major: 1, minor: 40 }));
-
-        let json = r#"{"agent": {"trust_domain": "example.org"}, "plugins": {"WorkloadAttestor": [{"docker": {"plugin_data": {"docker_version": "1.40"}}}]}}"#;
-        assert_eq!(File::parse(json).unwrap().load().unwrap().docker_version, Some(ApiVersion { major: 1, minor: 40 }));
-
-        let elsewhere = "plugins { WorkloadAttestor \"docker\" { plugin_data_file = \"/etc/x.hcl\" } }";
-        assert_eq!(File::parse(elsewhere).unwrap().elsewhere(), Some("/etc/x.hcl"));
-        assert!(File::parse("plugins { WorkloadAttestor \"unix\" {} }").unwrap_err().to_string().contains("no plugin"));
-        assert_eq!(File::parse("docker_version = \"1.40\"").unwrap().form, Form::PluginData);
     }
 }

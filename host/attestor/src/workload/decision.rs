@@ -62,7 +62,7 @@ impl SignedImages {
     }
 
     /// What the network is asked for, while that takes time.
-    pub fn doing(&self) -> String {
+    pub fn progress(&self) -> String {
         self.verifier.progress()
     }
 

@@ -11,8 +11,8 @@ pub fn values(container: &Container, labels: bool, env: bool) -> Vec<&str> {
     env.chain(labels).collect()
 }
 
-/// What an extension is told of a proven container.
-pub struct Told {
+/// The values of a proven container that an extension is granted.
+pub struct GrantedValues {
     /// The container.
     pub container: Proven,
     /// Whether the extension is told the labels.
@@ -21,7 +21,7 @@ pub struct Told {
     pub env: bool,
 }
 
-impl Values for Told {
+impl Values for GrantedValues {
     fn values(&self) -> Vec<&str> {
         values(self.container.container(), self.labels, self.env)
     }
