@@ -160,7 +160,7 @@ impl Attestor {
     pub fn doing(&self) -> String {
         let current = self.current.load();
         let sigstore = current.as_ref().and_then(|current| current.machine.sigstore.as_ref());
-        sigstore.map_or_else(String::new, |sigstore| sigstore.doing())
+        sigstore.map_or_else(String::new, |sigstore| sigstore.progress())
     }
 
     async fn run(&self, pid: i32) -> Result<Run, Error> {

@@ -62,8 +62,8 @@ impl SignedImages {
         SignedImages { verifier, on_failure, warnings: Warnings::default() }
     }
 
-    /// What the network is asked for, while that takes time.
-    pub fn doing(&self) -> String {
+    /// What a verification is waiting for, in words; empty while none is running.
+    pub fn progress(&self) -> String {
         self.verifier.progress()
     }
 
