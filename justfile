@@ -1,15 +1,15 @@
-# Every habit of the project. `just` lists them.
+# The project's recipes. `just` lists them.
 #
 # Everything is built in the release profile, so that wasmtime with its compiler is built once: the first build takes
 # about 9 minutes on two cores, later ones seconds.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-# Exported, so that every recipe and every tool in it means the same directory.
+# Exported, so that every recipe and every tool uses the same directory.
 export CARGO_TARGET_DIR := absolute_path(env("CARGO_TARGET_DIR", "target"))
 
 program := CARGO_TARGET_DIR / "release/docker-attestor"
-# What tries extensions: somebody who has the program need not build it.
+# The program that tests extensions. An installed program saves the build.
 attestor := env("DOCKER_ATTESTOR", program)
 extensions := CARGO_TARGET_DIR / "extensions"
 c_packages := "clang-22 lld-22 wasi-libc"
@@ -17,6 +17,7 @@ wasm := "wasm32-unknown-unknown"
 demo_scenario := "fixtures/scenarios/v2-systemd.json"
 cargo_deny := "0.20.2"
 
+# List the recipes
 [private]
 default:
     @just --justfile {{ quote(justfile()) }} --list --unsorted
@@ -27,10 +28,10 @@ build: target
     cargo build --release --package docker-attestor
     @echo {{ quote("built " + program) }}
 
-# Build the built-in policy with Debian's compiler, where rustup cannot bring the target (otherwise Cargo's build does it)
+# Build the built-in policy with Debian's compiler, if rustup cannot install its target (otherwise `just build` builds it)
 guest: (sandboxed "--package" "docker-attestor-policy")
 
-# Make an extension of your own from guest/template, in guest/extensions/NAME or another folder
+# Copy guest/template to a new extension, in guest/extensions/NAME or another folder
 [positional-arguments]
 new-extension name folder="":
     #!/usr/bin/env bash
@@ -47,7 +48,7 @@ new-extension name folder="":
     sed -i "s/my-extension/$1/g" "$folder/Cargo.toml" "$folder"/src/* "$folder"/scenarios/*
     echo "$folder: edit src/lib.rs and scenarios/, then: just test-extension $folder"
 
-# Build an extension's folder, in Rust (Cargo.toml) or C (extension.c and VERSION), and print the component and its sha256
+# Build an extension from its folder, in Rust (Cargo.toml) or C (extension.c, VERSION), and print the component's sha256
 [positional-arguments]
 extension folder:
     #!/usr/bin/env bash
@@ -81,12 +82,12 @@ extension folder:
     "${componentize[@]}" encode "$module" "$version" {{ quote(extensions) }}/"$name.wasm"
     sha256sum {{ quote(extensions) }}/"$name.wasm"
 
-# Build an extension's folder, and run its scenarios
+# Build an extension from its folder, and run its scenarios
 [positional-arguments]
 test-extension folder: (extension folder) ready
     @cd {{ quote(invocation_directory()) }} && {{ quote(attestor) }} policy test {{ quote(extensions) }}/"$(basename "$(realpath -- "$1")")".wasm "$1/scenarios"
 
-# The same for an extension that is fresh from the template, and for all of guest/examples
+# Build and test a fresh copy of the template, and every extension in guest/examples
 test-extensions: ready
     #!/usr/bin/env bash
     set -euo pipefail
@@ -104,7 +105,7 @@ test-extensions: ready
         {{ just_executable() }} test-extension "$folder"
     done
 
-# Attest a real container if an engine answers, else the recorded machine in fixtures/; says which
+# Attest a container of this machine, or a recorded machine if no engine answers; the output says which
 demo: build
     #!/usr/bin/env bash
     set -euo pipefail
@@ -112,7 +113,7 @@ demo: build
     started=
     trap '[ -z "$started" ] || docker rm --force "$started" >/dev/null' EXIT
 
-    # The environment of somebody's container may hold secrets: names only.
+    # The environment of a container may hold secrets, so only names are printed.
     without_values() { sed -E 's/^(docker:env:[^=]*=).*/\1…/'; }
 
     # A process of a running container: its cgroup names one, and the attestor proves it.
@@ -165,27 +166,32 @@ demo: build
 test: target
     cargo test --release --workspace
 
-# Run the end-to-end tests: a real engine, a real registry and the real go-plugin client
-e2e *arguments: build world example
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e.sh {{ arguments }}
+# Run the end-to-end tests with a real engine, a real registry and the real go-plugin client; arguments go to `go test`
+[positional-arguments]
+e2e *arguments: build test-bed example
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/e2e.sh "$@"
 
-# Run the end-to-end tests against Docker 29 with the containerd image store, beside any other engine (installs it, some 6 minutes once)
-e2e-docker29 *arguments: build world example
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh e2e.sh {{ arguments }}
+# Run the end-to-end tests on Docker 29 with the containerd image store (installs it beside any other engine, some 6 minutes, once)
+[positional-arguments]
+e2e-docker29 *arguments: build test-bed example
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh e2e.sh "$@"
 
-# Measure the plugin beside a constant one, and beside another docker attestor plugin with `--against PATH`
+# Measure the plugin beside a plugin that answers a constant; `--against PATH` (absolute) adds another docker attestor plugin
+[positional-arguments]
 bench *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/bench.sh --picture {{ quote(justfile_directory() / "fixtures/bench.svg") }} {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/bench.sh --picture {{ quote(justfile_directory() / "fixtures/e2e/bench.svg") }} "$@"
 
-# Measure the same on Docker 29
+# Measure the plugin as `just bench` does, on Docker 29
+[positional-arguments]
 bench-docker29 *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/docker29.sh bench.sh {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh bench.sh "$@"
 
-# Swap policies under load, and hold what callers see to the bounds: nothing fails, nothing is delayed, nothing grows
+# Swap policies while 64 callers attest, and check that no call fails or is delayed and that memory does not grow
+[positional-arguments]
 swap-under-load *arguments: build (extension justfile_directory() / "guest/examples/compose")
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/swap.sh --extension {{ quote(extensions / "compose.wasm") }} {{ arguments }}
+    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/swap.sh --extension {{ quote(extensions / "compose.wasm") }} "$@"
 
-# Measure what an attestation is made of: matcher, locator, parsers, proof, a kept verdict, an extension, the sandbox beside its native twin
+# Measure the parts of an attestation, such as parsers, proof, a cached verdict and the sandbox
 bench-parts: target (extension justfile_directory() / "guest/examples/compose")
     BENCH_EXTENSION={{ quote(extensions / "compose.wasm") }} cargo bench --package docker-attestor --bench attest -- --noplot
 
@@ -206,26 +212,26 @@ lint: target deny-tool
 advisories: deny-tool
     cargo deny check advisories
 
-# Hold matchers and locator to what the Go attestor answers (ATTESTOR_VECTORS names the folder)
+# Compare matchers and locator with recorded answers of the Go attestor (ATTESTOR_VECTORS names the folder)
 vectors: target
     cargo test --release --package docker-attestor-policy --test vectors -- --nocapture
     cargo test --release --package docker-attestor --test all locator -- --nocapture
 
-# Hold what our tests sign to sigstore's own JavaScript verifier, and us to what its client signs (needs Node and npm; installs into fixtures/peers)
+# Let sigstore's JavaScript verifier judge our signatures, and ours judge its client's (needs Node and npm; installs into fixtures/peers)
 sigstore-peers: target
     npm ci --prefix fixtures/peers
-    cargo test --release --package sigstore-world --test peers -- --nocapture
+    cargo test --release --package sigstore-fixtures --test peers -- --nocapture
     cargo test --release --package image-signatures --test all peers -- --nocapture
 
-# Hold the rules for signatures to the sigstore project's conformance cases (ATTESTOR_SIGSTORE names the folder)
+# Run the sigstore project's conformance cases against the seven rules (ATTESTOR_SIGSTORE names the folder)
 sigstore-conformance: target
     cargo test --release --package image-signatures --test all conformance -- --nocapture
 
-# Hold the configuration's parser to what the Go HCL decoder answers (ATTESTOR_HCL1_ORACLE names the folder)
+# Compare the configuration's parser with recorded answers of the Go HCL decoder (ATTESTOR_HCL1_ORACLE names the folder)
 hcl1-oracle:
     cargo test --release --package hcl1 --test all -- oracle --nocapture
 
-# Fuzz each target of host/hcl1/fuzz for some seconds
+# Fuzz each target of host/hcl1/fuzz, for 60 s unless another number is given
 [working-directory("host/hcl1")]
 fuzz seconds="60":
     #!/usr/bin/env bash
@@ -241,28 +247,28 @@ fuzz seconds="60":
         cargo fuzz run --target-dir "$CARGO_TARGET_DIR" "$name" -- -max_total_time={{ seconds }} -timeout=10
     done
 
-# The target of the policy, which Cargo's build needs; where rustup cannot bring it, the policy built with another compiler
+# Install the policy's target, which Cargo's build needs; if rustup cannot, build the policy with another compiler
 [private]
 target:
     @[ -d "$(rustc --print target-libdir --target {{ wasm }})" ] || rustup target add {{ wasm }} || {{ just_executable() }} guest
 
-# What signs the end-to-end tests' images: target/release/sigstore-world
+# Build target/release/sigstore-fixtures, which signs the images of the end-to-end tests
 [private]
-world:
-    cargo build --release --package sigstore-world
+test-bed:
+    cargo build --release --package sigstore-fixtures
 
-# A plugin that somebody else may write: target/release/examples/process_name. Both packages are named so that what both use is
-# built once, with the same features.
+# Build target/release/examples/process_name, the example of the crate spire-plugin. Both packages are named so that their common
+# dependencies are built once, with the same features.
 [private]
 example:
     cargo build --release --package spire-plugin --package docker-attestor --example process_name
 
-# The program that DOCKER_ATTESTOR names, else ours
+# Build the program, unless DOCKER_ATTESTOR names one
 [private]
 ready:
     @[ -n "${DOCKER_ATTESTOR:-}" ] || {{ just_executable() }} build
 
-# cargo build for the sandbox: with the target's library, or with Debian's compiler, which carries the sources of its own
+# Run cargo build for the sandbox's target, with rustup's library for it or with Debian's compiler and its sources
 [private]
 [positional-arguments]
 sandboxed *arguments:
@@ -287,7 +293,7 @@ sandboxed *arguments:
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
         "${build[@]}" -Z build-std=std,panic_abort
 
-# Install those of Debian's packages that are missing
+# Install the missing ones of some Debian packages
 [private]
 [positional-arguments]
 debian *packages:
@@ -308,6 +314,7 @@ debian *packages:
     "${as_root[@]}" apt-get update -qq
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
 
+# Install cargo-deny, if it is missing
 [private]
 deny-tool:
     @cargo deny --version >/dev/null 2>&1 || { \

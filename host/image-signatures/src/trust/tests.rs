@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
+use sigstore_fixtures::TestBed;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::types::DerPublicKey;
-use sigstore_world::World;
 use tempfile::TempDir;
 use x509_cert::der::Encode as _;
 use x509_cert::der::asn1::{Any, BitString, Uint};
@@ -22,9 +22,9 @@ use super::{PARTS, Part, Trust, load};
 use crate::limits::TRUST_FILE;
 
 /// One world for all tests: they read it only.
-pub(super) static WORLD: LazyLock<World> = LazyLock::new(World::new);
+pub(super) static TEST_BED: LazyLock<TestBed> = LazyLock::new(TestBed::new);
 
-/// A machine's files and environment. `trust` holds what [`World::save`] writes; at first no variable is set.
+/// A machine's files and environment. `trust` holds what [`TestBed::save`] writes; at first no variable is set.
 pub(super) struct Machine {
     directory: TempDir,
     variables: BTreeMap<String, OsString>,
@@ -35,7 +35,7 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new() -> Machine {
         let directory = tempfile::tempdir().unwrap();
-        WORLD.save(&directory.path().join("trust"));
+        TEST_BED.save(&directory.path().join("trust"));
         fs::create_dir(directory.path().join("home")).unwrap();
         Machine { directory, variables: BTreeMap::new(), asked: RefCell::default() }
     }
@@ -241,7 +241,7 @@ fn a_trusted_root_that_trusts_nobody_is_said() {
 #[test]
 fn a_file_behind_links_is_read_as_kubernetes_mounts_them() {
     let machine = Machine::new();
-    machine.write("mount/..2026_11_25/rekor.pub", WORLD.key.public_pem());
+    machine.write("mount/..2026_11_25/rekor.pub", TEST_BED.key.public_pem());
     symlink("..2026_11_25", machine.path("mount/..data")).unwrap();
     symlink("..data/rekor.pub", machine.path("mount/rekor.pub")).unwrap();
     let path = machine.path("mount/rekor.pub");
@@ -279,8 +279,8 @@ fn a_variable_whose_file_cannot_be_read_is_an_error_that_names_both() {
 
 #[test]
 fn a_variable_whose_file_holds_something_else_is_an_error_that_names_both() {
-    let certificates = WORLD.fulcio.pem();
-    let keys = WORLD.key.public_pem();
+    let certificates = TEST_BED.fulcio.pem();
+    let keys = TEST_BED.key.public_pem();
     let truncated = |pem: &str| {
         let (label, lines) = pem.trim().split_once('\n').unwrap();
         let lines: Vec<&str> = lines.lines().collect();
@@ -314,7 +314,7 @@ fn a_variable_whose_file_holds_something_else_is_an_error_that_names_both() {
 #[test]
 fn a_log_key_that_is_there_twice_is_refused() {
     let machine = Machine::new();
-    let path = machine.write("rekor.pub", WORLD.key.public_pem().repeat(2));
+    let path = machine.write("rekor.pub", TEST_BED.key.public_pem().repeat(2));
     let error = machine.with(Part::Rekor.variable(), path).load().unwrap_err();
     assert!(error.contains("duplicate"), "{error}");
 }
@@ -379,7 +379,7 @@ fn a_trusted_root_that_nothing_can_be_verified_with_is_refused() {
     ];
     let machine = Machine::new();
     for (reason, change) in changes {
-        let mut root = WORLD.trusted_root();
+        let mut root = TEST_BED.trusted_root();
         change(&mut root);
         let path = machine.write("trusted_root.json", root.to_string());
         let error = refused(machine.load_configured(&path), reason);
@@ -390,7 +390,7 @@ fn a_trusted_root_that_nothing_can_be_verified_with_is_refused() {
 #[test]
 fn a_key_that_is_there_twice_is_refused_at_every_depth() {
     let machine = Machine::new();
-    let text = WORLD.trusted_root().to_string();
+    let text = TEST_BED.trusted_root().to_string();
     for key in ["mediaType", "tlogs", "publicKey", "rawBytes", "logId", "keyId", "certChain", "validFor", "start"] {
         let (before, after) = text.split_once(&format!("\"{key}\":")).unwrap();
         // The same value again, so that only the repetition is wrong.
@@ -419,7 +419,7 @@ fn all_that_is_wrong_is_said_at_once() {
 #[test]
 fn a_file_as_large_as_is_allowed_is_read() {
     let machine = Machine::new();
-    let mut text = WORLD.key.public_pem();
+    let mut text = TEST_BED.key.public_pem();
     text.extend(std::iter::repeat_n('\n', usize::try_from(TRUST_FILE).unwrap() - text.len()));
     let path = machine.write("rekor.pub", &text);
     let machine = machine.with(Part::Rekor.variable(), &path);

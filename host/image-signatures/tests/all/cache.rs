@@ -10,10 +10,10 @@ use std::time::Duration;
 use image_signatures::{Identities, Image, Options as Settings, Signature, Verification, Verifier};
 use registry::Credentials;
 use serde_json::json;
+use sigstore_fixtures::oci::{self, ArtifactType};
+use sigstore_fixtures::registry::{Fault, Options, Registry};
+use sigstore_fixtures::{Content, CosignSignature, Forgery, Identity, Log, LogEntry, Options as Signing, San, Version};
 use sigstore_verify::types::SignatureBytes;
-use sigstore_world::oci::{self, ArtifactType};
-use sigstore_world::registry::{Fault, Options, Registry};
-use sigstore_world::{Content, CosignSignature, Forgery, Identity, Log, LogEntry, Options as Signing, San, Version};
 
 use crate::stage::{IMAGE, ISSUER, Stage, allowed_only, only_signatures, signer, wrong};
 
@@ -210,7 +210,7 @@ async fn what_was_seen_whole_serves_while_only_a_part_can_be_seen() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = stage.signed_image(&registry, "app");
-    let bundle = stage.world.bundle(&Content::cosign_sign(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
+    let bundle = stage.test_bed.bundle(&Content::cosign_sign(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
     registry.attach_bundle("app", &IMAGE.digest, &bundle, ArtifactType::Bundle);
     let verifier = stage.verifier(brief());
     let both = facts(&verifier, &reference).await;
@@ -230,7 +230,7 @@ async fn what_was_seen_whole_serves_while_only_a_part_can_be_seen() {
 async fn a_good_verdict_past_its_time_serves_while_the_log_is_away() {
     let stage = Stage::new();
     let (registry, rekor) = (registry().await, registry().await);
-    let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { set: false, ..Signing::default() });
+    let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { set: false, ..Signing::default() });
     rekor.put_log_entry(signature.entry.as_ref().unwrap());
     let reference = image_with(&registry, "app", &[signature]);
     let verifier = stage.verifier(Settings { rekor_url: rekor.url(), ..brief() });
@@ -339,7 +339,7 @@ async fn the_signature_of_an_index_counts_for_the_manifests_that_it_lists() {
         }
     }
     let sign = |repository: &str, digest: &str| {
-        registry.attach_signatures(repository, digest, &[stage.world.sign_simple(digest, &Signing::default())]);
+        registry.attach_signatures(repository, digest, &[stage.test_bed.sign_simple(digest, &Signing::default())]);
     };
     sign("index-signed", &index.digest);
     sign("platform-signed", &amd64.digest);
@@ -387,7 +387,7 @@ async fn attestations_are_required_or_optional_or_ignored() {
     let attest = |repository: &str, forgery| {
         let reference = stage.signed_image(&registry, repository);
         let options = Signing { forgery, ..Signing::default() };
-        let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &options);
+        let attestation = stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &options);
         registry.attach_attestations(repository, &IMAGE.digest, &[attestation]);
         reference
     };
@@ -424,9 +424,10 @@ async fn an_attestation_alone_is_no_signature() {
     let stage = Stage::new();
     let registry = registry().await;
     let reference = image_with(&registry, "app", &[]);
-    let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
+    let attestation =
+        stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
     registry.attach_attestations("app", &IMAGE.digest, &[attestation]);
-    let bundle = stage.world.bundle(&Content::attestation(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
+    let bundle = stage.test_bed.bundle(&Content::attestation(&IMAGE.digest), Version::V03, &Signing::default()).bytes;
     registry.attach_bundle("app", &IMAGE.digest, &bundle, ArtifactType::Bundle);
     for options in [Settings::default(), optional(), only_signatures()] {
         assert!(failure(&stage.verifier(options), &[&reference]).await.contains("there is no signature"));
@@ -448,23 +449,23 @@ async fn without_the_log_nothing_is_said_of_it() {
     .into_iter()
     .enumerate()
     {
-        let signature = stage.world.sign_simple(&IMAGE.digest, &options);
+        let signature = stage.test_bed.sign_simple(&IMAGE.digest, &options);
         let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
         let reference = image_with(&registry, &format!("app-{number}"), &[signature]);
         assert_eq!(facts(&verifier, &reference).await, [unlogged(value)], "{options:?}");
     }
     assert_eq!(registry.count("/api/"), 0, "the log was asked");
     // An hour ago the certificate was good, and it is now that counts.
-    let old = Signing { time: sigstore_world::now() - 3_600, ..Signing::default() };
-    let reference = image_with(&registry, "old", &[stage.world.sign_simple(&IMAGE.digest, &old)]);
+    let old = Signing { time: sigstore_fixtures::now() - 3_600, ..Signing::default() };
+    let reference = image_with(&registry, "old", &[stage.test_bed.sign_simple(&IMAGE.digest, &old)]);
     assert!(failure(&verifier, &[&reference]).await.contains("is outside the certificate's validity"));
     // Unless a timestamp says otherwise.
     let stamped = Signing { timestamp: true, ..old };
-    let reference = image_with(&registry, "stamped", &[stage.world.sign_simple(&IMAGE.digest, &stamped)]);
+    let reference = image_with(&registry, "stamped", &[stage.test_bed.sign_simple(&IMAGE.digest, &stamped)]);
     assert_eq!(facts(&verifier, &reference).await.len(), 1);
 }
 
-/// The facts of a signature of the world's usual signer that no log covers.
+/// The facts of a signature of the test bed's usual signer that no log covers.
 fn unlogged(value: String) -> Signature {
     Signature {
         subject: Some("signer@world.test".to_owned()),
@@ -482,7 +483,7 @@ async fn without_certificate_timestamps_a_certificate_counts_all_the_same() {
     let stage = Stage::new();
     let registry = registry().await;
     for forgery in [Forgery::NoSct, Forgery::SctOfAnotherLog, Forgery::SctAltered, Forgery::SecondSctBad] {
-        let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default().forged(forgery));
+        let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default().forged(forgery));
         let reference = image_with(&registry, forgery.name(), &[signature]);
         assert_eq!(
             facts(&stage.verifier(Settings { ignore_sct: true, ..only_signatures() }), &reference).await.len(),
@@ -497,7 +498,7 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
     let stage = Stage::new();
     let registry = registry().await;
     let signed = |repository: &str, options: &Signing| {
-        image_with(&registry, repository, &[stage.world.sign_simple(&IMAGE.digest, options)])
+        image_with(&registry, repository, &[stage.test_bed.sign_simple(&IMAGE.digest, options)])
     };
     let by_key = signed("key", &Signing::default().with_key());
     let by_signer = signed("signer", &Signing::default());
@@ -505,8 +506,9 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
     let identity = Identity::new(email, "https://issuer.world.test");
     let by_stranger = signed("stranger", &Signing { identity, ..Signing::default() });
     let key = stage.public_keys();
-    let other = vec![stage.write("other.pub", sigstore_world::Key::new(sigstore_world::Curve::P384).public_pem())];
-    let both = [vec![stage.write("again.pub", stage.world.key.public_pem())], other.clone()].concat();
+    let other =
+        vec![stage.write("other.pub", sigstore_fixtures::Key::new(sigstore_fixtures::Curve::P384).public_pem())];
+    let both = [vec![stage.write("again.pub", stage.test_bed.key.public_pem())], other.clone()].concat();
     let only_keys = "the configuration allows only public_keys";
     let unlisted = "is not in allowed_identities";
     let no_key = "public_keys names no key";
@@ -543,7 +545,7 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
 async fn every_good_signature_counts_in_order_and_no_bad_one() {
     let stage = Stage::new();
     let registry = registry().await;
-    let sign = |forgery| stage.world.sign_simple(&IMAGE.digest, &Signing { forgery, ..Signing::default() });
+    let sign = |forgery| stage.test_bed.sign_simple(&IMAGE.digest, &Signing { forgery, ..Signing::default() });
     let signatures = [
         sign(Some(Forgery::SetAltered)),
         sign(None),
@@ -573,7 +575,7 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
     let stage = Stage::new();
     let registry = registry().await;
     let verifier = stage.verifier(only_signatures());
-    let signature = stage.world.sign_simple(&IMAGE.digest, &Signing::default());
+    let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default());
     let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
     let (log_id, log_index, time, set) = of_log(signature.entry.as_ref().unwrap());
     let reference = image_with(&registry, "sig", &[signature]);
@@ -585,7 +587,7 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
         ..unlogged(value)
     };
     assert_eq!(facts(&verifier, &reference).await, [whole]);
-    assert!(log_id.len() == 64 && log_id == hex(&stage.world.rekor.id()));
+    assert!(log_id.len() == 64 && log_id == hex(&stage.test_bed.rekor.id()));
 
     for (name, options) in [
         ("v1", Signing::default()),
@@ -596,7 +598,7 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
         for content in [Content::cosign_sign(&IMAGE.digest), Content::Message(IMAGE.bytes.clone())] {
             let repository = format!("{name}-{}", matches!(content, Content::Message(_)));
             let reference = image_with(&registry, &repository, &[]);
-            let bundle = stage.world.bundle(&content, Version::V03, &options);
+            let bundle = stage.test_bed.bundle(&content, Version::V03, &options);
             registry.attach_bundle(&repository, &IMAGE.digest, &bundle.bytes, ArtifactType::Bundle);
             let json = bundle.json();
             let value = json["dsseEnvelope"]["signatures"][0]["sig"].as_str();
@@ -633,7 +635,7 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
     for (number, first) in order.into_iter().enumerate() {
         let subjects = names.iter().filter(|name| !order[..number].contains(&name.text().as_str())).cloned().collect();
         let identity = Identity { subjects, ..Identity::default() };
-        let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
+        let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
         let reference = image_with(&registry, &format!("app-{number}"), &[signature]);
         for allowed in &order[number..] {
             let options = Settings { identities: allowed_only(ISSUER, allowed), ..only_signatures() };
@@ -647,7 +649,7 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
     {
         let [issuer, issuer_v1] = [issuer, issuer_v1].map(|issuer| issuer.map(str::to_owned));
         let identity = Identity { issuer, issuer_v1, ..Identity::default() };
-        let signature = stage.world.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
+        let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
         let reference = image_with(&registry, &format!("issuer-{number}"), &[signature]);
         let facts = facts(&stage.verifier(Settings { identities: signer(), ..only_signatures() }), &reference).await;
         assert_eq!(facts[0].issuer.as_deref(), Some("https://issuer.world.test"));
@@ -675,9 +677,9 @@ async fn what_could_judge_otherwise_is_another_verifier() {
         verifiers.push(stage.verifier(options));
     }
     // The same names, and other content.
-    stage.write("key.pub", Stage::new().world.key.public_pem());
+    stage.write("key.pub", Stage::new().test_bed.key.public_pem());
     verifiers.push(stage.verifier(with_key()));
-    stage.write("trusted_root.json", Stage::new().world.trusted_root().to_string());
+    stage.write("trusted_root.json", Stage::new().test_bed.trusted_root().to_string());
     verifiers.push(stage.verifier(with_key()));
     for (number, one) in verifiers.iter().enumerate() {
         for other in &verifiers[number + 1..] {

@@ -1,4 +1,4 @@
-//! Every forgery of the signing world in every format and under every kind of evidence: what is well signed is accepted from a
+//! Every forgery of the signing test bed in every format and under every kind of evidence: what is well signed is accepted from a
 //! registry, and the same with one thing forged is rejected by the rule that the forgery breaks, for its reason.
 
 #![allow(
@@ -14,10 +14,12 @@ use std::sync::Arc;
 
 use image_signatures::{Examination, Options as Settings, Purpose, Rule, Verifier};
 use serde_json::json;
+use sigstore_fixtures::oci::ArtifactType;
+use sigstore_fixtures::registry::{self, Fault, Registry};
+use sigstore_fixtures::{
+    Content, Curve, EntryKind, Field, Forgery, Format, Hash, Layer, Log, Options, Signer, Version,
+};
 use sigstore_verify::types::SignatureBytes;
-use sigstore_world::oci::ArtifactType;
-use sigstore_world::registry::{self, Fault, Registry};
-use sigstore_world::{Content, Curve, EntryKind, Field, Forgery, Format, Hash, Layer, Log, Options, Signer, Version};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -94,17 +96,19 @@ struct Case {
 impl Case {
     /// Puts the image into the registry, with what is to be judged; answers its reference.
     fn set_up(&self, stage: &Stage, registry: &Registry, repository: &str) -> String {
-        let (world, digest) = (&stage.world, &IMAGE.digest);
+        let (test_bed, digest) = (&stage.test_bed, &IMAGE.digest);
         registry.push(repository, None, &IMAGE);
         let options = Options { forgery: self.forgery, ..self.way.options.clone() };
         match &self.format.1 {
-            Format::Sig => drop(registry.attach_signatures(repository, digest, &[world.sign_simple(digest, &options)])),
+            Format::Sig => {
+                drop(registry.attach_signatures(repository, digest, &[test_bed.sign_simple(digest, &options)]))
+            }
             Format::Att { predicate_type, predicate } => {
-                let layer = world.attest_simple(digest, predicate_type, predicate, &options);
+                let layer = test_bed.attest_simple(digest, predicate_type, predicate, &options);
                 registry.attach_attestations(repository, digest, &[layer]);
             }
             Format::Bundle(content, version) => {
-                let bundle = world.bundle(content, *version, &options).bytes;
+                let bundle = test_bed.bundle(content, *version, &options).bytes;
                 registry.attach_bundle(repository, digest, &bundle, ArtifactType::Bundle);
             }
         }
@@ -113,11 +117,11 @@ impl Case {
         let companion = Options { signer, ..Options::default() };
         match self.purpose() {
             Purpose::Signature => {
-                let layer = world.attest_simple(digest, "https://world.test/companion", &json!({}), &companion);
+                let layer = test_bed.attest_simple(digest, "https://world.test/companion", &json!({}), &companion);
                 registry.attach_attestations(repository, digest, &[layer]);
             }
             Purpose::Attestation => {
-                registry.attach_signatures(repository, digest, &[world.sign_simple(digest, &companion)]);
+                registry.attach_signatures(repository, digest, &[test_bed.sign_simple(digest, &companion)]);
             }
         }
         format!("{}/{repository}@{digest}", registry.host())
@@ -444,16 +448,16 @@ async fn a_layer_over_its_limit_is_passed_over_however_well_it_is_signed() {
     let options = Options { log: Log::None, ..Options::default() }.with_key();
     // Blanks after the payload are part of what is signed.
     let padded = |length: usize| {
-        let mut signature = stage.world.sign_simple(&digest, &options);
+        let mut signature = stage.test_bed.sign_simple(&digest, &options);
         signature.payload.resize(length, b' ');
-        let value = SignatureBytes::new(stage.world.key.sign(&signature.payload, Hash::Sha256));
+        let value = SignatureBytes::new(stage.test_bed.key.sign(&signature.payload, Hash::Sha256));
         signature.annotations.insert("dev.cosignproject.cosign/signature".to_owned(), value.to_base64());
         signature
     };
     registry.attach_signatures("app", &digest, &[padded((1 << 20) + 1), padded(1 << 20)]);
     // An envelope has four characters for three bytes of the statement.
     let large = |length: usize| {
-        let attestation = stage.world.attest_simple(&digest, "large", &json!("x".repeat(length)), &options);
+        let attestation = stage.test_bed.attest_simple(&digest, "large", &json!("x".repeat(length)), &options);
         (attestation.payload.len(), attestation)
     };
     let (over, within) = (large(24 << 20), large((24 << 20) - 1_024));
@@ -479,7 +483,7 @@ async fn a_thousand_signatures_are_looked_at_and_not_one_more() {
     let registry = Registry::start(registry::Options::default()).await;
     let verifier = stage.verifier(only_signatures());
     let digest = registry.push("bundles", None, &IMAGE);
-    let bundle = stage.world.bundle(&Content::cosign_sign(&digest), Version::V03, &Options::default()).bytes;
+    let bundle = stage.test_bed.bundle(&Content::cosign_sign(&digest), Version::V03, &Options::default()).bytes;
     registry.attach_bundle("bundles", &digest, &bundle, ArtifactType::Bundle);
     let in_bundles = format!("{}/bundles@{digest}", registry.host());
     let in_layers = stage.signed_image(&registry, "layers");

@@ -1,5 +1,5 @@
 //! What sigstore's own JavaScript client signs, with its project's mocked services, is accepted: a signer that shares no code with
-//! the signing world of our tests. It has to be installed (`just sigstore-peers` does that); where it is not, the test says so.
+//! the signing test bed of our tests. It has to be installed (`just sigstore-peers` does that); where it is not, the test says so.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints a table")]
 

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use image_signatures::{Examination, Image, Options as Settings, Verification, Verifier};
 use registry::Credentials;
 use serde_json::{Value, json};
-use sigstore_verify::types::PayloadBytes;
-use sigstore_world::oci::{self, ArtifactType};
-use sigstore_world::registry::{Authentication, Fault, Options, Registry, Tokens};
-use sigstore_world::{
-    Content, CosignSignature, EntryKind, Hash, Identity, LogEntry, Options as Signing, San, Version, World,
+use sigstore_fixtures::oci::{self, ArtifactType};
+use sigstore_fixtures::registry::{Authentication, Fault, Options, Registry, Tokens};
+use sigstore_fixtures::{
+    Content, CosignSignature, EntryKind, Hash, Identity, LogEntry, Options as Signing, San, TestBed, Version,
 };
+use sigstore_verify::types::PayloadBytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::field::{Field, Visit};
@@ -78,7 +78,7 @@ fn assert_silent(examination: &Examination, secrets: &[String]) {
     }
 }
 
-fn authorization_of(request: &sigstore_world::registry::Request) -> Option<&str> {
+fn authorization_of(request: &sigstore_fixtures::registry::Request) -> Option<&str> {
     request.header("authorization").or_else(|| request.header("cookie"))
 }
 
@@ -231,7 +231,7 @@ async fn what_a_manifest_says_must_be_one_thing() {
     let registry = registry().await;
     let verifier = stage.verifier(only_signatures());
     let digest = registry.push("good", None, &IMAGE);
-    let signature = stage.world.sign_simple(&digest, &Signing::default());
+    let signature = stage.test_bed.sign_simple(&digest, &Signing::default());
     let good = oci::signatures(std::slice::from_ref(&signature));
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut json = good.json();
@@ -312,7 +312,7 @@ async fn referrers_are_found_page_by_page_and_without_the_api() {
         let digest = registry.push("app", None, &IMAGE);
         let types = [ArtifactType::Bundle, ArtifactType::Empty, ArtifactType::Missing];
         for number in 0..count {
-            let bundle = stage.world.bundle(&Content::cosign_sign(&digest), Version::V03, &Signing::default()).bytes;
+            let bundle = stage.test_bed.bundle(&Content::cosign_sign(&digest), Version::V03, &Signing::default()).bytes;
             registry.attach_bundle("app", &digest, &bundle, types[number % types.len()]);
         }
         format!("{}/app@{digest}", registry.host())
@@ -546,7 +546,7 @@ async fn a_registry_with_a_certificate_of_a_private_ca_needs_the_ca() {
 
     // The log is asked over the same client.
     let digest = front.push("unlogged", None, &IMAGE);
-    let signature = stage.world.sign_simple(&digest, &Signing { set: false, ..Signing::default() });
+    let signature = stage.test_bed.sign_simple(&digest, &Signing { set: false, ..Signing::default() });
     secure.put_log_entry(signature.entry.as_ref().unwrap());
     front.clear_faults();
     front.attach_signatures("unlogged", &digest, &[signature]);
@@ -624,19 +624,19 @@ async fn a_registry_that_was_away_is_asked_again_and_nothing_is_kept_of_it() {
 }
 
 /// A signature that carries no entry, and the entry that a log has of it.
-fn unlogged(world: &World, digest: &str, time: i64) -> (CosignSignature, LogEntry) {
-    let signature = world.sign_simple(digest, &Signing { set: false, time, ..Signing::default() });
+fn unlogged(test_bed: &TestBed, digest: &str, time: i64) -> (CosignSignature, LogEntry) {
+    let signature = test_bed.sign_simple(digest, &Signing { set: false, time, ..Signing::default() });
     let entry = signature.entry.clone().unwrap();
     (signature, entry)
 }
 
 /// The same entry as the log would have promised it at another time.
-fn promised_at(world: &World, entry: &LogEntry, time: i64) -> LogEntry {
+fn promised_at(test_bed: &TestBed, entry: &LogEntry, time: i64) -> LogEntry {
     let body = PayloadBytes::from_bytes(&entry.body).to_base64();
     let id: String = entry.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let index = entry.log_index;
     let text = format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"{id}","logIndex":{index}}}"#);
-    let set = Some(world.rekor.key.sign(text.as_bytes(), Hash::Sha256));
+    let set = Some(test_bed.rekor.key.sign(text.as_bytes(), Hash::Sha256));
     LogEntry { time, integrated_time: Some(time), set, ..entry.clone() }
 }
 
@@ -646,8 +646,8 @@ async fn a_signature_without_an_entry_is_looked_up_and_the_earliest_that_verifie
     let registry = registry().await;
     let verifier = stage.verifier(with_log(registry.url()));
     let digest = registry.push("app", None, &IMAGE);
-    let time = sigstore_world::now() - 100;
-    let (signature, entry) = unlogged(&stage.world, &digest, time);
+    let time = sigstore_fixtures::now() - 100;
+    let (signature, entry) = unlogged(&stage.test_bed, &digest, time);
     registry.attach_signatures("app", &digest, &[signature]);
     let reference = format!("{}/app@{digest}", registry.host());
     let record = async || {
@@ -659,12 +659,12 @@ async fn a_signature_without_an_entry_is_looked_up_and_the_earliest_that_verifie
 
     assert!(record().await.unwrap_err().to_string().contains("rule 4: there is no entry of a transparency log"));
     // Another signature of the same payload: not this one's entry.
-    let (_, other) = unlogged(&stage.world, &digest, time);
+    let (_, other) = unlogged(&stage.test_bed, &digest, time);
     registry.put_log_entry(&other);
     assert!(record().await.unwrap_err().to_string().contains("rule 4: log entry does not match the bundle"));
-    registry.put_log_entry(&promised_at(&stage.world, &entry, time + 60));
+    registry.put_log_entry(&promised_at(&stage.test_bed, &entry, time + 60));
     assert_eq!(record().await.unwrap().integrated_time, Some((time + 60).cast_unsigned()));
-    let earlier = promised_at(&stage.world, &entry, time + 30);
+    let earlier = promised_at(&stage.test_bed, &entry, time + 30);
     registry.put_log_entry(&earlier);
     assert_eq!(record().await.unwrap().integrated_time, Some((time + 30).cast_unsigned()));
     // Earlier still, but its promise is not the log's.
@@ -685,7 +685,7 @@ async fn an_attestation_without_an_entry_is_looked_up_under_each_kind() {
         let repository = format!("app-{number}");
         let reference = stage.signed_image(&registry, &repository);
         let options = Signing { set: false, entry: Some(kind), ..Signing::default() };
-        let attestation = stage.world.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &options);
+        let attestation = stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &options);
         registry.attach_attestations(&repository, &IMAGE.digest, std::slice::from_ref(&attestation));
         let why = examine(&verifier, &reference).await.outcome.unwrap_err();
         assert!(why.to_string().contains("there is no entry of a transparency log"), "{kind:?}: {why}");
@@ -706,9 +706,9 @@ async fn the_log_is_asked_only_for_what_could_count_and_so_often() {
         identity: Identity::new(San::Email("stranger@world.test".to_owned()), "https://issuer.world.test"),
         ..Signing::default()
     };
-    let strangers: Vec<CosignSignature> = (0..17).map(|_| stage.world.sign_simple(&digest, &stranger)).collect();
+    let strangers: Vec<CosignSignature> = (0..17).map(|_| stage.test_bed.sign_simple(&digest, &stranger)).collect();
     registry.attach_signatures("app", &digest, &strangers);
-    let (signature, entry) = unlogged(&stage.world, &digest, sigstore_world::now() - 5);
+    let (signature, entry) = unlogged(&stage.test_bed, &digest, sigstore_fixtures::now() - 5);
     registry.put_log_entry(&entry);
     registry.attach_signatures("app", &digest, &[signature]);
     let reference = format!("{}/app@{digest}", registry.host());
@@ -733,7 +733,7 @@ async fn a_log_that_is_away_gives_no_verdict_and_one_that_lies_a_bad_one() {
     let rekor = Arc::new(self::registry().await);
     let verifier = stage.verifier(with_log(rekor.url()));
     let digest = registry.push("app", None, &IMAGE);
-    let (signature, entry) = unlogged(&stage.world, &digest, sigstore_world::now() - 5);
+    let (signature, entry) = unlogged(&stage.test_bed, &digest, sigstore_fixtures::now() - 5);
     rekor.put_log_entry(&entry);
     registry.attach_signatures("app", &digest, &[signature]);
     let reference = format!("{}/app@{digest}", registry.host());

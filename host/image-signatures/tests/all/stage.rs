@@ -1,4 +1,4 @@
-//! The stage of the tests: a signing world, verifiers that trust it, and what they say of an image.
+//! The stage of the tests: a signing test bed, verifiers that trust it, and what they say of an image.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use image_signatures::{Examination, Identities, Options, SignatureReport, Verifier, verify_blob};
+use sigstore_fixtures::TestBed;
+use sigstore_fixtures::oci::{self, Manifest};
+use sigstore_fixtures::registry::Registry;
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
 use sigstore_verify::types::DerPublicKey;
-use sigstore_world::World;
-use sigstore_world::oci::{self, Manifest};
-use sigstore_world::registry::Registry;
 use tempfile::TempDir;
 
-/// The issuer of the world's certificates.
+/// The issuer of the test bed's certificates.
 pub(crate) const ISSUER: &str = "https://issuer.world.test";
 
 /// One identity that may sign.
@@ -24,7 +24,7 @@ pub(crate) fn allowed_only(issuer: &str, subject: &str) -> Identities {
     Identities::new("allowed_identities", &allowed).unwrap().0
 }
 
-/// The identity that the world signs with unless it is told otherwise.
+/// The identity that the test bed signs with unless it is told otherwise.
 pub(crate) fn signer() -> Identities {
     allowed_only(ISSUER, "signer@world.test")
 }
@@ -34,17 +34,17 @@ pub(crate) fn only_signatures() -> Options {
     Options { ignore_attestations: true, ..Options::default() }
 }
 
-/// A signing world, and a folder for the files that options name.
+/// A signing test bed, and a folder for the files that options name.
 pub(crate) struct Stage {
-    pub(crate) world: World,
+    pub(crate) test_bed: TestBed,
     files: TempDir,
 }
 
 impl Stage {
     pub(crate) fn new() -> Stage {
-        let stage = Stage { world: World::new(), files: tempfile::tempdir().unwrap() };
-        stage.write("trusted_root.json", stage.world.trusted_root().to_string());
-        stage.write("key.pub", stage.world.key.public_pem());
+        let stage = Stage { test_bed: TestBed::new(), files: tempfile::tempdir().unwrap() };
+        stage.write("trusted_root.json", stage.test_bed.trusted_root().to_string());
+        stage.write("key.pub", stage.test_bed.key.public_pem());
         stage
     }
 
@@ -55,12 +55,12 @@ impl Stage {
         path
     }
 
-    /// The file of the world's public key.
+    /// The file of the test bed's public key.
     pub(crate) fn public_keys(&self) -> Vec<PathBuf> {
         vec![self.files.path().join("key.pub")]
     }
 
-    /// A verifier with these options and the world's trust root.
+    /// A verifier with these options and the test bed's trust root.
     pub(crate) fn verifier(&self, options: Options) -> Arc<Verifier> {
         let trusted_root = Some(self.files.path().join("trusted_root.json"));
         Arc::new(Verifier::new(&Options { trusted_root, ..options }).unwrap().0)
@@ -69,7 +69,7 @@ impl Stage {
     /// An image with one good signature, in the tag that is made for it; answers its reference.
     pub(crate) fn signed_image(&self, registry: &Registry, repository: &str) -> String {
         let digest = registry.push(repository, None, &IMAGE);
-        let signature = self.world.sign_simple(&digest, &sigstore_world::Options::default());
+        let signature = self.test_bed.sign_simple(&digest, &sigstore_fixtures::Options::default());
         registry.attach_signatures(repository, &digest, &[signature]);
         format!("{}/{repository}@{digest}", registry.host())
     }

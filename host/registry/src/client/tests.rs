@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sigstore_world::oci::{self, ArtifactType};
-use sigstore_world::registry::{Authentication, Fault, Options, Registry, Tokens};
+use sigstore_fixtures::oci::{self, ArtifactType};
+use sigstore_fixtures::registry::{Authentication, Fault, Options, Registry, Tokens};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

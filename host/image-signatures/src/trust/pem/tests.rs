@@ -5,9 +5,9 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use serde_json::Value;
+use sigstore_fixtures::{Curve, Hash, Issuer, Key};
 use sigstore_verify::crypto::sha256;
 use sigstore_verify::types::{DerCertificate, DerPublicKey};
-use sigstore_world::{Curve, Hash, Issuer, Key};
 use x509_cert::TbsCertificate;
 use x509_cert::der::asn1::{Any, BitString, GeneralizedTime};
 use x509_cert::der::oid::ObjectIdentifier;
@@ -16,7 +16,7 @@ use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::Time;
 
-use super::super::tests::{WORLD, public_key, refused, rsa};
+use super::super::tests::{TEST_BED, public_key, refused, rsa};
 use super::{authorities, logs, timestamp_authorities};
 use crate::limits::TRUST_OBJECTS;
 
@@ -69,7 +69,7 @@ fn serial(number: u8) -> SerialNumber {
 
 /// That many years from when the world's certificates began, which is three years ago.
 fn at(years: u32) -> Time {
-    let began = WORLD.fulcio.root.certificate.tbs_certificate.validity.not_before.to_unix_duration();
+    let began = TEST_BED.fulcio.root.certificate.tbs_certificate.validity.not_before.to_unix_duration();
     let time = DateTime::from_unix_duration(began + YEAR * years).unwrap();
     Time::GeneralTime(GeneralizedTime::from_date_time(time))
 }
@@ -90,7 +90,7 @@ fn chains(authorities: &Value, issuers: &[&Issuer]) -> BTreeSet<Vec<usize>> {
 
 #[test]
 fn authorities_may_be_written_in_any_order() {
-    let (ours, old) = (&WORLD.fulcio, &WORLD.expired);
+    let (ours, old) = (&TEST_BED.fulcio, &TEST_BED.expired);
     let issuers = [&ours.root, &ours.issuer, &old.root, &old.issuer];
     for order in [[0, 1, 2, 3], [1, 0, 3, 2], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1], [0, 2, 1, 3]] {
         let made = authorities(&pems(order.map(|place| issuers[place]))).unwrap();
@@ -100,9 +100,9 @@ fn authorities_may_be_written_in_any_order() {
 
 #[test]
 fn an_authority_is_trusted_while_its_whole_path_is_valid() {
-    let root = &WORLD.fulcio.root;
-    let early = like(&WORLD.fulcio.issuer, root, |certificate| certificate.validity.not_after = at(1));
-    let late = like(&WORLD.fulcio.issuer, root, |certificate| certificate.validity.not_before = at(2));
+    let root = &TEST_BED.fulcio.root;
+    let early = like(&TEST_BED.fulcio.issuer, root, |certificate| certificate.validity.not_after = at(1));
+    let late = like(&TEST_BED.fulcio.issuer, root, |certificate| certificate.validity.not_before = at(2));
     let made = authorities(&pems([root, &early, &late])).unwrap();
     let windows: BTreeSet<(&str, &str)> = made
         .as_array()
@@ -120,10 +120,10 @@ fn an_authority_is_trusted_while_its_whole_path_is_valid() {
 
 #[test]
 fn roots_of_one_name_are_told_apart_by_their_keys() {
-    let first = &WORLD.fulcio.root;
+    let first = &TEST_BED.fulcio.root;
     let second = root_like(first, Key::new(Curve::P256), |_| {});
     let third = root_like(first, Key::ed25519(), |_| {});
-    let issued = like(&WORLD.fulcio.issuer, &second, |_| {});
+    let issued = like(&TEST_BED.fulcio.issuer, &second, |_| {});
     let issuers = [first, &third, &second, &issued];
     let made = authorities(&pems(issuers)).unwrap();
     assert_eq!(chains(&made, &issuers), BTreeSet::from([vec![0], vec![1], vec![2], vec![3, 2]]));
@@ -131,13 +131,13 @@ fn roots_of_one_name_are_told_apart_by_their_keys() {
 
 #[test]
 fn a_root_that_was_renewed_with_its_key_is_a_root_twice() {
-    let old = like(&WORLD.fulcio.root, &WORLD.fulcio.root, |certificate| certificate.validity.not_after = at(1));
-    let new = &WORLD.fulcio.root;
-    let issuers = [&old, new, &WORLD.fulcio.issuer];
+    let old = like(&TEST_BED.fulcio.root, &TEST_BED.fulcio.root, |certificate| certificate.validity.not_after = at(1));
+    let new = &TEST_BED.fulcio.root;
+    let issuers = [&old, new, &TEST_BED.fulcio.issuer];
     let made = authorities(&pems(issuers)).unwrap();
     assert_eq!(chains(&made, &issuers), BTreeSet::from([vec![0], vec![1], vec![2, 0], vec![2, 1]]));
     // Only with one of them was this intermediate valid at any time.
-    let late = like(&WORLD.fulcio.issuer, new, |certificate| certificate.validity.not_before = at(2));
+    let late = like(&TEST_BED.fulcio.issuer, new, |certificate| certificate.validity.not_before = at(2));
     let issuers = [&old, new, &late];
     let made = authorities(&pems(issuers)).unwrap();
     assert_eq!(chains(&made, &issuers), BTreeSet::from([vec![0], vec![1], vec![2, 1]]));
@@ -145,13 +145,13 @@ fn a_root_that_was_renewed_with_its_key_is_a_root_twice() {
 
 #[test]
 fn an_authority_without_a_path_to_a_root_is_named() {
-    let (root, issuer) = (&WORLD.fulcio.root, &WORLD.fulcio.issuer);
+    let (root, issuer) = (&TEST_BED.fulcio.root, &TEST_BED.fulcio.issuer);
     let named_like = root_like(root, Key::new(Curve::P384), |_| {});
     let never_together = like(root, root, |certificate| certificate.validity.not_before = at(20));
     let never_together = like(&never_together, root, |certificate| certificate.validity.not_after = at(21));
     let never = like(root, root, |certificate| certificate.validity.not_after = at(0));
     let never = like(&never, root, |certificate| certificate.validity.not_before = at(1));
-    let stranger = like(issuer, &WORLD.expired.root, |_| {});
+    let stranger = like(issuer, &TEST_BED.expired.root, |_| {});
     let up = like(issuer, issuer, |certificate| {
         (certificate.subject, certificate.issuer) = (name("up"), name("down"));
     });
@@ -160,7 +160,7 @@ fn an_authority_without_a_path_to_a_root_is_named() {
     });
     for (what, issuers) in [
         ("its issuer is not there", vec![issuer]),
-        ("its issuer has another name", vec![issuer, &WORLD.expired.root]),
+        ("its issuer has another name", vec![issuer, &TEST_BED.expired.root]),
         ("its issuer has another key", vec![issuer, &named_like]),
         ("another signed it", vec![&stranger, root]),
         ("they are never valid at the same time", vec![issuer, &never_together]),
@@ -174,15 +174,15 @@ fn an_authority_without_a_path_to_a_root_is_named() {
 
 #[test]
 fn what_is_no_authority_is_refused_among_them() {
-    let error = authorities(&pems([&WORLD.fulcio.root, &WORLD.tsa.issuer])).unwrap_err().to_string();
+    let error = authorities(&pems([&TEST_BED.fulcio.root, &TEST_BED.tsa.issuer])).unwrap_err().to_string();
     assert!(error.starts_with("certificate 2 (") && error.contains("is no certificate authority's"), "{error}");
-    let old = like(&WORLD.fulcio.root, &WORLD.fulcio.root, |certificate| certificate.extensions = None);
+    let old = like(&TEST_BED.fulcio.root, &TEST_BED.fulcio.root, |certificate| certificate.extensions = None);
     assert!(authorities(&pem(&old)).unwrap_err().to_string().contains("is no certificate authority's"));
 }
 
 #[test]
 fn a_certificate_without_an_end_is_trusted() {
-    let root = like(&WORLD.fulcio.root, &WORLD.fulcio.root, |certificate| {
+    let root = like(&TEST_BED.fulcio.root, &TEST_BED.fulcio.root, |certificate| {
         let last = DateTime::new(9999, 12, 31, 23, 59, 59).unwrap();
         certificate.validity.not_after = Time::GeneralTime(GeneralizedTime::from_date_time(last));
     });
@@ -192,30 +192,30 @@ fn a_certificate_without_an_end_is_trusted() {
 
 #[test]
 fn a_certificate_that_is_there_twice_counts_once() {
-    let twice = WORLD.fulcio.pem() + &WORLD.fulcio.pem();
-    assert_eq!(authorities(&twice).unwrap(), authorities(&WORLD.fulcio.pem()).unwrap());
+    let twice = TEST_BED.fulcio.pem() + &TEST_BED.fulcio.pem();
+    assert_eq!(authorities(&twice).unwrap(), authorities(&TEST_BED.fulcio.pem()).unwrap());
 }
 
 #[test]
 fn text_between_the_sections_and_line_ends_of_windows_do_not_matter() {
-    let text = format!("# Fulcio\n{}\nSubject: root\n{}", pem(&WORLD.fulcio.issuer), pem(&WORLD.fulcio.root));
-    let expected = authorities(&WORLD.fulcio.pem()).unwrap();
+    let text = format!("# Fulcio\n{}\nSubject: root\n{}", pem(&TEST_BED.fulcio.issuer), pem(&TEST_BED.fulcio.root));
+    let expected = authorities(&TEST_BED.fulcio.pem()).unwrap();
     assert_eq!(authorities(&text).unwrap(), expected);
     assert_eq!(authorities(&text.replace('\n', "\r\n")).unwrap(), expected);
 }
 
 #[test]
 fn many_certificates_and_many_paths_are_refused() {
-    let key = WORLD.key.public_pem();
+    let key = TEST_BED.key.public_pem();
     assert!(logs(&key.repeat(TRUST_OBJECTS + 1), &["P-256"]).unwrap_err().to_string().contains("more than 64"));
-    let root = pem(&WORLD.fulcio.root);
+    let root = pem(&TEST_BED.fulcio.root);
     assert!(authorities(&root.repeat(TRUST_OBJECTS)).is_ok());
     assert!(authorities(&root.repeat(TRUST_OBJECTS + 1)).unwrap_err().to_string().contains("more than 64"));
 
     // Four roots of one key, four intermediates of one key below each, four below each of those.
     let layers: Vec<Issuer> = (0..12)
         .map(|number: u8| {
-            like(&WORLD.fulcio.root, &WORLD.fulcio.root, |certificate| {
+            like(&TEST_BED.fulcio.root, &TEST_BED.fulcio.root, |certificate| {
                 certificate.serial_number = serial(number + 1);
                 certificate.subject = name(&format!("layer {}", number / 4));
                 certificate.issuer = name(&format!("layer {}", (number / 4).saturating_sub(1)));
@@ -228,7 +228,7 @@ fn many_certificates_and_many_paths_are_refused() {
 
 #[test]
 fn timestamp_authorities_may_be_written_in_any_order() {
-    let (root, own) = (&WORLD.tsa.root, &WORLD.tsa.issuer);
+    let (root, own) = (&TEST_BED.tsa.root, &TEST_BED.tsa.issuer);
     for order in [[root, own], [own, root]] {
         assert_eq!(chains(&timestamp_authorities(&pems(order)).unwrap(), &[own, root]), BTreeSet::from([vec![0, 1]]));
     }
@@ -240,7 +240,7 @@ fn timestamp_authorities_may_be_written_in_any_order() {
 
 #[test]
 fn timestamp_authorities_that_cannot_sign_timestamps_are_refused() {
-    let (root, own) = (&WORLD.tsa.root, &WORLD.tsa.issuer);
+    let (root, own) = (&TEST_BED.tsa.root, &TEST_BED.tsa.issuer);
     let for_anything = like(own, root, |certificate| {
         certificate.extensions.as_mut().unwrap().retain(|extension| extension.extn_id.to_string() != "2.5.29.37");
     });
@@ -250,9 +250,9 @@ fn timestamp_authorities_that_cannot_sign_timestamps_are_refused() {
         ("holds no timestamp authority's own certificate", vec![root]),
         ("is not for timestamps", vec![&for_anything, root]),
         ("no path leads from it to a root", vec![own]),
-        ("no path leads from it to a root", vec![own, &WORLD.fulcio.root]),
+        ("no path leads from it to a root", vec![own, &TEST_BED.fulcio.root]),
         ("no path leads from it to a root", vec![&of_itself]),
-        ("no path leads from it to a root", vec![own, root, &WORLD.fulcio.issuer]),
+        ("no path leads from it to a root", vec![own, root, &TEST_BED.fulcio.issuer]),
     ] {
         let error = refused(timestamp_authorities(&pems(issuers)), reason);
         assert!(error.contains(reason), "{reason}: {error}");

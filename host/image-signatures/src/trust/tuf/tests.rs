@@ -11,12 +11,12 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use serde_json::json;
+use sigstore_fixtures::TestBed;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_tuf::MetadataStore as _;
-use sigstore_world::World;
 use tempfile::TempDir;
 
-use super::super::tests::{Machine, UNREADABLE, WORLD, material, refused};
+use super::super::tests::{Machine, TEST_BED, UNREADABLE, material, refused};
 use super::super::{PARTS, Part, Trust};
 use super::{Refresh, directory_name, mirror};
 
@@ -72,9 +72,9 @@ fn mirrors() -> Option<&'static Mirrors> {
 impl Mirrors {
     fn start() -> Option<Mirrors> {
         let directory = tempfile::tempdir().unwrap();
-        let next = World::new().trusted_root();
+        let next = TestBed::new().trusted_root();
         let write = |name: &str, content: String| fs::write(directory.path().join(name), content).unwrap();
-        write("first.json", WORLD.trusted_root().to_string());
+        write("first.json", TEST_BED.trusted_root().to_string());
         write("next.json", next.to_string());
         write("twice.json", next.to_string().replacen('{', r#"{"tlogs":[],"#, 1));
 
@@ -203,7 +203,7 @@ fn run(refresh: &Refresh, client: reqwest::Client) -> Result<TrustedRoot, String
 }
 
 fn first() -> TrustedRoot {
-    serde_json::from_value(WORLD.trusted_root()).unwrap()
+    serde_json::from_value(TEST_BED.trusted_root()).unwrap()
 }
 
 fn assert_same(one: &TrustedRoot, other: &TrustedRoot) {

@@ -1,0 +1,167 @@
+//! `docker-attestor explain`
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bounded::text::printable;
+
+use super::style::Style;
+use super::{ADVICE, Failure, Target, provenance};
+use crate::error::code_name;
+use crate::workload::decision::Decision;
+use crate::workload::{Answer, Exchange};
+
+/// Lines of one kind that are shown of a step.
+const LINES: usize = 24;
+/// Characters of a line that are shown.
+const LINE: usize = 240;
+
+pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+    let attested = target.attest().await?;
+    let explanation = attested.explanation;
+    let provenance = provenance(&explanation.policy.digest);
+    writeln!(out, "{}\n{}\n", style.bold(&printable(&attested.subject)), style.dim(&provenance))?;
+    for (number, exchange) in explanation.transcript.exchanges().iter().enumerate() {
+        step(number + 1, exchange, out, style)?;
+    }
+    if explanation.reused {
+        writeln!(out, "an earlier answer was used again: all that led to it still holds")?;
+    }
+    let elapsed = style.dim(&format!("in all {}", time(explanation.elapsed)));
+    for derived in &explanation.derived {
+        let what = match &derived.outcome {
+            Ok(1) => "1 selector".to_owned(),
+            Ok(count) => format!("{count} selectors"),
+            Err(error) => style.bad(&printable(&error.to_string())),
+        };
+        let name = style.bold(&format!("extension {}", derived.name));
+        writeln!(out, "{name} ({}): {what}  {}", derived.digest, style.dim(&time(derived.elapsed)))?;
+    }
+    let unreachable = explanation.is_engine_unreachable();
+    match explanation.outcome {
+        Ok(selectors) if selectors.is_empty() => {
+            writeln!(out, "{} no selectors: the process is not ours  {elapsed}", style.bold("answer"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(selectors) => {
+            let kinds = kinds(&selectors);
+            writeln!(out, "{} {} selectors ({kinds}), each a fact  {elapsed}", style.bold("answer"), selectors.len())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let text = printable(&error.to_string());
+            writeln!(
+                out,
+                "{} {} {}  {elapsed}",
+                style.bold("answer"),
+                style.bad(code_name(error.code())),
+                style.bad(&text)
+            )?;
+            if unreachable {
+                writeln!(out, "{ADVICE}")?;
+            }
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn step(number: usize, exchange: &Exchange, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    let question = style.bold(&printable(&exchange.question.to_string()));
+    writeln!(out, "{number}. {question}  {}", style.dim(&time(exchange.elapsed)))?;
+    writeln!(out, "   {}", printable(&exchange.note))?;
+    let (summary, lines) = match &exchange.answer {
+        Ok(answer) => summary(answer),
+        Err(fault) => (format!("an error: {fault}"), Vec::new()),
+    };
+    writeln!(out, "   told: {}", shown(&summary))?;
+    for line in lines.iter().take(LINES) {
+        writeln!(out, "     {}", shown(line))?;
+    }
+    if lines.len() > LINES {
+        writeln!(out, "     … and {} more", lines.len() - LINES)?;
+    }
+    writeln!(out)
+}
+
+/// A line's start, safe on a terminal.
+fn shown(line: &str) -> String {
+    let start: String = line.chars().take(LINE).collect();
+    let more = if start.len() < line.len() { " …" } else { "" };
+    printable(&start) + more
+}
+
+/// An answer in short: names and counts, since values of labels and env may be secrets.
+fn summary(answer: &Answer) -> (String, Vec<String>) {
+    let lines = |count: usize, what: &str| format!("{count} {what}");
+    match answer {
+        Answer::Cgroups(text) => {
+            let cgroups: Vec<String> = text
+                .split(|&byte| byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(|line| line.escape_ascii().to_string())
+                .collect();
+            (lines(cgroups.len(), "cgroups"), cgroups)
+        }
+        Answer::CgroupMounts(mounts) => (
+            lines(mounts.len(), "mounts"),
+            mounts.iter().map(|mount| format!("{} {}", mount.fs_type, mount.root)).collect(),
+        ),
+        Answer::JobObjectNames(names) => (lines(names.len(), "names"), names.clone()),
+        Answer::Container(None) => ("no container".to_owned(), Vec::new()),
+        Answer::Container(Some(proven)) => {
+            let container = proven.container();
+            let labels = container.labels.iter().map(|(name, _)| format!("label {name}"));
+            // A variable without a value has no `=`; what else has none may be a value.
+            let env = container.env.iter().filter_map(|variable| variable.split_once('='));
+            let names = labels.chain(env.map(|(name, _)| format!("env {name}"))).collect();
+            let text = format!(
+                "the container: {} labels, {} env values, image \"{}\", {}",
+                container.labels.len(),
+                container.env.len(),
+                container.image,
+                container.image_id.as_deref().unwrap_or("no image id")
+            );
+            (text, names)
+        }
+        Answer::Credentials(Some(credentials)) => {
+            (format!("uid {}, gid {}", credentials.uid, credentials.gid), Vec::new())
+        }
+        Answer::Credentials(None) => ("nothing: the process is gone".to_owned(), Vec::new()),
+        Answer::Verify(Decision::Skipped) => ("skipped".to_owned(), Vec::new()),
+        Answer::Verify(Decision::Omitted) => ("omitted".to_owned(), Vec::new()),
+        Answer::Verify(Decision::Verified(verified)) => {
+            let attested = if verified.attestations() { ", and an attestation" } else { "" };
+            let signers = verified.signatures().iter().map(|signature| {
+                format!(
+                    "{} of issuer {}",
+                    signature.subject.as_deref().unwrap_or("a public key"),
+                    signature.issuer.as_deref().unwrap_or("none")
+                )
+            });
+            let count = verified.signatures().len();
+            let what = if count == 1 { "good signature" } else { "good signatures" };
+            (format!("{count} {what}{attested}"), signers.collect())
+        }
+    }
+}
+
+fn kinds(selectors: &[String]) -> String {
+    let mut kinds: Vec<(&str, usize)> = Vec::new();
+    for selector in selectors {
+        let kind = selector.split_once(':').map_or(selector.as_str(), |(kind, _)| kind);
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((kind, 1)),
+        }
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    printable(&kinds.join(", "))
+}
+
+fn time(elapsed: Duration) -> String {
+    match elapsed.as_micros() {
+        micros @ 0..10_000 => format!("{micros} µs"),
+        micros => format!("{} ms", micros / 1_000),
+    }
+}

@@ -1,0 +1,540 @@
+//! The command line: what a person who starts the program gets.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 the answer is bad news (an attestation failed, a
+//! configuration is invalid), 2 it could not be asked (usage, files).
+
+mod attest;
+mod explain;
+mod log;
+mod policy;
+mod style;
+mod validate;
+mod verify;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bounded::text::printable;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use sandbox::{Compilation, compiler};
+
+use self::style::Style;
+use crate::attestation::Explanation;
+use crate::attestor::Attestor;
+use crate::components::Runtime;
+use crate::config::{self, Configuration, Invalid};
+use crate::error::Error;
+use crate::machine::ThisMachine;
+use crate::scenario::{Scenario, trial_workloads};
+use crate::service::{self, PLUGIN};
+use crate::telemetry::LOGGED;
+use crate::telemetry::metrics::Metrics;
+
+/// The contract that this program speaks.
+const CONTRACT: &str = "docker-attestor:policy@1.0.0";
+/// What `--version` prints after the name.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (policy ",
+    env!("BUILTIN_POLICY_DIGEST"),
+    ", contract docker-attestor:policy@1.0.0)"
+);
+/// The trust domain where no agent.conf names one: a placeholder.
+const PLACEHOLDER: &str = "example.org";
+/// How often a person who waits is told what for.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// Bytes of a configuration file.
+const CONFIG_FILE: u64 = 1 << 20;
+
+/// The docker workload attestor for SPIRE.
+///
+/// spire-agent starts this program as a plugin (plugin_cmd). Started by a person it shows what the plugin would answer.
+#[derive(Debug, Parser)]
+#[command(name = "docker-attestor", version, long_version = VERSION, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log everything to stderr, not only warnings
+    #[arg(long, global = true)]
+    verbose: bool,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 fine; 1 the attestation failed or the configuration is invalid; 2 usage, or a file cannot be read.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the selectors of a process, and an entry that matches it
+    Attest {
+        #[command(flatten)]
+        target: Target,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Print each step of an attestation: what was read, claimed, asked and proven
+    Explain {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Check an agent.conf or a plugin_data file
+    Validate {
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Verify an image's signatures, and print what each rule says of each
+    Verify {
+        /// REPOSITORY@sha256:…, as the engine prints it
+        image: String,
+        /// An agent.conf or a plugin_data file with sigstore { … }; without it sigstore's defaults
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Look at policies and extensions, test them on recorded workloads, and see which run
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Which process, on which machine, under which configuration.
+#[derive(Debug, Args)]
+struct Target {
+    /// The process id
+    #[arg(long, value_name = "N", required_unless_present = "scenario", allow_negative_numbers = true)]
+    pid: Option<i32>,
+    /// An agent.conf or a plugin_data file; without it the defaults
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A recorded machine instead of this one (fixtures/scenarios)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "config"])]
+    scenario: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Runs as what the command line and the environment say: the compiler, a plugin, or a command line tool.
+pub fn run() -> ExitCode {
+    if let Some(code) = compiler::run(std::env::args_os()) {
+        return code;
+    }
+    let environment = PLUGIN.environment();
+    if environment.is_agent() {
+        return spire_plugin::run(LOGGED, runtime(), service::serve(environment, compilation()));
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    log::install(cli.verbose);
+    let mut stdout = Stdout(io::stdout().lock());
+    let style = Style::of_stdout();
+    let outcome = match runtime() {
+        Ok(runtime) => runtime.block_on(cli.command.run(&mut stdout, style)),
+        Err(error) => Err(Failure::Usage(format!("the runtime cannot be started: {error}"))),
+    };
+    let outcome = outcome.and_then(|code| stdout.flush().map(|()| code).map_err(Failure::from));
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "docker-attestor: {}", printable(&failure.to_string()));
+            if let Failure::Unreachable(_) = &failure {
+                let _ = writeln!(io::stderr(), "{ADVICE}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, 4))
+        // A thread is there only while something blocks, and few are needed: but names are looked up in DNS there, some
+        // of them slowly, while images are judged and files are read.
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+}
+
+/// Stdout, whose reader may leave when it has read enough: what is written then is dropped, and the exit code stays the
+/// answer's.
+struct Stdout<W>(W);
+
+impl<W: Write> Write for Stdout<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            flushed => flushed,
+        }
+    }
+}
+
+/// Why a command has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Usage(String),
+    #[error("{path}: {invalid}", path = .path.display())]
+    Configuration { path: PathBuf, invalid: Invalid },
+    #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
+    Attestation(#[from] Error),
+    /// The container engine could not be asked.
+    #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
+    Unreachable(Error),
+    #[error("stdout: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Attestation(_) | Failure::Unreachable(_) | Failure::Configuration { .. } => 1,
+            Failure::Usage(_) | Failure::Output(_) => 2,
+        })
+    }
+}
+
+/// What a person may do where the engine cannot be asked, beside what the error says.
+const ADVICE: &str = "If the engine runs and its socket refuses this user: run this as root.";
+
+impl Command {
+    async fn run(&self, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+        match self {
+            Command::Attest { target, output } => attest::run(target, *output, out, style).await,
+            Command::Explain { target } => explain::run(target, out, style).await,
+            Command::Validate { config } => validate::run(config, out, style).await,
+            Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
+            Command::Policy(command) => command.run(out, style).await,
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(*shell, &mut Cli::command(), "docker-attestor", &mut script);
+                out.write_all(&script)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Man => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+                out.write_all(&page)?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+/// An attestation, and on which machine it was made.
+struct Attested {
+    /// "process 42", "process 42 of the recorded machine FILE"
+    subject: String,
+    pid: i32,
+    /// The file of the recorded machine.
+    recorded: Option<PathBuf>,
+    trust_domain: Option<String>,
+    explanation: Explanation,
+}
+
+impl Target {
+    async fn attest(&self) -> Result<Attested, Failure> {
+        if let Some(path) = &self.scenario {
+            let scenario = Scenario::read(path).map_err(|error| Failure::Usage(error.to_string()))?;
+            return Ok(Attested {
+                subject: format!(
+                    "process {} of the recorded machine {} ({})",
+                    scenario.pid,
+                    path.display(),
+                    scenario.description
+                ),
+                pid: scenario.pid,
+                recorded: Some(path.clone()),
+                trust_domain: None,
+                explanation: scenario.run(&sandbox_runtime()?).await?,
+            });
+        }
+        let pid = self.pid.unwrap_or_default();
+        let (configuration, trust_domain) = match &self.config {
+            None => (config::load(Some(PLACEHOLDER), "").map_err(Error::from)?, None),
+            Some(path) => {
+                let (file, configuration) = read_config(path)?;
+                (configuration, file.trust_domain)
+            }
+        };
+        let attestor = attestor_of_this_machine()?;
+        attestor.configure(configuration).await.map_err(|error| match (error, &self.config) {
+            (error, Some(path)) if error.is_about_configuration() => {
+                let invalid = Invalid { errors: vec![error.to_string()] };
+                Failure::Configuration { path: path.clone(), invalid }
+            }
+            (error, _) => Failure::from(error),
+        })?;
+        let explanation = waiting(attestor.explain(pid), || attestor.progress()).await?;
+        Ok(Attested { subject: format!("process {pid}"), pid, recorded: None, trust_domain, explanation })
+    }
+}
+
+/// Components are compiled in another process of this very program, whatever became of its file. (The program of unit tests is no
+/// compiler.)
+fn compilation() -> Compilation {
+    if cfg!(test) { Compilation::ThisProcess } else { Compilation::Process("/proc/self/exe".into()) }
+}
+
+/// The sandbox, with its compiler in a process of its own.
+fn sandbox_runtime() -> Result<Arc<Runtime>, Failure> {
+    let runtime = Runtime::new(compilation());
+    runtime.map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// An attestor of the machine that the program runs on, not configured yet.
+fn attestor_of_this_machine() -> Result<Attestor, Failure> {
+    let machine =
+        ThisMachine::open().map_err(|error| Failure::Usage(format!("the processes cannot be read: {error}")))?;
+    Ok(Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled()))
+}
+
+/// Waits, and says on stderr what for while that takes time.
+async fn waiting<T>(work: impl Future<Output = T>, progress: impl Fn() -> String) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(PROGRESS, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => {
+                let progress = progress();
+                let progress = if progress.is_empty() { "waiting for the answer" } else { &progress };
+                let _ = writeln!(io::stderr(), "… {}", printable(progress));
+            }
+        }
+    }
+}
+
+/// Reads an agent.conf or a plugin_data file, and what `plugin_data_file` names. Errors name the file they are about.
+fn read_config(path: &Path) -> Result<(config::File, Configuration), Failure> {
+    let about = |path: &Path| {
+        let path = path.to_owned();
+        |invalid| Failure::Configuration { path, invalid }
+    };
+    let parse = |path: &Path| config::File::parse(&read(path)?).map_err(about(path));
+    let mut file = parse(path)?;
+    let mut source = path.to_owned();
+    if let Some(elsewhere) = file.elsewhere().map(PathBuf::from) {
+        file = file.with_data_of(parse(&elsewhere)?);
+        source = elsewhere;
+    }
+    let configuration = file.load().map_err(about(&source))?;
+    Ok((file, configuration))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    use std::io::Read as _;
+    let failed = |error: io::Error| Failure::Usage(format!("{} cannot be read: {error}", path.display()));
+    let mut text = String::new();
+    std::fs::File::open(path).map_err(failed)?.take(CONFIG_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+    match text.len() as u64 > CONFIG_FILE {
+        true => Err(Failure::Usage(format!("{} is larger than {CONFIG_FILE} bytes", path.display()))),
+        false => Ok(text),
+    }
+}
+
+/// The program, and the digest of the policy that decided.
+fn provenance(policy: &str) -> String {
+    format!("docker-attestor {} (policy {policy}, contract {CONTRACT})", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_process_or_a_recording_is_needed_and_not_both() {
+        let parse = |arguments: &[&str]| Cli::try_parse_from([&["docker-attestor"], arguments].concat());
+        assert!(parse(&["attest", "--pid", "1"]).is_ok());
+        assert!(parse(&["attest", "--pid", "-1"]).is_ok());
+        assert!(parse(&["explain", "--scenario", "x.json"]).is_ok());
+        assert!(parse(&["attest"]).is_err());
+        assert!(parse(&["attest", "--pid", "1", "--scenario", "x.json"]).is_err());
+        assert!(parse(&["attest", "--pid", "x"]).is_err());
+        assert!(parse(&["validate"]).is_err());
+        assert!(parse(&[]).is_err());
+    }
+
+    /// What a command line prints, and its exit code or failure.
+    async fn run_with(arguments: &[&str]) -> (String, Result<ExitCode, Failure>) {
+        let cli = Cli::try_parse_from([&["docker-attestor"], arguments].concat()).unwrap();
+        let mut out = Vec::new();
+        let outcome = cli.command.run(&mut out, Style::plain()).await;
+        (String::from_utf8(out).unwrap(), outcome)
+    }
+
+    fn scenario(name: &str) -> String {
+        format!("{}/../../fixtures/scenarios/{name}.json", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[tokio::test]
+    async fn attest_prints_every_selector_and_an_entry_without_env() {
+        let (out, outcome) = run_with(&["attest", "--scenario", &scenario("v2-systemd")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        assert!(out.contains("of the recorded machine ") && out.contains("v2-systemd.json"), "{out}");
+        assert!(out.contains("\ndocker:label:app:web\n") && out.contains("\ndocker:env:MODE=live\n"), "{out}");
+        assert!(out.contains("example.org, PARENT and WORKLOAD are placeholders"), "{out}");
+        let entry = out.lines().last().unwrap();
+        assert!(entry.starts_with("spire-server entry create -parentID spiffe://example.org/spire/agent/"), "{out}");
+        assert!(entry.contains("-selector docker:label:app:web") && !entry.contains("docker:env:"), "{entry}");
+    }
+
+    #[tokio::test]
+    async fn json_has_the_exact_selectors_and_says_what_is_recorded() {
+        let path = scenario("odd-labels");
+        let (out, outcome) = run_with(&["attest", "--output", "json", "--scenario", &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let text = answer["selectors"].as_array().unwrap();
+        assert!(text.contains(&"label:lines:1\n2".into()), "{out}");
+        assert_eq!(answer["pid"], 4242);
+        assert_eq!(answer["policy"], crate::components::builtin::DIGEST);
+        assert_eq!(answer["recorded"], path);
+    }
+
+    #[tokio::test]
+    async fn without_a_container_attest_points_at_explain() {
+        let (out, outcome) = run_with(&["attest", "--scenario", &scenario("no-container")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        assert!(out.contains("no selectors") && out.contains("docker-attestor explain"), "{out}");
+        assert!(!out.contains("spire-server"), "{out}");
+    }
+
+    #[tokio::test]
+    async fn explain_names_labels_and_env_and_keeps_their_values() {
+        let (out, outcome) = run_with(&["explain", "--scenario", &scenario("v2-systemd")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        for part in
+            ["1. process.cgroups", "2. docker.container", "proven against init process 4200", "answer 6 selectors"]
+        {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        assert!(out.contains("     label app\n") && out.contains("     env MODE\n"), "{out}");
+        assert!(!out.contains("live") && !out.contains("/usr/bin") && !out.contains("shop\n"), "{out}");
+        assert!(out.contains(&provenance(crate::components::builtin::DIGEST)), "{out}");
+    }
+
+    #[tokio::test]
+    async fn an_attestation_that_fails_says_its_code_and_exits_1() {
+        let path = scenario("engine-away");
+        let (out, outcome) = run_with(&["explain", "--scenario", &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::FAILURE);
+        assert!(out.contains("answer UNAVAILABLE container engine") && out.contains("run this as root"), "{out}");
+        let (out, outcome) = run_with(&["attest", "--scenario", &path]).await;
+        let failure = outcome.unwrap_err();
+        assert!(out.is_empty() && failure.to_string().ends_with("(UNAVAILABLE)"), "{failure}");
+        assert_eq!(failure.exit_code(), ExitCode::from(1));
+    }
+
+    fn component(name: &str) -> String {
+        format!("{}/../../fixtures/contract/1.0/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[tokio::test]
+    async fn a_component_is_inspected_by_what_it_says_of_itself() {
+        let (out, outcome) = run_with(&["policy", "inspect", &component("policy")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        for part in ["policy, contract docker-attestor:policy@1.0.0", "policy/attestor@1.0.0", "may run: pin it"] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        let (out, outcome) = run_with(&["policy", "inspect", &component("extension")]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        assert!(out.contains("extension, contract"), "{out}");
+        let (_, outcome) = run_with(&["policy", "inspect", &scenario("v2-systemd")]).await;
+        assert!(outcome.unwrap_err().to_string().contains("no WebAssembly component"));
+    }
+
+    #[tokio::test]
+    async fn a_policy_is_tested_on_recorded_workloads_and_compared_with_another() {
+        let path = scenario("v2-systemd");
+        let (out, outcome) = run_with(&["policy", "test", &component("policy"), &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::FAILURE);
+        for part in ["FAIL", "- label:app:web", "+ tag:frozen:0", "0 passed, 1 failed"] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        let (out, outcome) = run_with(&["policy", "diff", "built-in", &component("policy"), &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::FAILURE);
+        assert!(out.contains("+ tag:frozen:31") && out.contains("1 of 1 workloads get other selectors"), "{out}");
+        let (out, outcome) = run_with(&["policy", "diff", "built-in", "built-in", &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        assert_eq!(out, "0 of 1 workloads get other selectors\n");
+        let (_, outcome) = run_with(&["policy", "test", &component("extension"), &path]).await;
+        assert!(outcome.unwrap_err().to_string().contains("it must have exactly one"));
+        let (_, outcome) = run_with(&["policy", "diff", "built-in", &component("extension"), &path]).await;
+        assert!(outcome.unwrap_err().to_string().contains("of the world policy, the other of extension"));
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_is_refused_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "nonsense = 1").unwrap();
+        let path = file.path().display().to_string();
+        let (_, outcome) = run_with(&["attest", "--pid", "1", "--config", &path]).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.to_string(), format!("{path}: unknown configurations detected: nonsense"));
+        assert_eq!(failure.exit_code(), ExitCode::from(1));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_leaves_changes_no_exit_code() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a = [").unwrap();
+        let command = Command::Validate { config: file.path().to_owned() };
+        let mut out = Stdout(Closed);
+        assert_eq!(command.run(&mut out, Style::plain()).await.unwrap(), ExitCode::FAILURE);
+        out.flush().unwrap();
+    }
+
+    #[test]
+    fn the_version_names_the_policy_and_the_contract_on_one_line() {
+        let version = Cli::command().render_long_version();
+        assert_eq!(version.trim_end(), provenance(crate::components::builtin::DIGEST));
+    }
+
+    #[tokio::test]
+    async fn completions_and_the_manual_page_name_the_commands() {
+        for command in [Command::Completions { shell: clap_complete::Shell::Bash }, Command::Man] {
+            let mut out = Vec::new();
+            command.run(&mut out, Style::plain()).await.unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains("attest") && text.contains("explain") && text.contains("validate"));
+        }
+    }
+}

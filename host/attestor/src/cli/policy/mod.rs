@@ -1,0 +1,90 @@
+//! `docker-attestor policy`: look at components, try them on recorded workloads, record one, and see what runs.
+
+mod inspect;
+mod record;
+mod replay;
+mod status;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bounded::file;
+use clap::Subcommand;
+use sandbox::inspect::Description;
+use sandbox::limits::COMPONENT_FILE;
+
+use super::Failure;
+use super::style::Style;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print what a component says of itself: world, version, imports, digest, size
+    Inspect {
+        /// A policy or an extension (.wasm)
+        file: PathBuf,
+    },
+    /// Run a component on recorded workloads, and print what differs from what they expect
+    Test {
+        /// A policy or an extension (.wasm)
+        file: PathBuf,
+        /// Scenario files, or folders of them
+        #[arg(required = true)]
+        scenarios: Vec<PathBuf>,
+    },
+    /// Print which selectors change from one policy to another, on recorded workloads
+    Diff {
+        /// A policy (.wasm), or `built-in`
+        old: PathBuf,
+        /// A policy (.wasm), or `built-in`
+        new: PathBuf,
+        /// Scenario files, or folders of them
+        #[arg(required = true)]
+        scenarios: Vec<PathBuf>,
+    },
+    /// Write a scenario from a live workload
+    Record {
+        /// The process id
+        #[arg(long, value_name = "N")]
+        pid: i32,
+        /// An agent.conf or a plugin_data file; without it the defaults
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where to write; without it to stdout
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Write the values of the environment too, which may be secrets
+        #[arg(long)]
+        with_env_values: bool,
+    },
+    /// Print which policy and extensions run, in every plugin that this user may ask
+    Status {
+        /// One plugin's status socket
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// The form of the answer
+        #[arg(long, value_enum, default_value = "text")]
+        output: super::Output,
+    },
+}
+
+impl Command {
+    pub(super) async fn run(&self, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+        match self {
+            Command::Inspect { file } => inspect::run(file, out, style),
+            Command::Test { file, scenarios } => replay::test(file, scenarios, out, style).await,
+            Command::Diff { old, new, scenarios } => replay::diff(old, new, scenarios, out, style).await,
+            Command::Record { pid, config, output, with_env_values } => {
+                record::run(*pid, config.as_deref(), output.as_deref(), *with_env_values, out).await
+            }
+            Command::Status { socket, output } => status::run(socket.as_deref(), *output, out, style).await,
+        }
+    }
+}
+
+/// What a component's file says of itself.
+fn describe(path: &Path) -> Result<Description, Failure> {
+    let about = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
+    let bytes = file::read(path, COMPONENT_FILE as u64).map_err(|why| about(why.to_string()))?;
+    Description::of(&bytes).map_err(|why| about(why.to_string()))
+}

@@ -1,0 +1,120 @@
+//! `docker-attestor policy record`: a scenario from a live workload, to test policies and extensions on.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use containers::engine::docker::DockerEngine;
+use containers::engine::recording::RecordingEngine;
+use containers::process::linux::{Linux, may_read_namespaces};
+use containers::process::recording::RecordingProcesses;
+
+use super::super::{Failure, PLACEHOLDER, read_config, sandbox_runtime};
+use crate::attestor::Attestor;
+use crate::config::{self, Configuration};
+use crate::error::Error;
+use crate::machine::FixedMachine;
+use crate::scenario::{Expect, Scenario, trial_workloads};
+use crate::telemetry::metrics::Metrics;
+
+/// What stands for a value of the environment that is not written.
+const REDACTED: &str = "redacted";
+
+pub(super) async fn run(
+    pid: i32,
+    config: Option<&Path>,
+    output: Option<&Path>,
+    with_env_values: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, Failure> {
+    let configuration = match config {
+        Some(path) => read_config(path)?.1,
+        None => config::load(Some(PLACEHOLDER), "").map_err(Error::from)?,
+    };
+    let mut scenario = record(pid, &located(&configuration)).await?;
+    if !with_env_values {
+        for recording in scenario.docker.values_mut() {
+            recording.env.iter_mut().for_each(redact);
+        }
+    }
+    // What the recorded machine comes to, so that a test of the built-in policy passes.
+    let attested = scenario.run(&sandbox_runtime()?).await?;
+    scenario.expect = match attested.outcome {
+        Ok(selectors) => Expect::Selectors(selectors),
+        Err(error) => Expect::Error { code: format!("{:?}", error.code()), contains: String::new() },
+    };
+    let mut text = serde_json::to_string_pretty(&scenario).map_err(|error| Failure::Usage(error.to_string()))?;
+    text.push('\n');
+    match output {
+        None => out.write_all(text.as_bytes())?,
+        Some(path) => {
+            std::fs::write(path, text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
+            writeln!(out, "{}: process {pid}, {} processes read", path.display(), scenario.processes.len())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
+    let broken = |error: &dyn std::fmt::Display| Failure::Usage(format!("the processes cannot be read: {error}"));
+    let configuration = config::load(Some(PLACEHOLDER), config).map_err(Error::from)?;
+    let processes = Arc::new(RecordingProcesses::new(Arc::new(Linux::new().map_err(|error| broken(&error))?)));
+    let engine = DockerEngine::new(
+        configuration.docker.clone(),
+        configuration.docker_version,
+        configuration.engine_shares_pid_namespace,
+        Arc::new(|_| {}),
+    );
+    let engine = Arc::new(RecordingEngine::new(Arc::new(engine)));
+    let machine =
+        FixedMachine { processes: processes.clone(), engine: engine.clone(), reads_namespaces: may_read_namespaces() };
+    let attestor = Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled());
+    attestor.configure(configuration).await?;
+    attestor.explain(pid).await?.outcome?;
+    let docker = engine.recorded();
+    let (mut processes, own_cgroup) = (processes.recorded(), processes.own_cgroup());
+    if let Some(process) = processes.get(&pid).filter(|process| process.cgroup.is_empty()) {
+        return Err(Failure::Usage(format!(
+            "process {pid} is gone, or may not be read ({})",
+            process.denied.join(", ")
+        )));
+    }
+    if !processes.contains_key(&pid) {
+        return Err(Failure::Usage(format!("process {pid} is gone")));
+    }
+    for process in processes.values_mut() {
+        // A policy may look there although this one did not have to.
+        process.mountinfo.retain(|line| line.contains(" - cgroup"));
+    }
+    Ok(Scenario {
+        description: format!("process {pid}, recorded by docker-attestor {}", env!("CARGO_PKG_VERSION")),
+        config: config.lines().filter(|line| !line.starts_with("docker_")).collect::<Vec<_>>().join("\n"),
+        pid,
+        processes,
+        own_cgroup,
+        now: u64::MAX,
+        docker,
+        expect: Expect::Selectors(Vec::new()),
+    })
+}
+
+/// What of a configuration decides about the container and can be replayed: the engine, and how ids are found.
+fn located(configuration: &Configuration) -> String {
+    let mut text = format!("docker_socket_path = {:?}\n", configuration.docker.to_string());
+    if configuration.engine_shares_pid_namespace {
+        text.push_str("engine_shares_pid_namespace = true\n");
+    }
+    if !configuration.use_new_container_locator {
+        text.push_str("use_new_container_locator = false\n");
+        text.push_str(&format!("container_id_cgroup_matchers = {:?}\n", configuration.container_id_cgroup_matchers));
+    }
+    text
+}
+
+/// Leaves the name of a variable.
+fn redact(variable: &mut String) {
+    if let Some((name, _)) = variable.split_once('=') {
+        *variable = format!("{name}={REDACTED}");
+    }
+}

@@ -1,0 +1,197 @@
+//! `docker-attestor policy status`
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bounded::text::printable;
+use serde::Serialize;
+
+use super::super::style::Style;
+use super::super::{Failure, Output};
+use crate::components::history::Status;
+use crate::service::status::{Found, ask, find};
+
+/// Sockets without an answer that are named.
+const NAMED: usize = 10;
+
+/// What one plugin says, and whose it is: another user's may say anything.
+#[derive(Serialize)]
+struct Answer {
+    socket: PathBuf,
+    owner: u32,
+    #[serde(flatten)]
+    status: Status,
+}
+
+pub(super) async fn run(
+    socket: Option<&Path>,
+    output: Output,
+    out: &mut impl Write,
+    style: Style,
+) -> Result<ExitCode, Failure> {
+    let me = rustix::process::geteuid().as_raw();
+    let found = match socket {
+        Some(path) => vec![Found { path: path.to_owned(), owner: me }],
+        None => find(),
+    };
+    print_answers(found, socket.is_some(), output, out, style).await
+}
+
+/// Asks these sockets, and prints what they answer. A named socket is one that must be there.
+async fn print_answers(
+    found: Vec<Found>,
+    named: bool,
+    output: Output,
+    out: &mut impl Write,
+    style: Style,
+) -> Result<ExitCode, Failure> {
+    // Those of root and of this user first: whatever others put there takes no descriptor from them.
+    let (others, own): (Vec<_>, Vec<_>) = found.into_iter().partition(Found::is_others);
+    let (mut answers, mut silent) = (Vec::new(), Vec::new());
+    for found in [own, others] {
+        let mut asking = ask(found);
+        while let Some(asked) = asking.join_next().await {
+            match asked {
+                Ok((Found { path, owner }, Ok(status))) => {
+                    let answer = Answer { socket: path, owner, status };
+                    if output == Output::Text {
+                        // At once: a socket that says nothing holds up no answer.
+                        text(&answer, out, style)?;
+                        out.flush()?;
+                    }
+                    answers.push(answer);
+                }
+                // What a killed plugin left; the next plugin cleans it up.
+                Ok((_, Err(error)))
+                    if !named && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
+                Ok((Found { path, owner }, Err(error))) => {
+                    silent.push(format!("{} of user {owner}: {error}", path.display()));
+                }
+                Err(error) => silent.push(error.to_string()),
+            }
+        }
+    }
+    if output == Output::Json {
+        answers.sort_by(|one, other| one.socket.cmp(&other.socket));
+        writeln!(out, "{}", serde_json::to_string(&answers).map_err(|error| Failure::Usage(error.to_string()))?)?;
+    }
+    if !silent.is_empty() {
+        let more = silent.len().saturating_sub(NAMED);
+        silent.truncate(NAMED);
+        if more > 0 {
+            silent.push(format!("and {more} more"));
+        }
+        return Err(Failure::Usage(silent.join("; ")));
+    }
+    if answers.is_empty() {
+        return Err(Failure::Usage(format!(
+            "no plugin runs that user {} may ask: run this as the agent's user, or as root; another directory: --socket",
+            rustix::process::geteuid().as_raw()
+        )));
+    }
+    let failed = answers.iter().flat_map(|answer| &answer.status.components).any(|component| component.failing);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn text(answer: &Answer, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    let Answer { socket, owner, status: Status { program, pid, agent, configured, components } } = answer;
+    let title = format!("docker-attestor {program}, process {pid} of agent {agent}, user {owner}");
+    writeln!(out, "{}", style.bold(&printable(&title)))?;
+    writeln!(out, "{}", style.dim(&printable(&socket.display().to_string())))?;
+    if !configured {
+        writeln!(out, "  not configured")?;
+    }
+    for component in components {
+        let version = component.version.as_deref().unwrap_or("none");
+        writeln!(out, "  {}", style.bold(&printable(&component.name)))?;
+        writeln!(out, "    source   {}", printable(&component.source))?;
+        writeln!(out, "    digest   {}", printable(&component.digest))?;
+        writeln!(out, "    version  {}", printable(version))?;
+        writeln!(out, "    since    {}, replaced {} times", component.since, component.replaced)?;
+        if let Some(failure) = &component.last_failure {
+            let text = format!("{} at step {}: {}", failure.at, failure.step, failure.reason);
+            // One that came before what runs now is history.
+            let text = if component.failing { style.bad(&printable(&text)) } else { printable(&text) };
+            writeln!(out, "    failure  {text}")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Remembers when the first byte was written.
+    #[derive(Default)]
+    struct Timed(Vec<u8>, Option<Instant>);
+
+    impl Write for Timed {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.1.get_or_insert_with(Instant::now);
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A socket that answers, or accepts and says nothing.
+    fn socket(path: &Path, answer: Option<&'static str>) -> UnixListener {
+        let listener = UnixListener::bind(path).unwrap();
+        if let Some(answer) = answer {
+            let listener = listener.try_clone().unwrap();
+            let answers = move || listener.accept().unwrap().0.write_all(answer.as_bytes()).unwrap();
+            std::thread::Builder::new().spawn(answers).unwrap();
+        }
+        listener
+    }
+
+    const GOOD: &str = r#"{"program": "1.2.3", "pid": 7, "agent": 6, "configured": true, "components": []}"#;
+
+    async fn measured(owner_of_silent: u32, silent: usize, output: Output) -> (Timed, Duration, Instant, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let me = rustix::process::geteuid().as_raw();
+        let (mut found, mut open) = (Vec::new(), Vec::new());
+        for number in 0..silent {
+            let path = folder.path().join(format!("silent{number}"));
+            open.push(socket(&path, None));
+            found.push(Found { path, owner: owner_of_silent });
+        }
+        let path = folder.path().join("good");
+        open.push(socket(&path, Some(GOOD)));
+        found.push(Found { path, owner: me });
+        let (started, mut out) = (Instant::now(), Timed::default());
+        let failure = print_answers(found, false, output, &mut out, Style::plain()).await.unwrap_err();
+        assert_eq!(failure.exit_code(), ExitCode::from(2));
+        (out, started.elapsed(), started, failure.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_silent_socket_delays_no_answer() {
+        let me = rustix::process::geteuid().as_raw();
+        for owner in [me, me + 1] {
+            let (out, _, started, failure) = measured(owner, 1, Output::Text).await;
+            let text = String::from_utf8(out.0).unwrap();
+            assert!(text.contains("docker-attestor 1.2.3, process 7 of agent 6"), "{text}");
+            let delay = out.1.unwrap() - started;
+            assert!(delay < Duration::from_millis(300), "the silent socket of user {owner} delayed it by {delay:?}");
+            assert!(failure.contains(&format!("silent0 of user {owner}: it does not answer within")), "{failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn silent_sockets_of_another_user_are_waited_for_half_a_second_in_all() {
+        let me = rustix::process::geteuid().as_raw();
+        let (out, took, _, failure) = measured(me + 1, 200, Output::Json).await;
+        assert!(took < Duration::from_millis(1_500), "{took:?}");
+        let answers: serde_json::Value = serde_json::from_slice(&out.0).unwrap();
+        assert_eq!((answers[0]["pid"].as_u64(), answers.as_array().unwrap().len()), (Some(7), 1));
+        assert!(failure.ends_with("within 0.5 s; and 190 more"), "{failure}");
+    }
+}

@@ -1,0 +1,101 @@
+//! `docker-attestor verify`
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use bounded::text::printable;
+use image_signatures::{Examination, Purpose, RuleFinding, SignatureReport, Verifier};
+
+use super::style::Style;
+use super::{Failure, PLACEHOLDER, read_config, waiting};
+use crate::config::{self, Invalid, Section};
+use crate::error::Error;
+
+pub(super) async fn run(
+    image: &str,
+    config: Option<&Path>,
+    out: &mut impl Write,
+    style: Style,
+) -> Result<ExitCode, Failure> {
+    let configuration = match config {
+        Some(path) => read_config(path)?.1,
+        None => config::load(Some(PLACEHOLDER), "sigstore {}").map_err(Error::from)?,
+    };
+    let sigstore = configuration.sigstore.ok_or_else(|| {
+        Failure::Usage("the configuration has no sigstore { … }: nothing says how to verify".to_owned())
+    })?;
+    let (verifier, notes) =
+        Verifier::new(&sigstore.options).map_err(|why| match (config, format!("sigstore: {why}")) {
+            (Some(path), note) => {
+                Failure::Configuration { path: path.to_owned(), invalid: Invalid { errors: vec![note] } }
+            }
+            (None, note) => Failure::from(Error::Configuration(note)),
+        })?;
+    let notes: Vec<String> = notes.into_iter().map(|note| format!("sigstore: {note}")).collect();
+    let examination = waiting(verifier.examine(image), || verifier.progress())
+        .await
+        .map_err(|why| Failure::Usage(why.to_string()))?;
+    writeln!(out, "{}", style.bold(&printable(image)))?;
+    if verifier.skips(image) {
+        writeln!(
+            out,
+            "{}",
+            style.bold("skipped_images has it: the plugin does not verify it, and makes no sigstore selector")
+        )?;
+    }
+    let configured = configuration.report.notes.iter().filter(|note| note.section == Section::Sigstore);
+    for note in notes.iter().chain(configured.map(|note| &note.text)) {
+        writeln!(out, "{}", style.dim(&printable(note)))?;
+    }
+    print(&examination, out, style)?;
+    Ok(match examination.outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) if examination.unreachable.is_empty() => ExitCode::FAILURE,
+        // No verdict: it could not be asked.
+        Err(_) => ExitCode::from(2),
+    })
+}
+
+fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    for report in &examination.reports {
+        signature(report, out, style)?;
+    }
+    for place in &examination.unreachable {
+        writeln!(out, "\n{} {}", style.bad("not looked at"), printable(&place.to_string()))?;
+    }
+    match &examination.outcome {
+        Ok(verified) => {
+            let attested = if verified.attestations() { ", and an attestation" } else { "" };
+            let count = verified.signatures().len();
+            let signatures = if count == 1 { "signature" } else { "signatures" };
+            writeln!(out, "\n{}: {count} good {signatures}{attested}", style.good("verified"))
+        }
+        Err(why) if examination.unreachable.is_empty() => {
+            writeln!(out, "\n{}: {}", style.bad("not verified"), printable(&why.to_string()))
+        }
+        Err(why) => {
+            writeln!(out, "\n{}: {}", style.bad("could not be verified, try again"), printable(&why.to_string()))
+        }
+    }
+}
+
+fn signature(report: &SignatureReport, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    let what = match report.purpose {
+        Some(Purpose::Signature) => "signature",
+        Some(Purpose::Attestation) => "attestation",
+        None => "bundle",
+    };
+    let verdict = if report.good() { style.good("good") } else { style.bad("bad") };
+    writeln!(out, "\n{what} {}: {verdict}", printable(&report.source))?;
+    for RuleFinding { rule, holds, text } in &report.findings {
+        let title = rule.title();
+        let mark = match holds {
+            Some(true) => style.good("ok"),
+            Some(false) => style.bad("FAILS"),
+            None => style.dim("-"),
+        };
+        writeln!(out, "  {rule} {title:21} {mark}  {}", printable(text))?;
+    }
+    Ok(())
+}

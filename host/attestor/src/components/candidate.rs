@@ -1,0 +1,129 @@
+//! A component on its way into use: loaded, linked, tried.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use containers::Claimant;
+use image_signatures::Verifier;
+use sandbox::CallError;
+use sandbox::inspect::World;
+use sandbox::wit::{Diagnostic, Severity};
+use semver::Version;
+
+use super::Runtime;
+use super::load::{LoadError, Loaded, Step};
+use super::trial::{self, Trial};
+use crate::attestation::{Extension, Policy};
+use crate::config::{self, Component};
+use crate::error::Error;
+
+/// A component that was loaded from a file and that may come into use.
+pub struct Candidate<'a> {
+    runtime: &'a Runtime,
+    path: PathBuf,
+    loaded: Loaded,
+}
+
+/// A policy that passed its trial.
+pub struct Accepted {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The warnings of the policy's `validate`.
+    pub notes: Vec<String>,
+    /// The number of recorded workloads that get other selectors than before.
+    pub changed: usize,
+}
+
+impl<'a> Candidate<'a> {
+    /// Loads a component. `verifier` judges its signature, `floor` is the newest version that was in use.
+    ///
+    /// # Errors
+    /// The step that failed, and why.
+    pub async fn load(
+        runtime: &'a Runtime,
+        component: &Component,
+        world: World,
+        verifier: Option<Arc<Verifier>>,
+        floor: Option<Version>,
+    ) -> Result<Candidate<'a>, LoadError> {
+        let loaded = runtime.loader.load(component, world, verifier, floor).await?;
+        Ok(Candidate { runtime, path: component.path.clone(), loaded })
+    }
+
+    /// The digest of the component, `sha256:…`.
+    pub fn digest(&self) -> &str {
+        &self.loaded.description.digest
+    }
+
+    /// Links the component as a policy, asks it to validate the settings, and tries it on the recorded workloads.
+    ///
+    /// # Errors
+    /// The step that failed, and why.
+    pub async fn into_policy(self, trial: &Trial<'_>) -> Result<Accepted, LoadError> {
+        let Candidate { runtime, path, loaded: Loaded { compiled, description } } = self;
+        let code = runtime.sandbox.policy(&compiled);
+        let code = code.map_err(|error| LoadError::new(&path, Step::Link, &error.to_string()))?;
+        let policy = Policy { code, digest: description.digest, version: description.version };
+        let notes = validate(runtime, &policy, trial).await.map_err(|invalid| match invalid {
+            Invalid::Refused(errors) => LoadError::new(&path, Step::Settings, &errors),
+            Invalid::Failed(error) => broke(&path, Step::Settings, &policy.failed(error)),
+        })?;
+        let changed = trial::try_policy(&runtime.sandbox, &policy, trial).await;
+        let changed = changed.map_err(|error| broke(&path, Step::Trial, &error))?;
+        Ok(Accepted { policy: Arc::new(policy), notes, changed })
+    }
+
+    /// Links the component as an extension, and tries it on the containers of the recorded workloads.
+    ///
+    /// # Errors
+    /// The step that failed, and why.
+    pub async fn into_extension(
+        self,
+        configured: &config::Extension,
+        trial: &Trial<'_>,
+    ) -> Result<Arc<Extension>, LoadError> {
+        let Candidate { runtime, path, loaded: Loaded { compiled, description } } = self;
+        let code = runtime.sandbox.extension(&compiled);
+        let code = code.map_err(|error| LoadError::new(&path, Step::Link, &error.to_string()))?;
+        let extension = Extension {
+            code,
+            description,
+            name: configured.name.clone(),
+            grants: configured.grants,
+            on_failure: configured.on_failure,
+            settings: configured.component.settings.clone(),
+        };
+        let tried = trial::try_extension(&runtime.sandbox, &extension, trial).await;
+        tried.map_err(|error| broke(&path, Step::Trial, &error))?;
+        Ok(Arc::new(extension))
+    }
+}
+
+/// Why settings are not accepted.
+pub enum Invalid {
+    /// The policy's errors.
+    Refused(String),
+    /// The policy failed.
+    Failed(CallError),
+}
+
+/// Asks a policy to validate its settings. Errors refuse the settings, warnings are returned.
+///
+/// # Errors
+/// The policy's errors, or that it failed.
+pub async fn validate(runtime: &Runtime, policy: &Policy, trial: &Trial<'_>) -> Result<Vec<String>, Invalid> {
+    let diagnostics = runtime.sandbox.validate(&policy.code, trial.settings, Claimant::Attestor).await;
+    let diagnostics = diagnostics.map_err(Invalid::Failed)?;
+    let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
+    let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(is_error);
+    let messages = |diagnostics: Vec<Diagnostic>| diagnostics.into_iter().map(|diagnostic| diagnostic.message);
+    match errors.is_empty() {
+        true => Ok(messages(warnings).collect()),
+        false => Err(Invalid::Refused(messages(errors).collect::<Vec<_>>().join("; "))),
+    }
+}
+
+/// The error of a call that failed. Another try may succeed where there was no sandbox for the call.
+fn broke(path: &Path, step: Step, error: &Error) -> LoadError {
+    LoadError::new(path, step, &error.to_string()).retryable(matches!(error, Error::Exhausted(_)))
+}

@@ -1,0 +1,334 @@
+//! What `policy { … }` and `extension "NAME" { … }` mean. The files that they name are read when they are put to use.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use bounded::text::is_sha256_hex;
+use image_signatures::Identities;
+
+use super::report::Report;
+use super::{OnFailure, raw};
+use crate::kinds::reserved;
+use crate::limits;
+
+/// Digests in one pin.
+const DIGESTS: usize = 64;
+/// Settings of one component, and bytes of one.
+const SETTINGS: usize = 256;
+const SETTING: usize = 4_096;
+/// Bytes of an extension's name.
+const NAME: usize = 64;
+
+/// A component in a file: a policy, or the file of an extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// The file. Symbolic links are followed.
+    pub path: PathBuf,
+    /// Which bytes of it may run.
+    pub pin: Pin,
+    /// Its own settings, sorted by key.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Which bytes may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pin {
+    /// Those with one of these digests (`sha256:…`).
+    Digests(Vec<String>),
+    /// Those that somebody signed.
+    Signed {
+        /// The file of the sigstore bundle.
+        bundle: PathBuf,
+        /// Who.
+        signers: Identities,
+        /// The version may go down.
+        allow_older: bool,
+    },
+    /// Whatever is in the file (`unpinned = true`).
+    Unpinned,
+}
+
+/// `extension "NAME" { … }`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extension {
+    /// Its selectors begin with this name.
+    pub name: String,
+    /// Its component.
+    pub component: Component,
+    /// What it is told of a workload.
+    pub grants: Grants,
+    /// What becomes of an attestation whose extension fails.
+    pub on_failure: OnFailure,
+}
+
+/// What an extension is told of a workload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// The container's labels.
+    pub labels: bool,
+    /// The container's environment.
+    pub env: bool,
+    /// The image.
+    pub image: bool,
+    /// The process's effective uid and gid.
+    pub process: bool,
+}
+
+impl Grants {
+    const NAMES: &str = "\"labels\", \"env\", \"image\", \"process\"";
+
+    fn grant(&mut self, name: &str) -> Option<()> {
+        let grant = match name {
+            "labels" => &mut self.labels,
+            "env" => &mut self.env,
+            "image" => &mut self.image,
+            "process" => &mut self.process,
+            _ => return None,
+        };
+        *grant = true;
+        Some(())
+    }
+}
+
+impl fmt::Display for Grants {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [("labels", self.labels), ("env", self.env), ("image", self.image), ("process", self.process)];
+        let granted: Vec<&str> = all.iter().filter_map(|(name, granted)| granted.then_some(*name)).collect();
+        formatter.write_str(if granted.is_empty() { "nothing" } else { "" })?;
+        formatter.write_str(&granted.join(", "))
+    }
+}
+
+/// Checks the values of `policy`.
+pub(super) fn policy(raw: raw::Component, report: &mut Report) -> Option<Component> {
+    component("policy", raw, report)
+}
+
+/// Checks the values of every `extension`; sorted by name.
+pub(super) fn extensions(raw: BTreeMap<String, raw::Extension>, report: &mut Report) -> Vec<Extension> {
+    if raw.len() > limits::EXTENSIONS {
+        report.error(format!("extension: {} of them: at most {} may be", raw.len(), limits::EXTENSIONS));
+    }
+    let mut extensions: Vec<Extension> = Vec::new();
+    for (name, raw) in raw {
+        let key = format!("extension {name:?}");
+        if let Err(why) = check_name(&name, &extensions) {
+            report.error(format!("{key}: {why}"));
+        }
+        let mut grants = Grants::default();
+        for grant in &raw.grants {
+            if grants.grant(grant).is_none() {
+                report.error(format!("{key}.grants: {grant:?} is none: write some of {}", Grants::NAMES));
+            }
+        }
+        let on_failure = OnFailure::parse(&format!("{key}.on_failure"), &raw.on_failure, report);
+        if let Some(component) = component(&key, raw.component, report) {
+            extensions.push(Extension { name, component, grants, on_failure });
+        }
+    }
+    extensions
+}
+
+fn check_name(name: &str, others: &[Extension]) -> Result<(), String> {
+    let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+    if name.is_empty() || name.len() > NAME || !name.bytes().all(fits) {
+        return Err(format!("the name may have a-z, 0-9, _, - and . only, and {NAME} of them"));
+    }
+    if let Some(why) = reserved(name) {
+        return Err(format!("the name {why}: take another"));
+    }
+    let bare = |name: &str| name.replace(['_', '-', '.'], "");
+    match others.iter().find(|other| bare(&other.name) == bare(name)) {
+        Some(other) => Err(format!("the name looks like that of extension {:?}: take another", other.name)),
+        None => Ok(()),
+    }
+}
+
+fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Component> {
+    let before = report.errors.len();
+    if raw.path.is_empty() {
+        report.error(format!("{key}.path is missing"));
+    }
+    let path = absolute(&format!("{key}.path"), &raw.path, report);
+    let signature = [("bundle", &raw.bundle), ("identity", &raw.identity), ("issuer", &raw.issuer)];
+    let signed = signature.iter().any(|(_, value)| !value.is_empty());
+    let pin = match (raw.sha256.0.is_empty(), signed, raw.unpinned) {
+        (false, false, false) => Pin::Digests(digests(key, &raw.sha256.0, report)),
+        (true, true, false) => {
+            for (name, _) in signature.iter().filter(|(_, value)| value.is_empty()) {
+                report.error(format!("{key}.{name} is missing: a signed component needs bundle, identity and issuer"));
+            }
+            let bundle = absolute(&format!("{key}.bundle"), &raw.bundle, report);
+            let allowed = BTreeMap::from([(raw.issuer.clone(), vec![raw.identity.clone()])]);
+            let signers = match Identities::new(&format!("{key}.identity"), &allowed) {
+                Ok((signers, notes)) => {
+                    notes.iter().for_each(|note| report.warn(note.to_string()));
+                    signers
+                }
+                Err(errors) => {
+                    // Above stands an error for each that is empty.
+                    if !raw.issuer.is_empty() && !raw.identity.is_empty() {
+                        errors.iter().for_each(|error| report.error(error.to_string()));
+                    }
+                    Identities::default()
+                }
+            };
+            Pin::Signed { bundle, signers, allow_older: raw.allow_older }
+        }
+        (true, false, true) => {
+            report.warn(format!(
+                "{key}: unpinned: whoever can write to {} decides about selectors; write its sha256, or have it signed",
+                raw.path
+            ));
+            Pin::Unpinned
+        }
+        (true, false, false) => {
+            report.error(format!(
+                "{key}: {:?} is neither pinned nor signed: write sha256 = \"…\" (sha256sum of the file), or bundle, identity and \
+                 issuer, or unpinned = true",
+                raw.path
+            ));
+            Pin::Unpinned
+        }
+        _ => {
+            report.error(format!(
+                "{key}: sha256, bundle with identity and issuer, and unpinned exclude each other: write one"
+            ));
+            Pin::Unpinned
+        }
+    };
+    if raw.allow_older && !signed {
+        report.error(format!("{key}.allow_older is for signed components: a pin has no order"));
+    }
+    let long = raw.settings.iter().any(|(name, value)| name.len() + value.len() > SETTING);
+    if raw.settings.len() > SETTINGS || long {
+        report.error(format!("{key}.settings: at most {SETTINGS}, each of at most {SETTING} bytes"));
+    }
+    (report.errors.len() == before).then(|| Component { path, pin, settings: raw.settings.into_iter().collect() })
+}
+
+/// An absolute path; an empty text is the caller's to refuse.
+fn absolute(key: &str, text: &str, report: &mut Report) -> PathBuf {
+    let path = PathBuf::from(text);
+    if !text.is_empty() && !path.is_absolute() {
+        report.error(format!("{key}: {text:?} is not an absolute path"));
+    }
+    path
+}
+
+fn digests(key: &str, values: &[String], report: &mut Report) -> Vec<String> {
+    if values.len() > DIGESTS {
+        report.error(format!("{key}.sha256: at most {DIGESTS} digests"));
+    }
+    let mut digests = Vec::new();
+    for value in values {
+        let hex = value.strip_prefix("sha256:").unwrap_or(value);
+        match is_sha256_hex(hex) {
+            true => digests.push(format!("sha256:{hex}")),
+            false => report.error(format!(
+                "{key}.sha256: {value:?} is no digest: write 64 lowercase hex digits, as sha256sum prints"
+            )),
+        }
+    }
+    digests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Configuration, load};
+    use super::*;
+
+    const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn configured(text: &str) -> Result<Configuration, Vec<String>> {
+        load(Some("example.org"), text).map_err(|invalid| invalid.errors)
+    }
+
+    #[test]
+    fn a_policy_is_pinned_or_signed_or_said_to_be_neither() {
+        let pinned = configured(&format!(
+            "policy {{ path = \"/p.wasm\" sha256 = \"{DIGEST}\" settings = {{ b = \"2\" a = \"1\" }} }}"
+        ));
+        let policy = pinned.unwrap().policy.unwrap();
+        assert_eq!(policy.pin, Pin::Digests(vec![format!("sha256:{DIGEST}")]));
+        assert_eq!(policy.settings, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+
+        let two = configured(&format!("policy {{ path = \"/p.wasm\" sha256 = [\"{DIGEST}\", \"sha256:{DIGEST}\"] }}"));
+        assert!(matches!(two.unwrap().policy.unwrap().pin, Pin::Digests(digests) if digests.len() == 2));
+
+        let signed = "policy { path = \"/p.wasm\" bundle = \"/p.sigstore.json\" identity = \"a@example.org\" issuer = \"https://issuer\" }";
+        let pin = configured(signed).unwrap().policy.unwrap().pin;
+        assert!(matches!(pin, Pin::Signed { allow_older: false, .. }), "{pin:?}");
+
+        let unpinned = configured("policy { path = \"/p.wasm\" unpinned = true }").unwrap();
+        assert_eq!(unpinned.policy.unwrap().pin, Pin::Unpinned);
+        assert!(unpinned.report.warnings.iter().any(|note| note.contains("whoever can write to /p.wasm decides")));
+    }
+
+    #[test]
+    fn an_extension_has_grants_and_says_what_its_failure_means() {
+        let text = format!(
+            "extension \"compose\" {{ path = \"/c.wasm\" sha256 = \"{DIGEST}\" grants = [\"labels\", \"process\"] on_failure = \"omit\" }}\n\
+             extension \"a\" {{ path = \"/a.wasm\" sha256 = \"{DIGEST}\" }}"
+        );
+        let extensions = configured(&text).unwrap().extensions;
+        assert_eq!(extensions.iter().map(|extension| extension.name.as_str()).collect::<Vec<_>>(), ["a", "compose"]);
+        assert_eq!(extensions[1].grants, Grants { labels: true, process: true, ..Grants::default() });
+        assert_eq!(extensions[1].on_failure, OnFailure::Omit);
+        assert_eq!((extensions[0].grants, extensions[0].on_failure), (Grants::default(), OnFailure::Deny));
+        assert_eq!(extensions[1].grants.to_string(), "labels, process");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_key_and_value() {
+        let signed = "bundle = \"/b\" identity = \"i\" issuer = \"https://issuer\"";
+        for (text, note) in [
+            ("policy { path = \"/p\" }".to_owned(), "policy: \"/p\" is neither pinned nor signed"),
+            ("policy { unpinned = true }".to_owned(), "policy.path is missing"),
+            ("policy { path = \"p\" unpinned = true }".to_owned(), "policy.path: \"p\" is not an absolute path"),
+            ("policy { path = \"/p\" sha256 = \"ABC\" }".to_owned(), "policy.sha256: \"ABC\" is no digest"),
+            (format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" unpinned = true }}"), "exclude each other"),
+            (format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" {signed} }}"), "exclude each other"),
+            ("policy { path = \"/p\" bundle = \"/b\" }".to_owned(), "policy.identity is missing"),
+            (
+                "policy { path = \"/p\" bundle = \"/b\" issuer = \"i\" identity = \"a(\" }".to_owned(),
+                "\"a(\" is no regular expression",
+            ),
+            (
+                format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" allow_older = true }}"),
+                "policy.allow_older is for signed",
+            ),
+            (
+                format!("policy {{ path = \"/p\" sha256 = \"{DIGEST}\" grants = [\"env\"] }}"),
+                "unknown configurations detected: policy.grants",
+            ),
+            (
+                format!("extension \"Label\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"),
+                "extension \"Label\": the name may have",
+            ),
+            (format!("extension \"image-id\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"), "looks like a built-in kind"),
+            (
+                format!("extension \"doc-ker\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"),
+                "extension \"doc-ker\": the name looks like the type of all selectors",
+            ),
+            (
+                format!(
+                    "extension \"a-b\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}\nextension \"ab\" {{ path = \"/p\" sha256 = \"{DIGEST}\" }}"
+                ),
+                "extension \"ab\": the name looks like that of extension \"a-b\"",
+            ),
+            (
+                format!("extension \"x\" {{ path = \"/p\" sha256 = \"{DIGEST}\" grants = [\"cgroups\"] }}"),
+                "extension \"x\".grants: \"cgroups\" is none",
+            ),
+            (
+                format!("extension \"x\" {{ path = \"/p\" sha256 = \"{DIGEST}\" on_failure = \"ignore\" }}"),
+                "extension \"x\".on_failure: \"ignore\" is neither",
+            ),
+        ] {
+            let notes = configured(&text).unwrap_err();
+            assert!(notes.iter().any(|got| got.contains(note)), "{text}: {notes:?}");
+        }
+    }
+}

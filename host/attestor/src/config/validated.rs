@@ -1,0 +1,459 @@
+//! What the configuration means: every value checked, before the first attestation.
+
+use std::path::PathBuf;
+
+use bounded::text::{cut, printable};
+use containers::engine::{ApiVersion, Endpoint};
+use hcl1::Warnings;
+
+use super::Invalid;
+use super::components::{self, Component, Extension};
+use super::raw::Raw;
+use super::report::{Report, Section};
+use super::sigstore::{self, Sigstore};
+use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
+
+/// Where the Docker engine listens by default.
+const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
+/// A unix socket's path, without the final NUL (unix(7)).
+const SOCKET_PATH: usize = 107;
+/// Keys written more than once that are named, and bytes of the path of one: a text may have thousands, and long ones.
+const REPEATED: usize = 32;
+const REPEATED_PATH: usize = 256;
+
+/// A configuration that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configuration {
+    /// The Docker engine.
+    pub docker: Endpoint,
+    /// The version of its API to speak; negotiated if none.
+    pub docker_version: Option<ApiVersion>,
+    /// The operator declares that the engine's pids are ours (decision 1b).
+    pub engine_shares_pid_namespace: bool,
+    /// Find container ids anywhere in cgroup paths; with `false` the matchers decide, if there are any.
+    pub use_new_container_locator: bool,
+    /// Judged by the policy.
+    pub container_id_cgroup_matchers: Vec<String>,
+    /// Cgroup and mountinfo lines at debug.
+    pub verbose_container_locator_logs: bool,
+    /// Verify the image's signatures, if at all.
+    pub sigstore: Option<Sigstore>,
+    /// The policy in a file; the built-in one if none.
+    pub policy: Option<Component>,
+    /// Sorted by name.
+    pub extensions: Vec<Extension>,
+    /// Its warnings and notes.
+    pub report: Report,
+}
+
+/// The checks of everything but the trust domain.
+pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuration, Invalid> {
+    let mut report = Report::default();
+    let keys: Vec<String> = key_warnings.unknown().map(|key| printable(key.path)).collect();
+    if !keys.is_empty() {
+        report.error(format!("unknown configurations detected: {}", keys.join(",")));
+    }
+    let later = later(&raw);
+    if !later.is_empty() {
+        report.error(format!("{}: not supported yet", later.join(", ")));
+    }
+    let docker = report.keep(endpoint(&raw));
+    let docker_version = match raw.docker_version.as_str() {
+        "" => None,
+        text => report.keep(api_version(text)),
+    };
+    let use_new_container_locator = raw.use_new_container_locator.unwrap_or(true);
+    let matchers = raw.container_id_cgroup_matchers;
+    report.keep(check_matchers(&matchers, use_new_container_locator));
+    let note = match matchers.is_empty() {
+        true => "Using the new container locator",
+        false => "Using the legacy container locator with custom cgroup matchers",
+    };
+    report.note(Section::Locator, note);
+    let sigstore = raw.sigstore.and_then(|raw| sigstore::validate(raw, &mut report));
+    warn_of_repeated(key_warnings, &mut report);
+    let policy = raw.policy.and_then(|raw| components::policy(raw, &mut report));
+    let extensions = components::extensions(raw.extension.unwrap_or_default(), &mut report);
+    match docker {
+        Some(docker) if report.errors.is_empty() => Ok(Configuration {
+            docker,
+            docker_version,
+            engine_shares_pid_namespace: raw.engine_shares_pid_namespace,
+            use_new_container_locator,
+            container_id_cgroup_matchers: matchers,
+            verbose_container_locator_logs: raw.verbose_container_locator_logs,
+            sigstore,
+            policy,
+            extensions,
+            report,
+        }),
+        _ => Err(Invalid { errors: report.errors }),
+    }
+}
+
+/// A warning for each key that is written more than once.
+fn warn_of_repeated(key_warnings: &Warnings, report: &mut Report) {
+    for repeated in key_warnings.repeated().take(REPEATED) {
+        report.warn(format!("{} {repeated}", printable(cut(repeated.path, REPEATED_PATH))));
+    }
+    let more = key_warnings.repeated().count().saturating_sub(REPEATED);
+    if more > 0 {
+        report.warn(format!("{more} more keys are written more than once"));
+    }
+}
+
+/// The keys that are there, and that nothing is built for.
+fn later(raw: &Raw) -> Vec<&'static str> {
+    [
+        ("podman_socket_path", raw.podman_socket_path.is_some()),
+        ("podman_socket_path_template", raw.podman_socket_path_template.is_some()),
+        ("rootless_podman_uids", raw.rootless_podman_uids.is_some()),
+        ("selectors", raw.selectors.is_some()),
+        ("use_rootless_podman", raw.use_rootless_podman.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(key, there)| there.then_some(key))
+    .collect()
+}
+
+fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
+    let text = match raw.docker_socket_path.as_str() {
+        "" => DOCKER_SOCKET,
+        text => text,
+    };
+    let (scheme, rest) = text
+        .split_once("://")
+        .ok_or_else(|| format!("docker_socket_path: {text:?} has no scheme: write unix:///path/to/docker.sock"))?;
+    match scheme {
+        "unix" if !rest.starts_with('/') => Err(format!(
+            "docker_socket_path: {text:?} is no absolute path: write unix:///path/to/docker.sock, with three slashes"
+        )),
+        "unix" if rest.len() > SOCKET_PATH || rest.contains('\0') => {
+            Err(format!("docker_socket_path: a socket's path may have {SOCKET_PATH} bytes, and no NUL"))
+        }
+        "unix" => Ok(Endpoint::Unix(PathBuf::from(rest))),
+        "tcp" | "http" if !raw.engine_shares_pid_namespace => Err(format!(
+            "docker_socket_path: {text:?}: over TCP nothing tells whose process ids the engine speaks of: use a unix socket, or set \
+             engine_shares_pid_namespace = true if the engine runs in the agent's pid namespace"
+        )),
+        "tcp" | "http" => tcp(rest.trim_end_matches('/'))
+            .ok_or_else(|| format!("docker_socket_path: {text:?}: write {scheme}://HOST:PORT")),
+        "npipe" => Err(format!("docker_socket_path: {text:?}: named pipes are Windows'")),
+        _ => Err(format!("docker_socket_path: scheme {scheme:?} is not supported: write unix:///path/to/docker.sock")),
+    }
+}
+
+fn tcp(address: &str) -> Option<Endpoint> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host_fits =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    let port_fits = port.parse::<u16>().is_ok_and(|port| port > 0);
+    (host_fits && port_fits).then(|| Endpoint::Tcp(address.to_owned()))
+}
+
+fn api_version(text: &str) -> Result<ApiVersion, String> {
+    let number = |text: &str| match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => text.parse::<u16>().ok(),
+        false => None,
+    };
+    text.split_once('.')
+        .and_then(|(major, minor)| Some(ApiVersion { major: number(major)?, minor: number(minor)? }))
+        .ok_or_else(|| format!("docker_version: {text:?} is no version of the Docker Engine API: write one such as \"1.41\", or leave it out"))
+}
+
+fn check_matchers(matchers: &[String], use_new_container_locator: bool) -> Result<(), String> {
+    if !matchers.is_empty() && use_new_container_locator {
+        return Err("container_id_cgroup_matchers: the new container locator and custom cgroup matchers cannot both be used: to \
+                    use the matchers set use_new_container_locator = false"
+            .to_owned());
+    }
+    if matchers.len() > MATCHERS || matchers.iter().any(|matcher| matcher.len() > MATCHER) {
+        return Err(format!("container_id_cgroup_matchers: at most {MATCHERS} patterns of {MATCHER} bytes"));
+    }
+    let total: usize = matchers.iter().map(String::len).sum();
+    if total > MATCHERS_TOTAL {
+        return Err(format!(
+            "container_id_cgroup_matchers: {total} bytes in all, more than {MATCHERS_TOTAL}: write fewer patterns, or shorter ones"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the trust domain of a request (SPIFFE-ID, section 2.1).
+pub(super) fn trust_domain(name: Option<&str>) -> Result<(), String> {
+    let Some(name) = name else { return Err("server core configuration is required".to_owned()) };
+    if name.is_empty() {
+        return Err("server core configuration must contain trust_domain".to_owned());
+    }
+    let name = name.strip_prefix("spiffe://").unwrap_or(name);
+    let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    match !name.is_empty() && name.len() <= 255 && name.bytes().all(fits) {
+        true => Ok(()),
+        false => {
+            Err("server core configuration trust_domain is malformed: lowercase letters, digits, dots, dashes and \
+                      underscores, 255 at most"
+                .to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{File, Form, load};
+    use super::*;
+
+    fn notes(text: &str) -> Vec<String> {
+        load(Some("example.org"), text).unwrap_err().errors
+    }
+
+    #[test]
+    fn nothing_written_means_the_defaults() {
+        let configuration = load(Some("example.org"), "").unwrap();
+        assert_eq!(configuration.docker, Endpoint::Unix("/var/run/docker.sock".into()));
+        assert_eq!(configuration.docker_version, None);
+        assert!(configuration.use_new_container_locator && !configuration.engine_shares_pid_namespace);
+        assert_eq!(
+            configuration,
+            load(Some("example.org"), "docker_socket_path = \"\"\ncontainer_id_cgroup_matchers = []").unwrap()
+        );
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            docker_socket_path = "unix:///run/x.sock"
+            docker_version = "1.41"
+            use_new_container_locator = false
+            container_id_cgroup_matchers = ["/docker/<id>"]
+            verbose_container_locator_logs = true
+            engine_shares_pid_namespace = true
+        "#;
+        let configuration = load(Some("example.org"), text).unwrap();
+        assert_eq!(configuration.docker, Endpoint::Unix("/run/x.sock".into()));
+        assert_eq!(configuration.docker_version, Some(ApiVersion { major: 1, minor: 41 }));
+        assert_eq!(configuration.container_id_cgroup_matchers, ["/docker/<id>"]);
+        assert!(!configuration.use_new_container_locator);
+        assert!(configuration.verbose_container_locator_logs && configuration.engine_shares_pid_namespace);
+    }
+
+    #[test]
+    fn matchers_are_bounded_one_by_one_and_all_together() {
+        let matchers = |number: usize, bytes: usize| {
+            let list: Vec<String> = (0..number).map(|index| format!("{index:0>bytes$}")).collect();
+            let text = format!("use_new_container_locator = false\ncontainer_id_cgroup_matchers = {list:?}");
+            load(Some("example.org"), &text).map_err(|invalid| invalid.to_string()).map(|_| ())
+        };
+        assert_eq!(matchers(256, 32), Ok(()));
+        assert_eq!(matchers(2, 4_096), Ok(()));
+        for (number, bytes) in [(257, 3), (1, 4_097)] {
+            assert!(matchers(number, bytes).unwrap_err().contains("at most 256 patterns of 4096 bytes"));
+        }
+        let large = matchers(256, 33).unwrap_err();
+        assert!(large.contains("container_id_cgroup_matchers: 8448 bytes in all, more than 8192"), "{large}");
+    }
+
+    #[test]
+    fn unknown_keys_are_named_nested_and_quoted_ones_too() {
+        assert_eq!(
+            notes("b = 1\n\"a\" = {}\ndocker_host = \"x\""),
+            ["unknown configurations detected: a,b,docker_host"]
+        );
+        let nested = notes("sigstore { foo = 1\n cache { bar = 1 } }\nextension \"x\" { baz = 1 }");
+        assert_eq!(nested[0], "unknown configurations detected: extension.x.baz,sigstore.cache.bar,sigstore.foo");
+        assert_eq!(notes("{\"nope\": {\"x\": 1}}")[0], "unknown configurations detected: nope");
+    }
+
+    /// The warnings about keys that are written more than once.
+    fn repeated(text: &str) -> Vec<String> {
+        let warnings = load(Some("example.org"), text).unwrap().report.warnings;
+        warnings.into_iter().filter(|warning| warning.contains("written")).collect()
+    }
+
+    #[test]
+    fn a_key_that_is_written_twice_is_named() {
+        let last = "the last one counts";
+        for (text, warning) in [
+            (
+                "docker_version = \"1.40\"\n\ndocker_version = \"1.41\"",
+                format!("docker_version is written twice (line 1 and line 3): {last}"),
+            ),
+            (
+                "docker_version = \"1.40\"\n\"Docker_Version\" = \"1.41\"",
+                format!("docker_version is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "verbose_container_locator_logs = true\n verbose_container_locator_logs = true\nverbose_container_locator_logs = false",
+                format!("verbose_container_locator_logs is written 3 times (first in line 1, last in line 3): {last}"),
+            ),
+            (
+                "sigstore {\n rekor_url = \"https://a\"\n rekor_url = \"https://b\"\n}",
+                format!("sigstore.rekor_url is written twice (line 2 and line 3): {last}"),
+            ),
+            (
+                "sigstore { rekor_url = \"https://a\" }\nsigstore { rekor_url = \"https://b\" }",
+                format!("sigstore.rekor_url is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "sigstore { cache { ttl = \"1h\" }\n cache { ttl = \"2h\" } }",
+                format!("sigstore.cache.ttl is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "policy { path = \"/p\" unpinned = true settings { tier = \"hunter2\"\n tier = \"hunter3\" } }",
+                format!("policy.settings.tier is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "extension \"a\" { path = \"/p\" unpinned = true }\nextension \"a\" { path = \"/q\" }",
+                format!("extension.a.path is written twice (line 1 and line 2): {last}"),
+            ),
+            (
+                "use_new_container_locator = false\ncontainer_id_cgroup_matchers = [\"/a/<id>\"]\ncontainer_id_cgroup_matchers = [\"/b/<id>\"]",
+                "container_id_cgroup_matchers is written twice (line 2 and line 3): the lists are joined".to_owned(),
+            ),
+            (
+                "{\"docker_version\": \"1.40\",\n\"docker_version\": \"1.41\"}",
+                format!("docker_version is written twice (line 1 and line 2): {last}"),
+            ),
+        ] {
+            assert_eq!(repeated(text), [warning], "{text}");
+        }
+        let digest = "a".repeat(64);
+        let pins = format!("policy {{ path = \"/p\" sha256 = \"{digest}\"\n sha256 = [\"{digest}\"] }}");
+        assert_eq!(repeated(&pins), ["policy.sha256 is written twice (line 1 and line 2): the lists are joined"]);
+    }
+
+    #[test]
+    fn the_last_of_two_counts_and_lists_are_joined() {
+        let text = "use_new_container_locator = true\nuse_new_container_locator = false\n\
+                    container_id_cgroup_matchers = [\"/a/<id>\"]\ncontainer_id_cgroup_matchers = [\"/b/<id>\"]";
+        let configuration = load(Some("example.org"), text).unwrap();
+        assert!(!configuration.use_new_container_locator);
+        assert_eq!(configuration.container_id_cgroup_matchers, ["/a/<id>", "/b/<id>"]);
+    }
+
+    #[test]
+    fn repeated_blocks_are_no_repeated_keys() {
+        for text in [
+            "sigstore { ignore_tlog = true }\nsigstore { rekor_url = \"https://r\" }",
+            "sigstore { allowed_identities { \"https://a\" = [\"x\"] }\n allowed_identities { \"https://b\" = [\"y\"] } }",
+            "extension \"a\" { path = \"/p\" unpinned = true }\nextension \"b\" { path = \"/p\" unpinned = true }",
+            "{\"sigstore\": [{\"ignore_tlog\": true}, {\"rekor_url\": \"https://r\"}]}",
+            "{\"extension\": [{\"a\": {\"path\": \"/p\", \"unpinned\": true}}, {\"b\": {\"path\": \"/p\", \"unpinned\": true}}]}",
+            "use_new_container_locator = false\ncontainer_id_cgroup_matchers = [\"/a/<id>\", \"/b/<id>\"]",
+        ] {
+            assert_eq!(repeated(text), Vec::<String>::new(), "{text}");
+        }
+    }
+
+    #[test]
+    fn warnings_of_repeated_keys_are_bounded() {
+        let long = "k".repeat(2_000);
+        let settings: String =
+            (0..100).map(|number| format!("{long}{number} = \"\"\n{long}{number} = \"\"\n")).collect();
+        let warnings = repeated(&format!("policy {{ path = \"/p\" unpinned = true settings {{ {settings} }} }}"));
+        assert_eq!((warnings.len(), warnings[32].as_str()), (33, "68 more keys are written more than once"));
+        let (first, rest) = warnings[0].split_at(256);
+        assert!(
+            first.starts_with("policy.settings.kkk") && rest.starts_with(" is written twice (line 1 and"),
+            "{rest}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        let text = "selectors {}\npodman_socket_path = \"unix:///x\"";
+        assert_eq!(notes(text), ["podman_socket_path, selectors: not supported yet"]);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let text =
+            "docker_socket_path = \"x\"\ndocker_version = \"v1\"\ncontainer_id_cgroup_matchers = [\"/<id>\"]\nx = 1";
+        let notes = load(None, text).unwrap_err().errors;
+        for part in ["core configuration is required", "unknown", "no scheme", "docker_version", "cannot both be used"]
+        {
+            assert!(notes.iter().any(|note| note.contains(part)), "{part}: {notes:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_held_to_their_form() {
+        let endpoint =
+            |path: &str| load(Some("example.org"), &format!("docker_socket_path = {path:?}")).map(|it| it.docker);
+        for (path, part) in [
+            ("/var/run/docker.sock", "no scheme"),
+            ("unix://run/docker.sock", "three slashes"),
+            ("ssh://host", "not supported"),
+            ("npipe:////./pipe/docker_engine", "Windows"),
+            ("tcp://127.0.0.1:2375", "engine_shares_pid_namespace"),
+            (&format!("unix:///{}", "x".repeat(107)), "107"),
+        ] {
+            let invalid = endpoint(path).unwrap_err().to_string();
+            assert!(invalid.contains(part), "{path}: {invalid}");
+        }
+        let tcp = |address: &str| {
+            load(Some("example.org"), &format!("engine_shares_pid_namespace = true\ndocker_socket_path = {address:?}"))
+                .map(|it| it.docker)
+        };
+        assert_eq!(tcp("tcp://127.0.0.1:2375").unwrap(), Endpoint::Tcp("127.0.0.1:2375".to_owned()));
+        for address in ["tcp://127.0.0.1", "tcp://:2375", "tcp://a b:1", "tcp://a:0", "tcp://a:99999", "http://a/b:1"] {
+            assert!(tcp(address).is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn trust_domains_are_held_to_their_form() {
+        for (name, part) in [
+            (None, "required"),
+            (Some(""), "must contain"),
+            (Some("Example"), "malformed"),
+            (Some("spiffe://"), "malformed"),
+        ] {
+            let invalid = load(name, "").unwrap_err().to_string();
+            assert!(invalid.contains(part), "{name:?}: {invalid}");
+        }
+        assert!(load(Some("spiffe://example.org"), "").is_ok());
+    }
+
+    #[test]
+    fn a_secret_is_in_no_message() {
+        for text in [
+            "sigstore { registry_credentials = { \"r\" = { username = \"u\", password \"hunter2\" } } }",
+            "sigstore { registry_credentials = { \"r\" = { username = \"u\", password = [\"hunter2\"] } } }",
+            "sigstore { registry_credentials { \"r\" { username = \"u\" password = \"hunter2\" nope = 1 } } }",
+            "sigstore { registry_credentials { \"r\" { password = \"hunter2\n\" } } }",
+        ] {
+            let notes = notes(text).join(";");
+            assert!(!notes.contains("hunter2"), "{notes}");
+        }
+    }
+
+    #[test]
+    fn an_agent_conf_is_told_from_plugin_data() {
+        let conf = r#"
+            agent { trust_domain = "example.org" data_dir = "./x" }
+            plugins {
+                KeyManager "memory" { plugin_data {} }
+                WorkloadAttestor "unix" { plugin_data {} }
+                WorkloadAttestor "docker" {
+                    plugin_cmd = "/opt/docker-attestor"
+                    plugin_data { docker_version = "1.40" }
+                    plugin_data { docker_version = "1.41" }
+                }
+            }
+        "#;
+        let file = File::parse(conf).unwrap();
+        assert_eq!(
+            (file.form, file.trust_domain.as_deref(), file.elsewhere()),
+            (Form::AgentConf, Some("example.org"), None)
+        );
+        assert_eq!(file.load().unwrap().docker_version, Some(ApiVersion { major: 1, minor: 40 }));
+
+        let json = r#"{"agent": {"trust_domain": "example.org"}, "plugins": {"WorkloadAttestor": [{"docker": {"plugin_data": {"docker_version": "1.40"}}}]}}"#;
+        assert_eq!(File::parse(json).unwrap().load().unwrap().docker_version, Some(ApiVersion { major: 1, minor: 40 }));
+
+        let elsewhere = "plugins { WorkloadAttestor \"docker\" { plugin_data_file = \"/etc/x.hcl\" } }";
+        assert_eq!(File::parse(elsewhere).unwrap().elsewhere(), Some("/etc/x.hcl"));
+        assert!(File::parse("plugins { WorkloadAttestor \"unix\" {} }").unwrap_err().to_string().contains("no plugin"));
+        assert_eq!(File::parse("docker_version = \"1.40\"").unwrap().form, Form::PluginData);
+    }
+}

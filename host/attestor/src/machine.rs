@@ -1,0 +1,81 @@
+//! The machine that an attestor works on: its processes, and the engine that a configuration names.
+
+use std::io;
+use std::sync::Arc;
+
+use containers::engine::docker::DockerEngine;
+use containers::engine::{Engine, Observer};
+use containers::process::Processes;
+use containers::process::linux::{Linux, may_read_namespaces};
+
+use crate::config::Configuration;
+
+/// A machine.
+pub trait Machine: Send + Sync {
+    /// The machine's processes.
+    fn processes(&self) -> Arc<dyn Processes>;
+
+    /// The engine that the configuration names. It is not connected to yet.
+    fn engine(&self, configuration: &Configuration, observer: Observer) -> Arc<dyn Engine>;
+
+    /// Whether the namespaces of other users' processes can be read (CAP_SYS_PTRACE).
+    fn reads_namespaces(&self) -> bool;
+}
+
+/// The machine that the program runs on.
+pub struct ThisMachine {
+    processes: Arc<Linux>,
+}
+
+impl ThisMachine {
+    /// Opens /proc.
+    ///
+    /// # Errors
+    /// /proc cannot be opened, or is that of another pid namespace.
+    pub fn open() -> io::Result<ThisMachine> {
+        Ok(ThisMachine { processes: Arc::new(Linux::new()?) })
+    }
+}
+
+impl Machine for ThisMachine {
+    fn processes(&self) -> Arc<dyn Processes> {
+        self.processes.clone()
+    }
+
+    fn engine(&self, configuration: &Configuration, observer: Observer) -> Arc<dyn Engine> {
+        Arc::new(DockerEngine::new(
+            configuration.docker.clone(),
+            configuration.docker_version,
+            configuration.engine_shares_pid_namespace,
+            observer,
+        ))
+    }
+
+    fn reads_namespaces(&self) -> bool {
+        may_read_namespaces()
+    }
+}
+
+/// A machine with one engine, whatever the configuration names: a recorded machine, one that is being recorded, or a test's.
+pub struct FixedMachine {
+    /// The machine's processes.
+    pub processes: Arc<dyn Processes>,
+    /// The machine's engine.
+    pub engine: Arc<dyn Engine>,
+    /// Whether the namespaces of other users' processes can be read.
+    pub reads_namespaces: bool,
+}
+
+impl Machine for FixedMachine {
+    fn processes(&self) -> Arc<dyn Processes> {
+        Arc::clone(&self.processes)
+    }
+
+    fn engine(&self, _: &Configuration, _: Observer) -> Arc<dyn Engine> {
+        Arc::clone(&self.engine)
+    }
+
+    fn reads_namespaces(&self) -> bool {
+        self.reads_namespaces
+    }
+}

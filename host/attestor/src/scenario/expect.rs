@@ -1,0 +1,62 @@
+//! What an attestation must come to.
+
+use containers::Clause;
+use serde::{Deserialize, Serialize};
+
+use crate::attestation::Explanation;
+use crate::error::Error;
+
+/// What an attestation must come to.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Expect {
+    /// These selectors, in this order; none when the process is not ours.
+    Selectors(Vec<String>),
+    /// No selectors, because this clause does not hold.
+    NotProven(Clause),
+    /// An error.
+    Error {
+        /// The gRPC status code's name, such as `FailedPrecondition`.
+        code: String,
+        /// What its text must contain.
+        contains: String,
+    },
+}
+
+/// What differs between an expectation and a run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Difference(String);
+
+impl Expect {
+    /// Compares what a run came to with the expectation.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn judge(&self, run: &Result<Explanation, Error>) -> Result<(), Difference> {
+        let (outcome, exchanges) = match run {
+            Ok(explanation) => (explanation.outcome.as_ref(), explanation.transcript.exchanges()),
+            Err(error) => (Err(error), &[][..]),
+        };
+        let difference = |text: String| Err(Difference(text));
+        match (self, outcome) {
+            (Expect::Selectors(expected), Ok(got)) if expected == got => Ok(()),
+            (Expect::NotProven(clause), Ok(got)) if got.is_empty() => {
+                match exchanges.iter().any(|exchange| exchange.not_proven == Some(*clause)) {
+                    true => Ok(()),
+                    false => {
+                        let notes: Vec<&str> = exchanges.iter().map(|exchange| exchange.note.as_str()).collect();
+                        difference(format!("expected that clause {clause} does not hold, got {notes:?}"))
+                    }
+                }
+            }
+            (Expect::Error { code, contains }, Err(error))
+                if format!("{:?}", error.code()) == *code && error.to_string().contains(contains) =>
+            {
+                Ok(())
+            }
+            (expected, Ok(got)) => difference(format!("expected {expected:?}, got {got:?}")),
+            (expected, Err(error)) => difference(format!("expected {expected:?}, got {:?}: {error}", error.code())),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Scenarios: recorded machines, and what an attestation on each must come to. One JSON file each; see fixtures/scenarios.
+
+pub mod expect;
+mod run;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use containers::engine::recorded::{RecordedContainer, RecordedEngine};
+use containers::process::recorded::{RecordedProcess, RecordedProcesses};
+use containers::{Containers, ProofContext};
+use serde::{Deserialize, Serialize};
+
+pub use self::expect::Expect;
+use crate::config::{Configuration, Invalid};
+use crate::limits;
+use crate::machine::FixedMachine;
+use crate::workload::{Backends, Workload};
+
+/// One scenario.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What machine this is, and what the scenario shows.
+    pub description: String,
+    /// The `plugin_data`; empty for the defaults.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub config: String,
+    /// The process that is attested.
+    pub pid: i32,
+    /// The processes, by pid.
+    pub processes: BTreeMap<i32, RecordedProcess>,
+    /// Lines of the attestor's own /proc/self/cgroup.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub own_cgroup: Vec<String>,
+    /// When the engine is asked, in clock ticks since boot; after everything, if it is not said.
+    #[serde(default = "after_everything", skip_serializing_if = "is_after_everything")]
+    pub now: u64,
+    /// What the Docker engine answers, by container id. Other ids it does not know.
+    #[serde(default)]
+    pub docker: BTreeMap<String, RecordedContainer>,
+    /// What the attestation must come to.
+    pub expect: Expect,
+}
+
+fn after_everything() -> u64 {
+    u64::MAX
+}
+
+fn is_after_everything(now: &u64) -> bool {
+    *now == after_everything()
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Why a scenario cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("scenario {path}: {reason}")]
+pub struct Unreadable {
+    path: String,
+    reason: String,
+}
+
+impl Scenario {
+    /// Reads a scenario's file.
+    pub fn read(path: &Path) -> Result<Scenario, Unreadable> {
+        let unreadable = |reason: String| Unreadable { path: path.display().to_string(), reason };
+        let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        if text.len() > limits::SCENARIO_FILE {
+            return Err(unreadable(format!("larger than {} bytes", limits::SCENARIO_FILE)));
+        }
+        serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// The scenario in this program.
+    pub fn built_in() -> Option<Scenario> {
+        serde_json::from_str(include_str!("../../../../fixtures/scenarios/v2-systemd.json")).ok()
+    }
+
+    /// The scenario's machine.
+    pub fn machine(&self) -> FixedMachine {
+        FixedMachine {
+            processes: Arc::new(self.recorded_processes()),
+            engine: Arc::new(RecordedEngine(self.docker.clone())),
+            reads_namespaces: true,
+        }
+    }
+
+    /// The scenario's process, on its machine.
+    pub fn workload(&self) -> Workload {
+        let FixedMachine { processes, engine, .. } = self.machine();
+        let docker = Containers::new(engine, Arc::clone(&processes), ProofContext::ALL);
+        Workload::new(Arc::new(Backends::new(processes, Arc::new(docker))), self.pid)
+    }
+
+    fn recorded_processes(&self) -> RecordedProcesses {
+        RecordedProcesses { processes: self.processes.clone(), now: self.now, own_cgroup: self.own_cgroup.clone() }
+    }
+
+    /// What the scenario's own configuration means.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn configuration(&self) -> Result<Configuration, Invalid> {
+        crate::config::load(Some("example.org"), &self.config)
+    }
+}
+
+/// The workload of the scenario in this program: what a policy is tried on before any workload was attested.
+pub fn trial_workloads() -> Vec<Workload> {
+    Scenario::built_in().iter().map(Scenario::workload).collect()
+}

@@ -1,0 +1,129 @@
+//! The plugin as spire-agent runs it: its gRPC services, and its status socket.
+
+mod attest;
+mod config;
+pub mod status;
+
+use std::sync::Arc;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use sandbox::{Compilation, SetupError};
+use spire_plugin::proto::{ConfigServer, WorkloadAttestorServer};
+use spire_plugin::{Environment, Plugin, Services};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::attestor::Attestor;
+use crate::components::Runtime;
+use crate::machine::ThisMachine;
+use crate::scenario::trial_workloads;
+use crate::telemetry::metrics::Metrics;
+
+/// The program as SPIRE's plugin.
+pub const PLUGIN: Plugin = Plugin::workload_attestor("docker-attestor").with_sockets(&[status::SOCKET]);
+/// A request's bytes, as Go's gRPC servers accept them by default.
+const REQUEST: usize = 4 << 20;
+
+/// Why the plugin could not be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The plugin's socket or server failed, or the environment asks for something that is not spoken.
+    #[error(transparent)]
+    Plugin(#[from] spire_plugin::ServeError),
+    /// The sandbox cannot be made.
+    #[error(transparent)]
+    Sandbox(#[from] SetupError),
+    /// /proc cannot be read.
+    #[error("the processes cannot be read: {0}")]
+    Processes(std::io::Error),
+    /// The handler of SIGHUP cannot be set.
+    #[error("the handler of SIGHUP cannot be set: {0}")]
+    Signal(std::io::Error),
+}
+
+/// Serves until the agent ends the plugin. `compilation` says where components are compiled.
+pub async fn serve(environment: Environment, compilation: Compilation) -> Result<(), ServeError> {
+    raise_descriptor_limit();
+    let hangups = signal(SignalKind::hangup()).map_err(ServeError::Signal)?;
+    let started = PLUGIN.start(&environment)?;
+    let metrics = Metrics::new();
+    let machine = Arc::new(ThisMachine::open().map_err(ServeError::Processes)?);
+    let runtime = Arc::new(Runtime::new(compilation)?);
+    let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, metrics.clone()));
+    match UnixListener::bind(started.directory().join(status::SOCKET)) {
+        Ok(listener) => drop(tokio::spawn(status::serve(listener, Arc::clone(&attestor)))),
+        Err(error) => tracing::warn!("there is no status socket, `policy status` will not find this plugin: {error}"),
+    }
+    tokio::spawn(Attestor::watch(Arc::downgrade(&attestor)));
+    tokio::spawn(reload(Arc::clone(&attestor), hangups));
+    Ok(started.serve(services(attestor, metrics)).await?)
+}
+
+/// What the agent calls.
+fn services(attestor: Arc<Attestor>, metrics: Metrics) -> Services {
+    let config = config::Config::new(Arc::clone(&attestor));
+    Services::new()
+        .with_metrics(metrics.host_metrics())
+        .with(WorkloadAttestorServer::new(attest::WorkloadAttestor::new(attestor, metrics)))
+        .with(ConfigServer::new(config).max_decoding_message_size(REQUEST))
+}
+
+/// Takes as many file descriptors as we may have. A process that waits to be attested holds one, a cached container two, and
+/// systemd's soft limit of 1,024 is for programs that use select(2).
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of file descriptors cannot be raised: {error}");
+    }
+}
+
+/// Reloads at every SIGHUP. Signals that come meanwhile are one.
+async fn reload(attestor: Arc<Attestor>, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        let attestor = Arc::clone(&attestor);
+        // In a task of its own: whatever becomes of it, the next signal is heard.
+        if let Ok(outcome) = tokio::spawn(async move { attestor.reload().await }).await {
+            tracing::info!(
+                replaced = %outcome.replaced, failed = %outcome.failed, "SIGHUP: looked at policy and extensions again"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioIo;
+    use spire_plugin::proto::{AttestRequest, WorkloadAttestorClient};
+    use tokio::net::UnixStream;
+    use tonic::Code;
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn serves_exactly_two_services_and_says_what_is_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plugin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let machine = Arc::new(ThisMachine::open().unwrap());
+        let runtime = Arc::new(Runtime::new(Compilation::ThisProcess).unwrap());
+        let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, Metrics::disabled()));
+        let services = services(attestor, Metrics::disabled());
+        let expected =
+            ["spire.plugin.agent.workloadattestor.v1.WorkloadAttestor", "spire.service.common.config.v1.Config"];
+        assert_eq!(services.names(), expected, "what Init tells");
+        tokio::spawn(services.serve_on(listener));
+        let connect = tower::service_fn(move |_| {
+            let connected = UnixStream::connect(path.clone());
+            async { connected.await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://plugin").connect_with_connector(connect).await.unwrap();
+        let invalid = WorkloadAttestorClient::new(channel).attest(AttestRequest { pid: -1 }).await.unwrap_err();
+        assert_eq!(
+            (invalid.code(), invalid.message()),
+            (Code::InvalidArgument, "pid -1 is not a process id: it must be 1 or more")
+        );
+    }
+}

@@ -1,0 +1,495 @@
+//! How what is in use is replaced: by Configure, by a changed file, by SIGHUP. One pipeline: load, link and try everything first,
+//! then swap one pointer. A step that fails changes nothing.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use containers::engine::EngineCall;
+use containers::{Containers, ProofContext};
+use image_signatures::{Options, Verifier};
+use sandbox::inspect::World;
+use sandbox::wit::{Capabilities, Settings};
+use tokio::time::timeout;
+
+use crate::attestation::reuse::{Answers, RecordedWorkload};
+use crate::attestation::{Basis, Extension};
+use crate::components::candidate::{Accepted, Candidate, Invalid, validate};
+use crate::components::history::{Active, Component as ComponentStatus, History};
+use crate::components::load::LoadError;
+use crate::components::trial::Trial;
+use crate::components::watch::Watcher;
+use crate::components::{POLICY, Runtime, extension_name, files, in_files};
+use crate::config::{self, Component, Configuration, Pin};
+use crate::error::Error;
+use crate::limits;
+use crate::machine::Machine;
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
+use crate::workload::decision::SignedImages;
+use crate::workload::{Backends, Workload};
+
+/// Workloads to try components on before any workload was attested.
+pub type TrialWorkloads = fn() -> Vec<Workload>;
+
+/// What became of looking at the files again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The number of components that were replaced.
+    pub replaced: usize,
+    /// The number of components that were not replaced because a step failed.
+    pub failed: usize,
+}
+
+/// Holds what is in use, and replaces it.
+pub struct Updater {
+    machine: Arc<dyn Machine>,
+    runtime: Arc<Runtime>,
+    trial_workloads: TrialWorkloads,
+    metrics: Metrics,
+    current: ArcSwapOption<Snapshot>,
+    /// One update at a time. No attestation ever takes it.
+    update_lock: tokio::sync::Mutex<()>,
+    history: History,
+    /// The files of the components.
+    pub watcher: Watcher,
+}
+
+/// What a configuration needs beside its components. Parts of the configuration in use stay where they fit.
+struct Foundations {
+    configuration: Configuration,
+    docker: Arc<Containers>,
+    verifier: Option<Arc<Verifier>>,
+    /// Notes about the verifier's trust root.
+    notes: Vec<String>,
+}
+
+/// A snapshot that was built, and the notes of its policy.
+struct Built {
+    snapshot: Snapshot,
+    notes: Vec<String>,
+}
+
+/// Why no snapshot can be built.
+enum Refusal {
+    /// A component of the configuration.
+    Component { name: String, error: LoadError },
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Other(error)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Component { name, error: LoadError { path, step, reason, .. } } => {
+                Error::Component { name, path, step: step.name(), reason }
+            }
+            Refusal::Other(error) => error,
+        }
+    }
+}
+
+impl Updater {
+    /// Nothing is in use yet.
+    pub fn new(
+        machine: Arc<dyn Machine>,
+        runtime: Arc<Runtime>,
+        trial_workloads: TrialWorkloads,
+        metrics: Metrics,
+    ) -> Updater {
+        Updater {
+            machine,
+            runtime,
+            trial_workloads,
+            current: ArcSwapOption::empty(),
+            update_lock: tokio::sync::Mutex::default(),
+            history: History::new(metrics.clone()),
+            watcher: Watcher::default(),
+            metrics,
+        }
+    }
+
+    /// What is in use.
+    pub fn current(&self) -> Option<Arc<Snapshot>> {
+        self.current.load_full()
+    }
+
+    /// The components in use, the policy first.
+    pub fn components(&self) -> Vec<ComponentStatus> {
+        self.history.in_use()
+    }
+
+    /// Replaces the configuration. Needs neither the engine nor the network.
+    ///
+    /// # Errors
+    /// The configuration is refused. The one in use stays.
+    pub async fn configure(&self, configuration: Configuration) -> Result<(), Error> {
+        let _updating = self.update_lock.lock().await;
+        let current = self.current();
+        let mut foundations = self.foundations(configuration, current.as_deref()).await?;
+        let trust = std::mem::take(&mut foundations.notes);
+        let (docker, verifier) = (Arc::clone(&foundations.docker), foundations.verifier.clone());
+        let recorded = self.recorded(current.as_deref(), &foundations.configuration).await;
+        let files = self.watcher.fingerprints_in_time(files(&foundations.configuration)).await.unwrap_or_default();
+        let Built { snapshot, notes } = match self.build_snapshot(foundations, recorded).await {
+            Ok(built) => built,
+            Err(refusal) => {
+                // While a configuration is in use, a refused one is an attempt to replace a component like any other.
+                if let (Refusal::Component { name, error }, Some(_)) = (&refusal, &current) {
+                    self.history.failed(name, error);
+                }
+                return Err(refusal.into());
+            }
+        };
+        log_report(&snapshot.configuration, notes.iter().chain(&trust));
+        if !self.machine.reads_namespaces() {
+            tracing::warn!(
+                "without CAP_SYS_PTRACE the pid namespaces of other users' processes cannot be read: that part of the proof \
+                 that a process is in its container is left out"
+            );
+        }
+        tracing::info!(
+            policy = %snapshot.basis.policy.digest, docker = %snapshot.configuration.docker, "configured"
+        );
+        for (name, _) in in_files(&snapshot.configuration) {
+            self.history.mark_current(&name);
+        }
+        self.watcher.remember(files);
+        self.activate(snapshot);
+        let before = current.as_deref();
+        if before.is_none_or(|before| !Arc::ptr_eq(&before.basis.backends.docker, &docker)) {
+            tokio::spawn(Containers::maintain(Arc::downgrade(&docker)));
+        }
+        if let Some(verifier) = verifier
+            && before.and_then(|before| before.verifier.as_ref()).is_none_or(|kept| !Arc::ptr_eq(kept, &verifier))
+        {
+            tokio::spawn(Verifier::refresh(Arc::downgrade(&verifier)));
+        }
+        Ok(())
+    }
+
+    /// Judges a configuration as [`Updater::configure`] does, and changes nothing. Returns warnings and notes.
+    ///
+    /// # Errors
+    /// The configuration would be refused.
+    pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
+        let current = self.current();
+        let mut foundations = self.foundations(configuration, current.as_deref()).await?;
+        let trust = std::mem::take(&mut foundations.notes);
+        let recorded = self.recorded(current.as_deref(), &foundations.configuration).await;
+        let Built { snapshot, mut notes } = self.build_snapshot(foundations, recorded).await?;
+        notes.extend(trust);
+        let report = &snapshot.configuration.report;
+        notes.extend(report.warnings.iter().chain(report.notes.iter().map(|note| &note.text)).cloned());
+        Ok(notes)
+    }
+
+    /// Looks at the files of policy and extensions again, and replaces what changed, each component on its own. A failure is logged
+    /// and kept for the status, and the component in use stays.
+    pub async fn reload(&self) -> Reloaded {
+        let _updating = self.update_lock.lock().await;
+        let mut reloaded = Reloaded::default();
+        let Some(current) = self.current() else { return reloaded };
+        let configuration = &current.configuration;
+        let mut retry = false;
+        let mut not_replaced = |name: &str, error: &LoadError| {
+            self.history.failed(name, error);
+            retry |= error.retryable;
+            reloaded.failed += 1;
+        };
+        let Some(files) = self.watcher.fingerprints_in_time(files(configuration)).await else {
+            for (name, component) in in_files(configuration) {
+                not_replaced(&name, &LoadError::slow(&component.path));
+            }
+            self.watcher.retry_after(limits::RETRY_REPLACE);
+            return reloaded;
+        };
+        self.watcher.remember(files);
+        let recorded = self.recorded(Some(&current), configuration).await;
+        let trial = Trial { settings: &current.basis.settings, backends: &current.basis.backends, recorded: &recorded };
+        let verifier = current.verifier.as_ref();
+        let mut policy = Arc::clone(&current.basis.policy);
+        if let Some(component) = &configuration.policy {
+            match self.policy(component, verifier, &trial, Some(&policy.digest)).await {
+                Ok(Some(Accepted { policy: new, notes, changed })) => {
+                    notes.iter().for_each(|note| tracing::info!("{note}"));
+                    tracing::info!(
+                        digest = %new.digest, workloads = %recorded.len(), other_selectors = %changed,
+                        "policy tried on recorded workloads"
+                    );
+                    policy = new;
+                    reloaded.replaced += 1;
+                }
+                Ok(None) => self.history.mark_current(POLICY),
+                Err(error) => not_replaced(POLICY, &error),
+            }
+        }
+        let mut extensions = current.basis.extensions.clone();
+        for (configured, slot) in configuration.extensions.iter().zip(&mut extensions) {
+            let name = extension_name(configured);
+            match self.extension(configured, verifier, &trial, Some(&slot.description.digest)).await {
+                Ok(Some(new)) => {
+                    *slot = new;
+                    reloaded.replaced += 1;
+                }
+                Ok(None) => self.history.mark_current(&name),
+                Err(error) => not_replaced(&name, &error),
+            }
+        }
+        if retry {
+            self.watcher.retry_after(limits::RETRY_REPLACE);
+        }
+        if reloaded.replaced > 0 {
+            self.activate(Snapshot {
+                basis: Basis {
+                    sandbox: Arc::clone(&current.basis.sandbox),
+                    policy,
+                    extensions,
+                    settings: current.basis.settings.clone(),
+                    backends: Arc::clone(&current.basis.backends),
+                    answers: Answers::default(),
+                },
+                configuration: Arc::clone(configuration),
+                verifier: current.verifier.clone(),
+                tried: recorded,
+            });
+        }
+        reloaded
+    }
+
+    /// What a configuration needs beside its components. The containers stay cached if their engine stays, and the verdicts if the
+    /// verifier judges as before.
+    async fn foundations(
+        &self,
+        configuration: Configuration,
+        current: Option<&Snapshot>,
+    ) -> Result<Foundations, Error> {
+        let docker = match current {
+            Some(current) if same_engine(&current.configuration, &configuration) => {
+                Arc::clone(&current.basis.backends.docker)
+            }
+            _ => self.containers(&configuration),
+        };
+        let (verifier, notes) = make_verifier(&configuration).await?;
+        let kept = current.and_then(|current| current.verifier.clone());
+        let verifier = match (verifier, kept) {
+            (Some(new), Some(kept)) if kept.judges_like(&new) => Some(kept),
+            (new, _) => new,
+        };
+        Ok(Foundations { configuration, docker, verifier, notes })
+    }
+
+    /// Loads, links and tries everything that a configuration asks for.
+    async fn build_snapshot(
+        &self,
+        foundations: Foundations,
+        recorded: Vec<RecordedWorkload>,
+    ) -> Result<Built, Refusal> {
+        let Foundations { configuration, docker, verifier, notes: _ } = foundations;
+        let decides =
+            |(verifier, sigstore): (_, &config::Sigstore)| Arc::new(SignedImages::new(verifier, sigstore.on_failure));
+        let backends = Arc::new(Backends {
+            sigstore: verifier.clone().zip(configuration.sigstore.as_ref()).map(decides),
+            verbose: configuration.verbose_container_locator_logs,
+            extensions: configuration.extensions.iter().map(|extension| extension.name.clone()).collect(),
+            ..Backends::new(self.machine.processes(), docker)
+        });
+        let settings = settings(&configuration, &backends);
+        let trial = Trial { settings: &settings, backends: &backends, recorded: &recorded };
+        let refused = |name: &str| {
+            let name = name.to_owned();
+            move |error: LoadError| Refusal::Component { name, error }
+        };
+        let (policy, notes) = match &configuration.policy {
+            None => {
+                let builtin = &self.runtime.builtin;
+                let notes = validate(&self.runtime, builtin, &trial).await.map_err(|invalid| match invalid {
+                    Invalid::Refused(errors) => Error::Configuration(errors),
+                    Invalid::Failed(error) => builtin.failed(error),
+                })?;
+                (Arc::clone(builtin), notes)
+            }
+            Some(component) => {
+                let accepted = self.policy(component, verifier.as_ref(), &trial, None).await;
+                let accepted = accepted.map_err(refused(POLICY))?;
+                // Without a digest to compare with there is always one.
+                accepted.map_or_else(
+                    || (Arc::clone(&self.runtime.builtin), Vec::new()),
+                    |accepted| (accepted.policy, accepted.notes),
+                )
+            }
+        };
+        let mut extensions = Vec::new();
+        for configured in &configuration.extensions {
+            let name = extension_name(configured);
+            let extension = self.extension(configured, verifier.as_ref(), &trial, None).await;
+            extensions.extend(extension.map_err(refused(&name))?);
+        }
+        let basis = Basis {
+            sandbox: Arc::clone(&self.runtime.sandbox),
+            policy,
+            extensions,
+            settings,
+            backends,
+            answers: Answers::default(),
+        };
+        let snapshot = Snapshot { basis, configuration: Arc::new(configuration), verifier, tried: recorded };
+        Ok(Built { snapshot, notes })
+    }
+
+    /// Loads and tries a policy. `None`: the file holds the one with the digest `running`.
+    async fn policy(
+        &self,
+        component: &Component,
+        verifier: Option<&Arc<Verifier>>,
+        trial: &Trial<'_>,
+        running: Option<&str>,
+    ) -> Result<Option<Accepted>, LoadError> {
+        match self.candidate(component, World::Policy, verifier, running).await? {
+            Some(candidate) => candidate.into_policy(trial).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Loads and tries an extension. `None`: the file holds the one with the digest `running`.
+    async fn extension(
+        &self,
+        configured: &config::Extension,
+        verifier: Option<&Arc<Verifier>>,
+        trial: &Trial<'_>,
+        running: Option<&str>,
+    ) -> Result<Option<Arc<Extension>>, LoadError> {
+        match self.candidate(&configured.component, World::Extension, verifier, running).await? {
+            Some(candidate) => candidate.into_extension(configured, trial).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn candidate(
+        &self,
+        component: &Component,
+        world: World,
+        verifier: Option<&Arc<Verifier>>,
+        running: Option<&str>,
+    ) -> Result<Option<Candidate<'_>>, LoadError> {
+        let floor = self.history.newest(&component.path);
+        let candidate = Candidate::load(&self.runtime, component, world, verifier.cloned(), floor).await?;
+        Ok((running != Some(candidate.digest())).then_some(candidate))
+    }
+
+    /// Workloads to try components on: those that were attested last, those that earlier components were tried on, or else the
+    /// trial workloads. None when no component is from a file.
+    async fn recorded(&self, current: Option<&Snapshot>, configuration: &Configuration) -> Vec<RecordedWorkload> {
+        let recorded = current.map_or_else(Vec::new, Snapshot::recorded);
+        if !recorded.is_empty() || in_files(configuration).next().is_none() {
+            return recorded;
+        }
+        let settings = Settings {
+            capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
+            use_new_container_locator: true,
+            container_id_cgroup_matchers: Vec::new(),
+            extra: Vec::new(),
+        };
+        let mut recorded = Vec::new();
+        for workload in (self.trial_workloads)() {
+            let Runtime { sandbox, builtin, .. } = &*self.runtime;
+            let deadline = tokio::time::Instant::now() + limits::ATTESTATION;
+            if let (Some(workload), Ok(selectors)) = builtin.attest(sandbox, &settings, workload, deadline).await {
+                let exchanges = workload.transcript().exchanges().iter();
+                let exchanges =
+                    exchanges.filter_map(|exchange| Some((exchange.question.clone(), exchange.answer.clone().ok()?)));
+                recorded.push(RecordedWorkload { exchanges: exchanges.collect(), selectors });
+            }
+        }
+        recorded
+    }
+
+    /// Swaps the one pointer. Calls in flight finish on what they started with.
+    fn activate(&self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
+        let configuration = &snapshot.configuration;
+        let names: Vec<String> = configuration.extensions.iter().map(extension_name).collect();
+        let mut all = vec![Active {
+            name: POLICY,
+            path: configuration.policy.as_ref().map(|component| &component.path),
+            digest: &snapshot.basis.policy.digest,
+            version: snapshot.basis.policy.version.as_ref(),
+        }];
+        let extensions = configuration.extensions.iter().zip(&names).zip(&snapshot.basis.extensions);
+        all.extend(extensions.map(|((configured, name), extension)| Active {
+            name,
+            path: Some(&configured.component.path),
+            digest: &extension.description.digest,
+            version: extension.description.version.as_ref(),
+        }));
+        self.current.store(Some(Arc::clone(&snapshot)));
+        self.history.activate(&all);
+    }
+
+    fn containers(&self, configuration: &Configuration) -> Arc<Containers> {
+        let metrics = self.metrics.clone();
+        let observer = Arc::new(move |EngineCall { operation, outcome, started }| {
+            metrics.engine_call(operation, outcome, started)
+        });
+        let engine = self.machine.engine(configuration, observer);
+        let context = ProofContext {
+            reads_namespaces: self.machine.reads_namespaces(),
+            declared: configuration.engine_shares_pid_namespace,
+        };
+        Arc::new(Containers::new(engine, self.machine.processes(), context))
+    }
+}
+
+fn log_report<'a>(configuration: &'a Configuration, notes: impl Iterator<Item = &'a String>) {
+    let report = &configuration.report;
+    for note in report.notes.iter().map(|note| &note.text).chain(notes) {
+        tracing::info!("{note}");
+    }
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// What a policy needs to know of a configuration.
+fn settings(configuration: &Configuration, backends: &Backends) -> Settings {
+    let mut capabilities = Capabilities::PROCESS | Capabilities::DOCKER;
+    if backends.sigstore.is_some() {
+        capabilities |= Capabilities::SIGSTORE;
+    }
+    Settings {
+        capabilities,
+        use_new_container_locator: configuration.use_new_container_locator,
+        container_id_cgroup_matchers: configuration.container_id_cgroup_matchers.clone(),
+        extra: configuration.policy.as_ref().map(|component| component.settings.clone()).unwrap_or_default(),
+    }
+}
+
+/// The verifier that a configuration asks for, and notes about it.
+async fn make_verifier(configuration: &Configuration) -> Result<(Option<Arc<Verifier>>, Vec<String>), Error> {
+    let signed = in_files(configuration).any(|(_, component)| matches!(component.pin, Pin::Signed { .. }));
+    let options = configuration.sigstore.as_ref().map(|sigstore| sigstore.options.clone());
+    let options = options.or_else(|| signed.then(Options::default));
+    let Some(options) = options else { return Ok((None, Vec::new())) };
+    // It reads files, which may be on a network's filesystem.
+    let making = tokio::task::spawn_blocking(move || Verifier::new(&options));
+    let seconds = limits::FILE_READ.as_secs();
+    let made = match timeout(limits::FILE_READ, making).await {
+        Ok(Ok(made)) => made.map_err(|why| format!("sigstore: {why}")),
+        Ok(Err(_)) => Err("sigstore: the verifier cannot be made".to_owned()),
+        Err(_) => Err(format!("sigstore: the files that it names could not be read within {seconds} s")),
+    };
+    let (verifier, notes) = made.map_err(Error::Configuration)?;
+    let notes = notes.into_iter().map(|note| format!("sigstore: {note}")).collect();
+    Ok((Some(Arc::new(verifier)), notes))
+}
+
+fn same_engine(one: &Configuration, other: &Configuration) -> bool {
+    one.docker == other.docker
+        && one.docker_version == other.docker_version
+        && one.engine_shares_pid_namespace == other.engine_shares_pid_namespace
+}

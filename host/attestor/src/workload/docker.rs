@@ -1,0 +1,88 @@
+//! The interface `docker`: claims to be in a container, and their proof.
+
+use std::sync::Arc;
+
+use containers::process::Process;
+use containers::{Checked, Claim, ContainerId, NotProven, Outcome};
+use sandbox::wit::Engine;
+use sandbox::{Fault, FaultKind};
+
+use super::question::engine_name;
+use super::{Answer, Found, Workload};
+use crate::error::fault;
+use crate::limits;
+
+/// The answer for an engine that the configuration does not name.
+pub(super) fn not_configured(engine: &Engine) -> Found {
+    Fault::new(FaultKind::NotConfigured, format!("{} is not configured", engine_name(engine))).into()
+}
+
+impl Workload {
+    /// `docker.container` from the cache. `None`: the engine must be asked.
+    pub(super) fn cached_container(&mut self, claim: &str) -> Option<Found> {
+        let (id, process, cgroup) = match self.claimed(claim) {
+            Ok(claimed) => claimed,
+            Err(found) => return Some(found),
+        };
+        let claim = self.claim(&id, &*process, &cgroup);
+        let checked = self.backends.docker.check_cached(&claim)?;
+        Some(self.container(&id, checked))
+    }
+
+    /// `docker.container`, for which the engine is asked if need be.
+    pub(super) async fn fetch_container(&mut self, claim: &str) -> Found {
+        let (id, process, cgroup) = match self.claimed(claim) {
+            Ok(claimed) => claimed,
+            Err(found) => return found,
+        };
+        let claimant = self.claimant();
+        let claim = self.claim(&id, &*process, &cgroup);
+        match self.backends.docker.check(&claim, claimant).await {
+            Ok(checked) => self.container(&id, checked),
+            Err(error) => fault(error).into(),
+        }
+    }
+
+    /// The claimed id, and the process and its cgroups that the claim is checked with. An error is the answer already: clause a
+    /// does not hold, the policy claims too much, or the process is gone or cannot be read.
+    fn claimed(&mut self, claim: &str) -> Result<(ContainerId, Arc<dyn Process>, Arc<[u8]>), Found> {
+        if self.transcript.claims() >= limits::CONTAINERS_ASKED {
+            let text = format!("a policy may ask for {} containers", limits::CONTAINERS_ASKED);
+            return Err(Fault::new(FaultKind::Policy, text).into());
+        }
+        let id = ContainerId::parse(claim).map_err(|reason| self.not_proven(&reason, "nothing was asked"))?;
+        match (self.process()?, self.cgroup()?) {
+            (Some(process), cgroup) if !cgroup.is_empty() => Ok((id, process, cgroup)),
+            _ => Err(Found::new(Answer::Container(None), format!("process {} is gone", self.pid))),
+        }
+    }
+
+    fn claim<'a>(&self, id: &'a ContainerId, process: &'a dyn Process, cgroup: &'a [u8]) -> Claim<'a> {
+        Claim { id, process, cgroup, since: self.started.into_std() }
+    }
+
+    fn container(&self, id: &ContainerId, Checked { source, outcome }: Checked) -> Found {
+        let nothing = |note: &str| Found::new(Answer::Container(None), format!("{source}: {note}"));
+        match outcome {
+            Outcome::Proven { container, init_pid } => {
+                let note = format!("{source}; proven against init process {init_pid}");
+                Found::new(Answer::Container(Some(container)), note)
+            }
+            Outcome::TooLarge(too_large) => {
+                Fault::new(FaultKind::Malformed, format!("container {id}: {too_large}")).into()
+            }
+            Outcome::Unknown => nothing("it knows no such container"),
+            Outcome::NotRunning => nothing("the container does not run"),
+            Outcome::NotProven(reason) => self.not_proven(&reason, &source.to_string()),
+        }
+    }
+
+    fn not_proven(&self, reason: &NotProven, source: &str) -> Found {
+        let text = reason.to_string();
+        if let Some(dropped) = self.backends.warnings.admit() {
+            tracing::warn!(pid = %self.pid, reason = %text, dropped = %dropped, "a claimed container was not handed out");
+        }
+        let note = format!("{source}: {text}");
+        Found { answer: Ok(Answer::Container(None)), note, not_proven: Some(reason.clause) }
+    }
+}

@@ -1,0 +1,200 @@
+//! One process under attestation: the answers to a policy's questions about it. One file for each interface of the contract.
+//!
+//! A question is answered without waiting by [`Workload::answer`], or its answer is fetched by [`Workload::fetch`] outside the
+//! sandbox. Every answer is added to the [`Transcript`], which is what an answer of the policy depends on.
+
+pub mod decision;
+mod docker;
+mod imports;
+mod job_objects;
+mod process;
+pub mod question;
+mod sigstore;
+pub mod transcript;
+pub mod values;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bounded::lanes::Lanes;
+use bounded::warnings::Warnings;
+use containers::process::{Process, Processes};
+use containers::{Claimant, Clause, Containers};
+use sandbox::wit::Engine;
+use sandbox::{Fault, FaultKind};
+
+use self::decision::SignedImages;
+pub use self::question::Question;
+pub use self::transcript::{Answer, Exchange, Transcript};
+use crate::limits;
+
+/// What the answers of one configuration come from.
+pub struct Backends {
+    /// The machine's processes.
+    pub processes: Arc<dyn Processes>,
+    /// The containers of the Docker engine.
+    pub docker: Arc<Containers>,
+    /// Decides on images, if the configuration says so.
+    pub sigstore: Option<Arc<SignedImages>>,
+    /// The lanes of attestations that wait for a verification.
+    pub verifications: Lanes<Claimant>,
+    /// Log the cgroup and mountinfo lines at debug (`verbose_container_locator_logs`).
+    pub verbose: bool,
+    /// The names of the configured extensions. No policy may emit under them.
+    pub extensions: Vec<String>,
+    /// Bounds the warnings that workloads can cause.
+    pub warnings: Warnings,
+}
+
+impl Backends {
+    /// Backends with these processes and containers, and nothing else configured.
+    pub fn new(processes: Arc<dyn Processes>, docker: Arc<Containers>) -> Backends {
+        Backends {
+            processes,
+            docker,
+            sigstore: None,
+            verifications: Lanes::new(1, limits::VERIFY_WAITERS),
+            verbose: false,
+            extensions: Vec::new(),
+            warnings: Warnings::default(),
+        }
+    }
+}
+
+/// An answer, with its notes for the transcript.
+struct Found {
+    answer: Result<Answer, Fault>,
+    note: String,
+    not_proven: Option<Clause>,
+}
+
+impl Found {
+    fn new(answer: Answer, note: impl Into<String>) -> Found {
+        Found { answer: Ok(answer), note: note.into(), not_proven: None }
+    }
+}
+
+/// A fault is its own note.
+impl From<Fault> for Found {
+    fn from(fault: Fault) -> Found {
+        Found { note: fault.text.clone(), answer: Err(fault), not_proven: None }
+    }
+}
+
+/// The process that is attested.
+#[derive(Clone)]
+enum Opened {
+    NotYet,
+    Gone,
+    /// Every read goes to this very process.
+    Process(Arc<dyn Process>),
+}
+
+/// One process under attestation.
+pub struct Workload {
+    backends: Arc<Backends>,
+    pid: i32,
+    process: Opened,
+    /// The text of /proc/PID/cgroup, read once: the proof holds against the same text that the policy claims from.
+    cgroup: Option<Result<Arc<[u8]>, Fault>>,
+    transcript: Transcript,
+    started: tokio::time::Instant,
+}
+
+impl Workload {
+    /// The workload with this pid.
+    pub fn new(backends: Arc<Backends>, pid: i32) -> Workload {
+        let started = tokio::time::Instant::now();
+        Workload { backends, pid, process: Opened::NotYet, cgroup: None, transcript: Transcript::default(), started }
+    }
+
+    /// A workload that was recorded. To every question that its transcript does not answer it is a process that is gone.
+    pub fn recorded(backends: Arc<Backends>, transcript: Transcript) -> Workload {
+        Workload { transcript, process: Opened::Gone, ..Workload::new(backends, i32::MAX) }
+    }
+
+    /// The names of the configured extensions.
+    pub fn extensions(&self) -> &[String] {
+        &self.backends.extensions
+    }
+
+    /// The pid.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Every question so far, with its answer.
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
+    }
+
+    /// Every question, with its answer.
+    pub fn into_transcript(self) -> Transcript {
+        self.transcript
+    }
+
+    /// Answers a question without waiting. `None`: the answer must be fetched first.
+    pub fn answer(&mut self, question: &Question) -> Option<&Result<Answer, Fault>> {
+        // (Found twice because a borrow that is returned on one path lasts over all of them.)
+        if self.transcript.answer(question).is_some() {
+            return self.transcript.answer(question);
+        }
+        let started = Instant::now();
+        let found = match question {
+            Question::Cgroups => self.cgroups(),
+            Question::CgroupMounts => self.cgroup_mounts(),
+            Question::JobObjectNames => job_objects::names(),
+            Question::Container(Engine::Docker, claim) => self.cached_container(claim)?,
+            Question::Container(engine, _) => docker::not_configured(engine),
+            Question::Verify => self.cached_decision()?,
+            Question::Credentials => self.credentials(),
+        };
+        Some(self.add(question.clone(), found, started))
+    }
+
+    /// Fetches the answer to a question that [`Workload::answer`] left open.
+    pub async fn fetch(&mut self, question: Question) {
+        let started = Instant::now();
+        let found = match &question {
+            Question::Container(Engine::Docker, claim) => self.fetch_container(claim).await,
+            Question::Verify => self.fetch_decision().await,
+            _ => return,
+        };
+        self.add(question, found, started);
+    }
+
+    /// Answers a question that was not recorded, without asking the machine.
+    pub fn answer_unrecorded(&mut self, question: Question) {
+        let note = "not recorded";
+        let found = match &question {
+            Question::Verify => Fault::new(FaultKind::NotConfigured, note).into(),
+            _ => Found::new(Answer::Container(None), note),
+        };
+        self.add(question, found, Instant::now());
+    }
+
+    fn add(&mut self, question: Question, found: Found, started: Instant) -> &Result<Answer, Fault> {
+        let Found { answer, note, not_proven } = found;
+        self.transcript.add(Exchange { question, answer, note, not_proven, elapsed: started.elapsed() })
+    }
+
+    /// Answers whose lane this process waits in, when it is called. It may outlive the workload.
+    pub fn deferred_claimant(&self) -> impl FnOnce() -> Claimant + use<> {
+        let (process, engine_uid) = (self.process.clone(), self.backends.docker.engine_uid());
+        move || claimant(&process, engine_uid)
+    }
+
+    /// The claimant whose lane this process waits in.
+    pub fn claimant(&mut self) -> Claimant {
+        // A process that cannot be opened waits with all others of its kind.
+        let _ = self.process();
+        claimant(&self.process, self.backends.docker.engine_uid())
+    }
+}
+
+fn claimant(process: &Opened, engine_uid: u32) -> Claimant {
+    match process {
+        Opened::Process(process) => Claimant::of(&**process, engine_uid),
+        Opened::NotYet | Opened::Gone => Claimant::User(u32::MAX),
+    }
+}

@@ -1,0 +1,210 @@
+//! Connections to an engine. They are kept alive, held to the engine's pid namespace (clause b of the proof), and bounded in bytes.
+//! (bollard's own transports keep no connection and bound only the time to the headers.)
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bollard::BollardRequest;
+use bollard::errors::Error as BollardError;
+use http::Uri;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{Endpoint, EngineError, Peer};
+use crate::limits;
+use crate::process::linux::Linux;
+
+/// Sends bollard's requests over our connections. All clones share the connections.
+#[derive(Clone)]
+pub(super) struct Transport {
+    client: HyperClient<Connect, http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, io::Error>>,
+    observed: Arc<Mutex<Observed>>,
+}
+
+/// What connections and replies tell about the engine.
+#[derive(Default)]
+struct Observed {
+    /// From the headers of the newest reply.
+    version: Option<EngineVersion>,
+    /// The peer of the newest connection.
+    peer: Peer,
+}
+
+/// The headers `Server` and `Api-Version` of a reply. Another pair means that the engine was upgraded.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct EngineVersion(Vec<u8>);
+
+impl Transport {
+    pub(super) fn new(endpoint: Endpoint, shares_pid_namespace: bool) -> Transport {
+        let observed = Arc::new(Mutex::new(Observed::default()));
+        let connect = Connect { endpoint, shares_pid_namespace, observed: Arc::clone(&observed) };
+        let client =
+            HyperClient::builder(TokioExecutor::new()).pool_max_idle_per_host(limits::ENGINE_CALLS).build(connect);
+        Transport { client, observed }
+    }
+
+    /// The version of the engine that sent the newest reply.
+    pub(super) fn engine_version(&self) -> Option<EngineVersion> {
+        lock(&self.observed).version.clone()
+    }
+
+    /// The engine's process.
+    pub(super) fn peer(&self) -> Peer {
+        lock(&self.observed).peer.clone()
+    }
+
+    pub(super) async fn request(self, request: BollardRequest) -> Result<http::Response<Incoming>, BollardError> {
+        let request = request.map(|body| body.map_err(io::Error::other).boxed_unsync());
+        let reply = self.client.request(request).await?;
+        let mut version = Vec::new();
+        for name in ["server", "api-version"] {
+            version.extend_from_slice(reply.headers().get(name).map_or(&b""[..], |value| value.as_bytes()));
+            version.push(0);
+        }
+        lock(&self.observed).version = Some(EngineVersion(version));
+        Ok(reply)
+    }
+}
+
+fn lock(observed: &Mutex<Observed>) -> MutexGuard<'_, Observed> {
+    observed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a connection or a reply was refused by this module. Another try would be refused too.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("the engine's process is not in our pid namespace")]
+    OtherPidNamespace,
+    #[error("the engine's reply is too large")]
+    ReplyTooLarge,
+}
+
+impl Refusal {
+    pub(super) fn error(self) -> EngineError {
+        match self {
+            Refusal::OtherPidNamespace => EngineError::OtherPidNamespace,
+            Refusal::ReplyTooLarge => EngineError::ReplyTooLarge,
+        }
+    }
+}
+
+/// Opens connections to the engine.
+#[derive(Clone)]
+struct Connect {
+    endpoint: Endpoint,
+    shares_pid_namespace: bool,
+    observed: Arc<Mutex<Observed>>,
+}
+
+impl Connect {
+    async fn open(self) -> io::Result<TokioIo<Metered>> {
+        let stream = match &self.endpoint {
+            Endpoint::Unix(path) => Stream::Unix(self.open_unix(path).await?),
+            // The configuration accepts TCP only with engine_shares_pid_namespace.
+            Endpoint::Tcp(address) => Stream::Tcp(TcpStream::connect(address.as_str()).await?),
+        };
+        Ok(TokioIo::new(Metered { stream, budget: limits::ENGINE_REPLY }))
+    }
+
+    /// Clause b: on every connection the peer must be in our pid namespace. The kernel translates the peer's pid into ours, and
+    /// answers 0 when it has none there. A process in a namespace below ours has more than one pid.
+    async fn open_unix(&self, path: &Path) -> io::Result<UnixStream> {
+        let stream = UnixStream::connect(path).await?;
+        let credentials = stream.peer_cred()?;
+        let process = match credentials.pid() {
+            Some(pid) if pid > 0 => Linux::new()?.open_peer(&stream, pid)?,
+            _ => None,
+        };
+        let ours = process.as_ref().is_some_and(|process| process.namespace_pids().is_ok_and(|pids| pids.len() == 1));
+        if !ours && !self.shares_pid_namespace {
+            return Err(io::Error::other(Refusal::OtherPidNamespace));
+        }
+        lock(&self.observed).peer = Peer { uid: credentials.uid(), process };
+        Ok(stream)
+    }
+}
+
+impl tower_service::Service<Uri> for Connect {
+    type Response = TokioIo<Metered>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Metered>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().open())
+    }
+}
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// A connection that reads at most [`limits::ENGINE_REPLY`] bytes for each request: HTTP/1.1 has one reply at a time.
+struct Metered {
+    stream: Stream,
+    budget: usize,
+}
+
+impl Connection for Metered {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = match &mut self.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if let Poll::Ready(Ok(())) = polled {
+            match self.budget.checked_sub(buffer.filled().len() - before) {
+                Some(budget) => self.budget = budget,
+                None => return Poll::Ready(Err(io::Error::other(Refusal::ReplyTooLarge))),
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        self.budget = limits::ENGINE_REPLY;
+        match &mut self.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_write(context, buffer),
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(context, buffer),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

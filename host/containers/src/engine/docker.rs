@@ -1,0 +1,259 @@
+//! The Docker Engine API, through bollard over connections of our own (see [`super::connection`]).
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use bollard::errors::Error as BollardError;
+use bollard::models::ContainerInspectResponse;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
+use bounded::text::is_sha256_hex;
+use http::Uri;
+
+use super::connection::{EngineVersion, Refusal, Transport};
+use super::{
+    ApiVersion, Endpoint, Engine, EngineCall, EngineError, InspectFuture, Inspected, Observer, Peer, RepoDigestsFuture,
+};
+use crate::container::Container;
+use crate::error::Error;
+use crate::limits;
+use crate::proof::ContainerId;
+
+/// A Docker engine behind one endpoint.
+pub struct DockerEngine {
+    endpoint: Endpoint,
+    pinned: Option<ApiVersion>,
+    transport: Transport,
+    /// The client with the negotiated version, and the engine that the version was negotiated with.
+    negotiated: Mutex<Option<(Docker, Option<EngineVersion>)>>,
+    observer: Observer,
+}
+
+/// Why one try failed.
+enum Failure {
+    /// Another try may succeed.
+    Transient(String),
+    /// Every try would fail the same way.
+    Permanent(EngineError),
+}
+
+impl DockerEngine {
+    /// A client of the engine at `endpoint`. It connects with the first call, since a configuration must not need the engine.
+    ///
+    /// `version` is the API version to speak. With `None` it is negotiated, and negotiated again after the engine was upgraded.
+    /// With `shares_pid_namespace` the operator declares that the engine's pids are ours (clause b of the proof).
+    pub fn new(
+        endpoint: Endpoint,
+        version: Option<ApiVersion>,
+        shares_pid_namespace: bool,
+        observer: Observer,
+    ) -> DockerEngine {
+        let transport = Transport::new(endpoint.clone(), shares_pid_namespace);
+        DockerEngine { endpoint, pinned: version, transport, negotiated: Mutex::default(), observer }
+    }
+
+    /// Calls until an answer comes, a failure is permanent, or the tries are used up. `None`: the engine does not know what it was
+    /// asked for.
+    async fn with_retries<T, Once>(&self, operation: &'static str, once: impl Fn() -> Once) -> Result<Option<T>, Error>
+    where
+        Once: Future<Output = Result<Option<T>, Failure>>,
+    {
+        let mut pause = limits::ENGINE_BACKOFF;
+        let mut tries = 1;
+        loop {
+            let started = Instant::now();
+            let outcome = tokio::time::timeout(limits::ENGINE_TRY, once()).await;
+            let failure = match outcome {
+                Ok(Ok(found)) => {
+                    self.observe(operation, if found.is_some() { "ok" } else { "unknown" }, started);
+                    return Ok(found);
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::Transient(format!("no whole reply within {} s", limits::ENGINE_TRY.as_secs())),
+            };
+            self.observe(operation, "error", started);
+            match failure {
+                Failure::Transient(_) if tries < limits::ENGINE_TRIES => {
+                    tracing::debug!(engine = %self.endpoint, attempt = %tries, "container engine failed, trying again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                    tries += 1;
+                }
+                Failure::Transient(reason) => return Err(self.error(EngineError::Unreachable { reason, tries })),
+                Failure::Permanent(error) => return Err(self.error(error)),
+            }
+        }
+    }
+
+    fn observe(&self, operation: &'static str, outcome: &'static str, started: Instant) {
+        (self.observer)(EngineCall { operation, outcome, started });
+    }
+
+    fn error(&self, error: EngineError) -> Error {
+        Error::Engine { endpoint: self.endpoint.to_string(), error }
+    }
+
+    /// One call, in the API version that was negotiated with the engine that answers it.
+    async fn call<T, Reply>(&self, call: impl Fn(Docker) -> Reply) -> Result<Option<T>, Failure>
+    where
+        Reply: Future<Output = Result<T, BollardError>>,
+    {
+        // A second time, in case another engine answers than the version was negotiated with.
+        for may_negotiate in [true, false] {
+            let (docker, engine) = self.negotiated().await?;
+            let reply = call(docker).await;
+            let upgraded = self.pinned.is_none() && self.transport.engine_version() != engine;
+            if upgraded && may_negotiate {
+                self.forget_negotiated();
+                continue;
+            }
+            return match reply {
+                Ok(reply) => Ok(Some(reply)),
+                Err(BollardError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+                Err(error) => Err(failure(error)),
+            };
+        }
+        Err(Failure::Transient("the engine changed its version while it was asked".to_owned()))
+    }
+
+    async fn inspect_once(&self, id: &ContainerId) -> Result<Option<Inspected>, Failure> {
+        let reply = self.call(|docker| async move { docker.inspect_container(id.as_str(), None).await }).await?;
+        reply.map(|reply| inspected(reply, self.transport.peer())).transpose().map_err(Failure::Permanent)
+    }
+
+    async fn repo_digests_once(&self, image: &str) -> Result<Option<Vec<String>>, Failure> {
+        let reply = self.call(|docker| async move { docker.inspect_image(image).await }).await?;
+        Ok(reply.map(|image| image.repo_digests.unwrap_or_default()))
+    }
+
+    async fn negotiated(&self) -> Result<(Docker, Option<EngineVersion>), Failure> {
+        let negotiated = self.negotiated.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(negotiated) = negotiated {
+            return Ok(negotiated);
+        }
+        let version = match self.pinned {
+            Some(ApiVersion { major, minor }) => {
+                ClientVersion { major_version: major as usize, minor_version: minor as usize }
+            }
+            None => *API_DEFAULT_VERSION,
+        };
+        let timeout = limits::ENGINE_HEADERS.as_secs();
+        let transport = self.transport.clone();
+        let request = move |request| transport.clone().request(request);
+        let docker = Docker::connect_with_custom_transport(request, Some("http://docker"), timeout, &version)
+            .map_err(failure)?;
+        let docker = match self.pinned {
+            Some(_) => docker,
+            None => {
+                let started = Instant::now();
+                let negotiated = docker.negotiate_version().await.map_err(failure);
+                self.observe("version", if negotiated.is_ok() { "ok" } else { "error" }, started);
+                negotiated?
+            }
+        };
+        let version = docker.client_version();
+        let docker = docker.with_request_modifier(move |request| versioned(request, &version));
+        let negotiated = (docker, self.transport.engine_version());
+        *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = Some(negotiated.clone());
+        Ok(negotiated)
+    }
+
+    fn forget_negotiated(&self) {
+        *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Engine for DockerEngine {
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a> {
+        Box::pin(self.with_retries("inspect", || self.inspect_once(id)))
+    }
+
+    fn repo_digests<'a>(&'a self, image: &'a str) -> RepoDigestsFuture<'a> {
+        Box::pin(async move {
+            // The id becomes a part of a URL, so only a digest may pass, never a name.
+            let hex = image.strip_prefix("sha256:").unwrap_or_default();
+            if !is_sha256_hex(hex) {
+                return Err(self.error(EngineError::ImageId));
+            }
+            let found = self.with_retries("image", || self.repo_digests_once(image)).await?;
+            Ok(found.unwrap_or_default())
+        })
+    }
+}
+
+/// Sorts a failure by its cause. The texts of decoding errors are never passed on: they quote values, env values too.
+fn failure(error: BollardError) -> Failure {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(current) = cause {
+        let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref::<Refusal>());
+        if let Some(refusal) = current.downcast_ref::<Refusal>().or(inner) {
+            return Failure::Permanent(refusal.error());
+        }
+        cause = current.source();
+    }
+    match error {
+        BollardError::DockerResponseServerError { status_code, message } => {
+            let message: String = message.chars().take(200).collect();
+            let status = EngineError::Status { code: status_code, message: message.escape_debug().to_string() };
+            match status_code {
+                500.. => Failure::Transient(status.to_string()),
+                _ => Failure::Permanent(status),
+            }
+        }
+        BollardError::JsonDataError { column, .. } => Failure::Permanent(EngineError::UnexpectedJson { column }),
+        BollardError::JsonSerdeError { err } => {
+            Failure::Permanent(EngineError::MalformedJson { line: err.line(), column: err.column() })
+        }
+        BollardError::APIVersionParseError {} => Failure::Permanent(EngineError::NoApiVersion),
+        BollardError::RequestTimeoutError => {
+            Failure::Transient(format!("no reply within {} s", limits::ENGINE_HEADERS.as_secs()))
+        }
+        error => Failure::Transient(innermost(&error)),
+    }
+}
+
+/// Puts the API's version into the request's path: bollard 0.21 loses it where it joins host and path.
+fn versioned(mut request: BollardRequest, version: &ClientVersion) -> BollardRequest {
+    let mut parts = request.uri().clone().into_parts();
+    let path = format!("/v{version}{}", request.uri().path_and_query().map_or("/", |path| path.as_str()));
+    parts.path_and_query = path.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// The last cause of an error. The outer ones say only that an HTTP request failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+fn inspected(reply: ContainerInspectResponse, engine: Peer) -> Result<Inspected, EngineError> {
+    let missing = EngineError::IncompleteReply;
+    let config = reply.config.ok_or(missing("no Config"))?;
+    let state = reply.state.ok_or(missing("no State"))?;
+    let pid = state.pid.unwrap_or(0);
+    let host = reply.host_config.unwrap_or_default();
+    let (pid_mode, cgroup_parent) = (host.pid_mode.unwrap_or_default(), host.cgroup_parent.unwrap_or_default());
+    let mut labels: Vec<(String, String)> = config.labels.unwrap_or_default().into_iter().collect();
+    labels.sort_unstable();
+    Ok(Inspected {
+        container: Container {
+            id: reply.id.ok_or(missing("no Id"))?,
+            labels,
+            env: config.env.unwrap_or_default(),
+            image: config.image.unwrap_or_default(),
+            image_id: reply.image.filter(|id| !id.is_empty()),
+            image_manifest_digest: reply.image_manifest_descriptor.and_then(|descriptor| descriptor.digest),
+        },
+        pid: i32::try_from(pid).map_err(|_| missing("a State.Pid that is no process id"))?,
+        pid_mode,
+        cgroup_parent,
+        engine,
+    })
+}

@@ -1,0 +1,152 @@
+//! What a container engine says about containers. Nothing of it is proven.
+
+pub mod connection;
+pub mod docker;
+pub mod recorded;
+pub mod recording;
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::container::Container;
+use crate::error::Error;
+use crate::limits;
+use crate::process::Process;
+use crate::proof::ContainerId;
+
+/// A container engine. It is asked about one container or one image, by its whole id.
+pub trait Engine: Send + Sync {
+    /// The container, or `None` when the engine does not know it.
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a>;
+
+    /// The repo digests (`repository@sha256:…`) of the image with this id. Empty when it was never pushed or pulled.
+    fn repo_digests<'a>(&'a self, image: &'a str) -> RepoDigestsFuture<'a>;
+}
+
+/// The future of [`Engine::inspect`].
+pub type InspectFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<Inspected>, Error>> + Send + 'a>>;
+
+/// The future of [`Engine::repo_digests`].
+pub type RepoDigestsFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<String>, Error>> + Send + 'a>>;
+
+/// What an engine says of a container.
+#[derive(Clone)]
+pub struct Inspected {
+    /// The facts, if the container is the workload's.
+    pub container: Container,
+    /// `State.Pid`: the pid of the init process, 0 when the container does not run.
+    pub pid: i32,
+    /// `HostConfig.PidMode`.
+    pub pid_mode: String,
+    /// `HostConfig.CgroupParent`.
+    pub cgroup_parent: String,
+    /// The engine's process.
+    pub engine: Peer,
+}
+
+/// The process at the other end of the engine's socket.
+#[derive(Clone, Default)]
+pub struct Peer {
+    /// Its effective uid.
+    pub uid: u32,
+    /// The process, held by a pidfd. `None` where the kernel shows no process of ours: over TCP, or after the process ended.
+    pub process: Option<Arc<dyn Process>>,
+}
+
+/// Where an engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The absolute path of a unix socket.
+    Unix(PathBuf),
+    /// `host:port`, plain http.
+    Tcp(String),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Unix(path) => write!(formatter, "unix://{}", path.display()),
+            Endpoint::Tcp(address) => write!(formatter, "tcp://{address}"),
+        }
+    }
+}
+
+/// A version of the Docker Engine API, such as 1.41.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiVersion {
+    /// 1
+    pub major: u16,
+    /// 41
+    pub minor: u16,
+}
+
+/// One call of an engine that has ended, for an observer.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineCall {
+    /// `version`, `inspect` or `image`.
+    pub operation: &'static str,
+    /// `ok`, `unknown` or `error`.
+    pub outcome: &'static str,
+    /// When the call began.
+    pub started: Instant,
+}
+
+/// Gets every call of an engine when the call has ended.
+pub type Observer = Arc<dyn Fn(EngineCall) + Send + Sync>;
+
+/// Why an engine gave no answer that can be used. The texts quote no value of a reply, since a reply holds env values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The engine is unreachable, slow, or failing. The last reason is kept.
+    #[error("{reason} ({tries} tries): is it running, and is docker_socket_path right?")]
+    Unreachable {
+        /// What happened at the last try.
+        reason: String,
+        /// The number of tries.
+        tries: u32,
+    },
+    /// Clause b of the proof: the process that listens on the socket has other process ids than ours.
+    #[error(
+        "its process is not in our pid namespace, so that its pids are not ours (clause b): run the agent in the engine's pid \
+         namespace, or, if it is a proxy in front of an engine that is in ours, set engine_shares_pid_namespace = true"
+    )]
+    OtherPidNamespace,
+    /// The reply is larger than [`limits::ENGINE_REPLY`].
+    #[error("its reply is larger than {} MiB", limits::ENGINE_REPLY >> 20)]
+    ReplyTooLarge,
+    /// The engine refused the request with a status below 500.
+    #[error("status {code}: {message}{}", if *code == 400 { ": does docker_version fit this engine?" } else { "" })]
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// The beginning of the engine's message, escaped.
+        message: String,
+    },
+    /// The reply is JSON, but not of the documented form.
+    #[error("its reply is not what the Docker Engine API describes (column {column})")]
+    UnexpectedJson {
+        /// Where.
+        column: usize,
+    },
+    /// The reply is not JSON, or ends early.
+    #[error("its reply is not whole JSON (line {line}, column {column})")]
+    MalformedJson {
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+    },
+    /// The engine names no API version.
+    #[error("it names no API version: set docker_version")]
+    NoApiVersion,
+    /// A member that every reply must have is missing or out of range.
+    #[error("its reply has {0}")]
+    IncompleteReply(&'static str),
+    /// The container's image id cannot be asked about.
+    #[error("the container's image id is no sha256 digest")]
+    ImageId,
+}

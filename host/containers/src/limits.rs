@@ -1,0 +1,53 @@
+//! The limits of this crate, each with its reason.
+
+use std::time::Duration;
+
+use bounded::lanes::Bounds;
+
+/// Bytes of one file of /proc. The kernel bounds none of them: mountinfo grows with the mounts that a workload makes.
+pub const PROC_FILE: usize = 1 << 20;
+
+/// Time for connecting to the engine and reading the headers of its reply, for one try.
+pub const ENGINE_HEADERS: Duration = Duration::from_secs(2);
+/// Time for one whole try, the body included.
+pub const ENGINE_TRY: Duration = Duration::from_secs(4);
+/// Tries of one call while its failure is transient.
+pub const ENGINE_TRIES: u32 = 3;
+/// The pause before the second try. It doubles.
+pub const ENGINE_BACKOFF: Duration = Duration::from_millis(100);
+/// Bytes of one reply of the engine: the inspect of a container with 500 env values is some 50 KiB.
+pub const ENGINE_REPLY: usize = 8 << 20;
+/// Calls that one engine is asked at the same time. The rest wait.
+pub const ENGINE_CALLS: usize = 16;
+/// Callers that wait for one engine at the same time. A container that storms with made-up ids fills its own lane.
+pub const ENGINE_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
+
+/// How often the engine is asked again for a cached container that is used. An engine that lost track of an init process may
+/// have described another process, and that one's claims never fail.
+pub const CONTAINER_REASK: Duration = Duration::from_secs(60);
+/// Calls at the same time that ask again. One, because each failed claim of a process may cause one.
+pub const REASKS: usize = 1;
+/// Callers that wait for such a call. For the next caller the cached answer decides.
+pub const REASK_WAITERS: Bounds = Bounds { lane: 16, total: 128 };
+/// How often cached containers are dropped whose init process is gone: each holds file descriptors.
+pub const CONTAINER_SWEEP: Duration = Duration::from_secs(5);
+/// How long an id that the engine did not know is not asked for again. An engine knows a container before it makes its cgroup.
+pub const UNKNOWN_TTL: Duration = Duration::from_secs(5);
+/// Unknown ids that are cached, and claimants of them. In a full table the oldest entry is dropped.
+pub const UNKNOWN_CACHED: usize = 4_096;
+/// How long a claimant whose claim the engine did not know has one call of the engine at a time.
+pub const THROTTLED_TTL: Duration = Duration::from_secs(10);
+/// Containers that are cached. Each holds two file descriptors.
+pub const CONTAINERS_CACHED: usize = 1_024;
+/// Bytes of all cached containers. One has [`VALUES_TOTAL`] at most, usually some 5 KiB.
+pub const CONTAINERS_CACHED_BYTES: usize = 64 << 20;
+
+/// Labels and env values of one container: each becomes a selector, and an answer may have so many.
+pub const VALUES: usize = 4_096;
+/// Bytes of all of them: gRPC clients accept 4 MiB by default.
+pub const VALUES_TOTAL: usize = 1 << 20;
+
+/// How long the repo digests of an image are cached: a push or a pull changes them.
+pub const REPO_DIGESTS_TTL: Duration = Duration::from_secs(60);
+/// Images whose repo digests are cached.
+pub const REPO_DIGESTS_CACHED: usize = 1_024;

@@ -1,0 +1,217 @@
+//! What the operating system says about processes.
+//!
+//! This module reads, parses and bounds. It does not decide what a cgroup path means: a policy claims, and [`crate::proof`] proves.
+
+#[cfg(target_os = "linux")]
+pub mod linux;
+#[cfg(target_os = "linux")]
+mod namespaces;
+pub mod recorded;
+pub mod recording;
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// The processes of one machine.
+pub trait Processes: Send + Sync {
+    /// Opens one process; `None` when there is none. All reads go to this very process: once it is gone they fail
+    /// with `NotFound`, also when another process has its pid by then.
+    fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>>;
+
+    /// Opens one process to keep: [`Process::alive`] tells at the cost of one system call whether it still lives.
+    fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
+        self.open(pid)
+    }
+
+    /// The time since boot in the unit and clock of [`Stat::start_time`].
+    fn now(&self) -> io::Result<u64>;
+
+    /// The text of /proc/self/cgroup: the cgroups that the attestor itself is in.
+    fn own_cgroup(&self) -> io::Result<Vec<u8>>;
+}
+
+/// One open process. A reader gets `NotFound` once it is gone.
+pub trait Process: Send + Sync {
+    /// The text of /proc/PID/cgroup; of a live thread's, when the thread group's leader is a zombie.
+    fn cgroup(&self) -> io::Result<Vec<u8>>;
+    /// The text of /proc/PID/mountinfo.
+    fn mountinfo(&self) -> io::Result<Vec<u8>>;
+    /// What /proc/PID/stat says.
+    fn stat(&self) -> io::Result<Stat>;
+    /// The pid namespace that the process is in.
+    fn pid_namespace(&self) -> io::Result<PidNamespace>;
+    /// Whether `namespace` is the process's pid namespace or an ancestor of it.
+    fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool>;
+    /// The pids of the process in its pid namespaces, the innermost last (`NSpid` of /proc/PID/status).
+    fn namespace_pids(&self) -> io::Result<Vec<i32>>;
+    /// The uid that owns the user namespace which owns the process's pid namespace; `None` when that is our own user namespace.
+    fn pid_namespace_creator(&self) -> io::Result<Option<u32>>;
+    /// Where the process comes from.
+    fn origin(&self) -> io::Result<Origin>;
+    /// Its effective uid and gid (`Uid` and `Gid` of /proc/PID/status).
+    fn credentials(&self) -> io::Result<Credentials>;
+    /// Whether the process still lives. Costs one system call.
+    fn alive(&self) -> bool;
+}
+
+/// The fields of /proc/PID/stat that are used (proc_pid_stat(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Field 3.
+    pub state: u8,
+    /// Field 22, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// The identity of a pid namespace: the inode of its file in nsfs (namespaces(7)), of which the kernel has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PidNamespace {
+    /// The inode of the namespace.
+    pub inode: u64,
+}
+
+/// What a process cannot choose of where it comes from, as far as we may read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The outermost pid namespace below ours that the process is in, with the user who made it: see [`Origin::user`]. `None` for
+    /// that user where the namespace belongs to our own user namespace, so that only root can have made it.
+    pub namespace: Option<(PidNamespace, Option<u32>)>,
+    /// The user: for a process in a user namespace below ours, the uid that created the outermost of those; else the real uid.
+    pub user: u32,
+}
+
+/// The effective ids of a process, in our user namespace (proc_pid_status(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// The effective uid.
+    pub uid: u32,
+    /// The effective gid.
+    pub gid: u32,
+}
+
+/// Parses the effective ids of /proc/PID/status.
+pub fn parse_credentials(status: &[u8]) -> io::Result<Credentials> {
+    Ok(Credentials { uid: id(status, b"Uid:", 1)?, gid: id(status, b"Gid:", 1)? })
+}
+
+/// Parses the real uid of /proc/PID/status.
+pub fn parse_real_uid(status: &[u8]) -> io::Result<u32> {
+    id(status, b"Uid:", 0)
+}
+
+/// One of the real, effective, saved set and filesystem ids, which `Uid:` and `Gid:` list in this order.
+fn id(status: &[u8], name: &[u8], place: usize) -> io::Result<u32> {
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name));
+    let field = line.and_then(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(place)?.parse().ok());
+    field.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "status has no Uid and Gid as proc_pid_status(5) has them")
+    })
+}
+
+/// Parses /proc/PID/stat. The command's name, field 2, is the process's own choice and may hold anything, `)` too: fields
+/// are counted after the last `)`.
+pub fn parse_stat(text: &[u8]) -> io::Result<Stat> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "stat has not the fields of proc_pid_stat(5)");
+    let name_end = text.iter().rposition(|&byte| byte == b')').ok_or_else(malformed)?;
+    let rest = text.get(name_end + 1..).unwrap_or_default();
+    let mut fields = rest.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
+    // Field 3 is the first after the name; field 22 is 19 later.
+    let state = fields.next().and_then(|field| field.first()).copied().ok_or_else(malformed)?;
+    let start_time = fields
+        .nth(18)
+        .and_then(|field| std::str::from_utf8(field).ok()?.trim_end().parse().ok())
+        .ok_or_else(malformed)?;
+    Ok(Stat { state, start_time })
+}
+
+/// One line of /proc/PID/cgroup, as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CgroupLine<'a> {
+    /// The hierarchy's number; `0` is the unified hierarchy.
+    pub hierarchy: &'a [u8],
+    /// The controllers, as the kernel lists them.
+    pub controllers: &'a [u8],
+    /// The path. Never normalised, never decoded.
+    pub path: &'a [u8],
+}
+
+impl CgroupLine<'_> {
+    /// Whether this is the unified hierarchy (cgroup v2).
+    pub fn is_unified(&self) -> bool {
+        self.hierarchy == b"0"
+    }
+
+    /// Whether the other line is of the same hierarchy. Hierarchies are told apart by their controllers: their numbers may differ.
+    pub fn same_hierarchy(&self, other: &CgroupLine<'_>) -> bool {
+        self.controllers == other.controllers && self.is_unified() == other.is_unified()
+    }
+}
+
+/// The lines of /proc/PID/cgroup. One line that cannot be parsed fails the whole.
+///
+/// # Errors
+/// [`Error::ProcLine`].
+pub fn parse_cgroup(text: &[u8]) -> Result<Vec<CgroupLine<'_>>, Error> {
+    lines(text)
+        .map(|line| {
+            let mut fields = line.splitn(3, |&byte| byte == b':');
+            let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+                return Err(malformed("cgroup", line, "hierarchy:controllers:path"));
+            };
+            Ok(CgroupLine { hierarchy, controllers, path })
+        })
+        .collect()
+}
+
+/// A mount of a cgroup hierarchy, as /proc/PID/mountinfo shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupMount {
+    /// The path in the hierarchy that the mount shows (field 4 of proc_pid_mountinfo(5)), with the kernel's octal escapes.
+    pub root: String,
+    /// `cgroup` or `cgroup2` (field 9).
+    pub fs_type: String,
+}
+
+/// The cgroup mounts of /proc/PID/mountinfo. One line that cannot be parsed fails the whole.
+///
+/// # Errors
+/// [`Error::ProcLine`].
+pub fn cgroup_mounts(text: &[u8]) -> Result<Vec<CgroupMount>, Error> {
+    let mut mounts = Vec::new();
+    for line in lines(text).filter(|line| !line.is_empty()) {
+        // Fields are single spaces apart; the mount source may be empty, so that spaces never collapse.
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+        let separator = fields
+            .iter()
+            .position(|&field| field == b"-")
+            .ok_or_else(|| malformed("mountinfo", line, "a separator `-`"))?;
+        let (Some(&root), Some(&fs_type)) = (fields.get(3), fields.get(separator + 1)) else {
+            return Err(malformed("mountinfo", line, "a filesystem type after the separator"));
+        };
+        if separator < 6 {
+            return Err(malformed("mountinfo", line, "6 fields before the separator"));
+        }
+        match fs_type {
+            b"" => return Err(malformed("mountinfo", line, "a filesystem type after the separator")),
+            b"cgroup" | b"cgroup2" => mounts.push(CgroupMount {
+                root: String::from_utf8_lossy(root).into_owned(),
+                fs_type: String::from_utf8_lossy(fs_type).into_owned(),
+            }),
+            _ => {}
+        }
+    }
+    Ok(mounts)
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let empty = text.is_empty();
+    text.split(|&byte| byte == b'\n').filter(move |_| !empty)
+}
+
+fn malformed(file: &'static str, line: &[u8], expected: &'static str) -> Error {
+    let start = line.get(..line.len().min(80)).unwrap_or_default();
+    Error::ProcLine { file, expected, line: start.escape_ascii().to_string() }
+}

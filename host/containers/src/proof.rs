@@ -1,0 +1,786 @@
+//! The proof that a process is in a container.
+//!
+//! A container id that comes from a cgroup path is a claim, because the process may have chosen the path. Only [`prove`] makes a
+//! [`Proven`]. It compares the claim with what the engine says, and with what the kernel says of the container's init process and of
+//! the claimant. Each clause is one function below, in the order in which the clauses are checked. A clause that does not hold
+//! becomes a [`NotProven`], which names the clause and what to do.
+//!
+//! | clause | what holds | where |
+//! |---|---|---|
+//! | a | the claim is 64 lowercase hex digits, the engine answers with exactly that id and an init pid | [`ContainerId`], [`Init::find`] |
+//! | b | the engine's pids are ours: its socket's peer is in our pid namespace | `engine::connection::Connect` |
+//! | c | init is genuine: started before the engine was asked, pid 1 of a trusted pid namespace directly below ours | [`Init::find`] |
+//! | d | the container's cgroup is in no other container's, but those that the engine or we are in, or that `CgroupParent` names | [`Above::may_hold`] |
+//! | d | the claimant's cgroup is the container's or below it, in every hierarchy that names the container | [`below_container`] |
+//! | e | no other container between the two, unless the claimant is in a nested pid namespace | [`no_container_between`] |
+//! | f | the claimant's pid namespace is init's or a descendant of it | [`within_namespace`] |
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use bounded::text::is_sha256_hex;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::RunningContainer;
+use crate::container::{Container, TooLarge};
+use crate::engine::Inspected;
+use crate::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
+
+/// A claim in the only form that may reach an engine: 64 lowercase hex digits (clause a). Ids are spliced into URLs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// `None` for anything but 64 lowercase hex digits.
+    pub fn new(claim: &str) -> Option<ContainerId> {
+        is_sha256_hex(claim).then(|| ContainerId(claim.to_owned()))
+    }
+
+    /// The id in a claim.
+    ///
+    /// # Errors
+    /// Clause a does not hold.
+    pub fn parse(claim: &str) -> Result<ContainerId, NotProven> {
+        ContainerId::new(claim).ok_or_else(|| {
+            let start: String = claim.chars().take(80).collect();
+            NotProven {
+                clause: Clause::Id,
+                seen: format!("\"{}\" is not a container id of 64 lowercase hex digits", start.escape_debug()),
+                remedy: "a matcher's <id> must stand for the whole id",
+            }
+        })
+    }
+
+    /// The 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A container that the workload has been proven to be in.
+#[derive(Clone)]
+pub struct Proven(Arc<Container>);
+
+impl Proven {
+    /// The facts that the policy may see.
+    pub fn container(&self) -> &Container {
+        &self.0
+    }
+}
+
+impl PartialEq for Proven {
+    /// Equal facts; the same answer of the engine has them without a look.
+    fn eq(&self, other: &Proven) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+/// A clause of the table above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Clause {
+    /// The claim is a whole container id, and the engine answers with that id.
+    #[serde(rename = "a")]
+    Id,
+    /// The engine's pids are ours.
+    #[serde(rename = "b")]
+    Engine,
+    /// Init is genuine.
+    #[serde(rename = "c")]
+    Init,
+    /// Init and the claimant are in the container's cgroup.
+    #[serde(rename = "d")]
+    Cgroup,
+    /// No other container lies between.
+    #[serde(rename = "e")]
+    NothingBetween,
+    /// The claimant is in init's pid namespace or below it.
+    #[serde(rename = "f")]
+    PidNamespace,
+}
+
+impl fmt::Display for Clause {
+    /// Its letter.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Clause::Id => "a",
+            Clause::Engine => "b",
+            Clause::Init => "c",
+            Clause::Cgroup => "d",
+            Clause::NothingBetween => "e",
+            Clause::PidNamespace => "f",
+        })
+    }
+}
+
+/// Why a claim is not proven: the clause, what was seen, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not proven (clause {clause}): {seen}; {remedy}")]
+pub struct NotProven {
+    /// The clause that does not hold.
+    pub clause: Clause,
+    /// What was seen.
+    pub seen: String,
+    /// What an operator can do about it.
+    pub remedy: &'static str,
+}
+
+/// The init process of a container, as the kernel shows it. Kept with the engine's answer: the answer belongs to this
+/// process, not to the id.
+pub struct Init {
+    process: Arc<dyn Process>,
+    pid: i32,
+    /// The hierarchies in which its path contains the container's id.
+    hierarchies: Vec<Hierarchy>,
+    /// None where the kernel refuses it and nothing can be said about namespaces.
+    namespace: Option<PidNamespace>,
+}
+
+/// One hierarchy of cgroups, and the container's cgroup in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    unified: bool,
+    controllers: Box<[u8]>,
+    container: Box<[u8]>,
+}
+
+/// What the host can check of pid namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProofContext {
+    /// We may read other users' namespace links (CAP_SYS_PTRACE). With it an unreadable link is no proof; without it clause f
+    /// and the owner of the namespace in clause c are left out, and Configure has warned.
+    pub reads_namespaces: bool,
+    /// The operator declares that the engine's pids are ours (`engine_shares_pid_namespace`): its own pid namespace may be one
+    /// below ours, and so the parent of its containers'.
+    pub declared: bool,
+}
+
+impl ProofContext {
+    /// Everything is checked.
+    pub const ALL: ProofContext = ProofContext { reads_namespaces: true, declared: false };
+}
+
+/// Why no init process was found.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The process that the engine names is not the container's.
+    #[error(transparent)]
+    NotProven(#[from] NotProven),
+    /// The processes could not be read, for example without free file descriptors. The fault is transient and proves nothing.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl Init {
+    /// Finds the init process that the engine names and holds it to clause c and to its part of clause d. `asked_at` is
+    /// [`Processes::now`] before the engine was asked. `Ok(None)`: there is no such process, or one that started after the engine
+    /// was asked and so is another.
+    pub fn find(
+        processes: &dyn Processes,
+        id: &ContainerId,
+        inspected: &Inspected,
+        asked_at: u64,
+        context: ProofContext,
+    ) -> Result<Option<Init>, InitError> {
+        let pid = inspected.pid;
+        let unreadable = |error: io::Error| {
+            let seen = format!("the init process {pid} of container {id} cannot be read: {error}");
+            match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData => InitError::NotProven(NotProven {
+                    clause: Clause::Init,
+                    seen,
+                    remedy: "run the agent as root, in the host's pid namespace, with /proc mounted without hidepid",
+                }),
+                _ => InitError::Unreadable(seen),
+            }
+        };
+        let Some(process) = processes.open_to_keep(pid).map_err(unreadable)? else { return Ok(None) };
+        let cgroup = match process.cgroup() {
+            Ok(cgroup) => cgroup,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let started = match process.stat() {
+            Ok(stat) => stat.start_time,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        if started >= asked_at {
+            return Ok(None);
+        }
+        let namespace = match process.pid_namespace() {
+            Ok(namespace) => Some(namespace),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(_) if !context.reads_namespaces => None,
+            Err(error) => return Err(unreadable(error)),
+        };
+        let hierarchies = Hierarchy::of_init(id, &cgroup, context, || Above::of(processes, inspected))?;
+        let init = Init { process, pid, hierarchies, namespace };
+        if inspected.pid_mode.is_empty() || inspected.pid_mode == "private" {
+            match init.first_of_trusted_namespace(id, inspected.engine.uid, context) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(unreadable(error)),
+                Ok(verdict) => verdict.map_err(InitError::NotProven)?,
+            }
+        }
+        Ok(init.alive().then_some(init))
+    }
+
+    /// Whether this very process still lives.
+    pub fn alive(&self) -> bool {
+        self.process.alive()
+    }
+
+    /// Its pid in our pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Clause c: pid 1 of a pid namespace directly below ours, which clause b makes the engine's, that belongs to our user
+    /// namespace or to one that the engine's user created.
+    ///
+    /// `NSpid` lists one pid for each pid namespace from that of /proc, which is ours, down to the process's own (proc_pid_status(5)).
+    /// Two of them mean that the parent of init's namespace is ours. NS_GET_PARENT would say the same, but not without
+    /// CAP_SYS_PTRACE. A namespace that a process in another container made is at least one further down.
+    fn first_of_trusted_namespace(
+        &self,
+        id: &ContainerId,
+        engine_uid: u32,
+        context: ProofContext,
+    ) -> io::Result<Result<(), NotProven>> {
+        let untrusted = |seen: String| NotProven {
+            clause: Clause::Init,
+            seen,
+            remedy: "the engine's answer does not fit the processes of this machine: is it an engine of another machine or pid namespace?",
+        };
+        let pids = self.process.namespace_pids()?;
+        if pids.len() < 2 || pids.last() != Some(&1) {
+            let seen = format!("process {} is not pid 1 of a pid namespace of container {id}", self.pid);
+            return Ok(Err(untrusted(seen)));
+        }
+        if pids.len() > 2 && !context.declared {
+            let seen = format!(
+                "the pid namespace of process {} lies {} levels below the engine's: container {id}'s lies directly below it",
+                self.pid,
+                pids.len() - 1
+            );
+            return Ok(Err(NotProven {
+                clause: Clause::Init,
+                seen,
+                remedy: "the engine lost track of the container: restart the container, or the engine",
+            }));
+        }
+        if self.namespace.is_some() {
+            match self.process.pid_namespace_creator() {
+                Ok(None) => {}
+                Ok(Some(uid)) if uid == engine_uid || uid == 0 => {}
+                Ok(Some(uid)) => {
+                    let seen =
+                        format!("the pid namespace of process {} was made by uid {uid}, not by the engine", self.pid);
+                    return Ok(Err(untrusted(seen)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !context.reads_namespaces => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container. `Ok(Err(…))`: it is, but the container is too
+/// large for any answer.
+pub fn prove(
+    running: &RunningContainer,
+    process: &dyn Process,
+    cgroup: &[u8],
+) -> Result<Result<Proven, TooLarge>, NotProven> {
+    let RunningContainer { id, init, context, container, .. } = running;
+    let claimant = parse_cgroup(cgroup).map_err(|_| malformed())?;
+    let nested = within_namespace(init, process, *context, id)?;
+    below_container(id, &init.hierarchies, &claimant, |rest| no_container_between(id, rest, nested))?;
+    Ok(container.clone().map(Proven))
+}
+
+fn malformed() -> NotProven {
+    NotProven {
+        clause: Clause::Cgroup,
+        seen: "a line of /proc/PID/cgroup cannot be parsed".to_owned(),
+        remedy: "report it with the kernel's version",
+    }
+}
+
+/// Clause f: the claimant's pid namespace is init's or a descendant of it. Answers whether it is a strict descendant.
+fn within_namespace(
+    init: &Init,
+    process: &dyn Process,
+    context: ProofContext,
+    id: &ContainerId,
+) -> Result<bool, NotProven> {
+    let Some(namespace) = init.namespace else { return Ok(false) };
+    let unproven = |seen: String| NotProven {
+        clause: Clause::PidNamespace,
+        seen,
+        remedy: "being in a container's cgroup is not being in the container: look at who moved the process there",
+    };
+    match process.pid_namespace() {
+        Ok(own) if own == namespace => Ok(false),
+        Ok(_) => match process.is_within(&namespace) {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                Err(unproven(format!("the process is not in the pid namespace of container {id} or below it")))
+            }
+            Err(error) => Err(unproven(format!("the pid namespaces of the process cannot be followed: {error}"))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !context.reads_namespaces => Ok(false),
+        Err(error) => Err(unproven(format!("the pid namespace of the process cannot be read: {error}"))),
+    }
+}
+
+impl Hierarchy {
+    /// Clause d, init's side: where init's path contains the id, and the container's cgroup there. At least one: `/` proves
+    /// nothing. And none may lie in a cgroup of another container or user, who could make one that is named like this container.
+    /// `above` is only asked for where one does.
+    fn of_init(
+        id: &ContainerId,
+        cgroup: &[u8],
+        context: ProofContext,
+        above: impl FnOnce() -> io::Result<Above>,
+    ) -> Result<Vec<Hierarchy>, InitError> {
+        let lines = parse_cgroup(cgroup).map_err(|_| malformed())?;
+        let named: Vec<(&CgroupLine<'_>, &[u8])> =
+            lines.iter().filter_map(|line| Some((line, container_cgroup(id, line.path)?))).collect();
+        if named.is_empty() {
+            return Err(outside(format!("no cgroup of the init process of container {id} names the container")).into());
+        }
+        let is_anothers = |name: &&[u8]| holds_other_id(name, id) || (!context.declared && is_user_manager(name));
+        let in_anothers: Vec<_> = named
+            .iter()
+            .filter(|(_, container)| components(container).iter().rev().skip(1).any(&is_anothers))
+            .collect();
+        if !in_anothers.is_empty() {
+            let above = above().map_err(|error| InitError::Unreadable(format!("cgroups cannot be read: {error}")))?;
+            let foreign =
+                in_anothers.into_iter().find(|(line, container)| !above.explains(line, container, is_anothers));
+            if let Some((_, container)) = foreign {
+                return Err(outside(format!(
+                    "the cgroup of the init process of container {id} lies in another container's or user's: \"{}\"",
+                    container.escape_ascii()
+                ))
+                .into());
+            }
+        }
+        let hierarchy = |(line, container): (&CgroupLine<'_>, &[u8])| Hierarchy {
+            unified: line.is_unified(),
+            controllers: line.controllers.into(),
+            container: container.into(),
+        };
+        Ok(named.into_iter().map(hierarchy).collect())
+    }
+}
+
+/// Whether a component is the cgroup of a user's service manager (systemd's user@.service), in which that user makes cgroups.
+fn is_user_manager(name: &[u8]) -> bool {
+    let uid = name.strip_prefix(b"user@").and_then(|rest| rest.strip_suffix(b".service"));
+    uid.is_some_and(|uid| uid.iter().all(u8::is_ascii_digit))
+}
+
+/// What explains that a container's cgroup lies in another container's or in a user's (clause d): that we or the engine's process
+/// are in that one too (Docker inside Docker, rootless Docker), or `HostConfig.CgroupParent`.
+struct Above {
+    /// The texts of /proc/PID/cgroup of ourselves and of the engine's process.
+    inside: Vec<Vec<u8>>,
+    /// `CgroupParent` as a path, and as the path that systemd makes of a slice's name.
+    parents: Vec<Vec<Vec<u8>>>,
+}
+
+impl Above {
+    fn of(processes: &dyn Processes, inspected: &Inspected) -> io::Result<Above> {
+        let mut inside = vec![processes.own_cgroup()?];
+        if let Some(engine) = &inspected.engine.process {
+            match engine.cgroup() {
+                // The pidfd says after the reading that the process lives: what was read is the engine's.
+                Ok(cgroup) if engine.alive() => inside.push(cgroup),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let parent = inspected.cgroup_parent.as_bytes();
+        let parents = match parent {
+            b"" => Vec::new(),
+            parent => [Some(path_of_parent(parent)), slice_path(parent)].into_iter().flatten().collect(),
+        };
+        Ok(Above { inside, parents })
+    }
+
+    /// Whether every component before the container's own that is another's is explained.
+    fn explains(&self, line: &CgroupLine<'_>, container: &[u8], is_anothers: impl Fn(&&[u8]) -> bool) -> bool {
+        let path = components(container);
+        let Some((_, before)) = path.split_last() else { return true };
+        // How far the path is that of a cgroup which we or the engine are in.
+        let shared = self.inside.iter().map(|text| {
+            let lines = parse_cgroup(text).unwrap_or_default();
+            let own = lines.iter().find(|own| own.same_hierarchy(line)).map(|own| components(own.path));
+            own.map_or(0, |own| before.iter().zip(&own).take_while(|(one, other)| one == other).count())
+        });
+        let shared = shared.max().unwrap_or(0);
+        // A cgroup parent counts from the root on, which a cgroup namespace shows as some `..`, or from such a cgroup on.
+        let root = before.iter().take_while(|name| **name == b"..").count();
+        let named = |base: usize, until: usize| {
+            let below = before.get(base..=until).unwrap_or_default();
+            let begins = |parent: &&Vec<Vec<u8>>| parent.iter().zip(below).all(|(one, other)| one == other);
+            self.parents.iter().filter(|parent| parent.len() >= below.len()).any(|parent| begins(&parent))
+        };
+        let mut anothers = before.iter().enumerate().filter(|(_, name)| is_anothers(name));
+        anothers.all(|(index, _)| index < shared || (0..=shared.max(root)).any(|base| named(base, index)))
+    }
+}
+
+/// The components of a cgroup's path; `/` has none.
+fn components(path: &[u8]) -> Vec<&[u8]> {
+    match path.strip_prefix(b"/").unwrap_or(path) {
+        b"" => Vec::new(),
+        path => path.split(|&byte| byte == b'/').collect(),
+    }
+}
+
+/// The components of a `CgroupParent`, which is a user's text: `//` is one slash.
+fn path_of_parent(parent: &[u8]) -> Vec<Vec<u8>> {
+    parent.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
+}
+
+/// The path of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)). `None` for what is no slice's name.
+fn slice_path(name: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let stem = name.strip_suffix(b".slice").filter(|stem| !stem.contains(&b'/'))?;
+    let dashes = stem.iter().enumerate().filter(|(_, byte)| **byte == b'-').map(|(index, _)| index);
+    let slices = dashes.chain([stem.len()]).map(|end| [stem.get(..end).unwrap_or_default(), b".slice"].concat());
+    Some(slices.collect())
+}
+
+fn outside(seen: String) -> NotProven {
+    NotProven {
+        clause: Clause::Cgroup,
+        seen,
+        remedy: "look at who can write to the container's cgroup, and at --cgroup-parent",
+    }
+}
+
+/// Clause d, the claimant's side: in each of these hierarchies its path is the container's cgroup or lies below it.
+/// Hierarchies are matched by their controllers, paths component by component, as bytes. What is below the container's cgroup
+/// goes to `below`.
+fn below_container(
+    id: &ContainerId,
+    hierarchies: &[Hierarchy],
+    claimant: &[CgroupLine<'_>],
+    below: impl Fn(&[u8]) -> Result<(), NotProven>,
+) -> Result<(), NotProven> {
+    for Hierarchy { unified, controllers, container } in hierarchies {
+        let same = claimant.iter().find(|line| *line.controllers == **controllers && line.is_unified() == *unified);
+        match same.and_then(|line| line.path.strip_prefix(&**container)) {
+            Some(rest @ ([] | [b'/', ..])) => below(rest)?,
+            _ => {
+                return Err(outside(format!(
+                    "the process is not below cgroup \"{}\" of container {id} in hierarchy \"{}\" but in \"{}\"",
+                    container.escape_ascii(),
+                    controllers.escape_ascii(),
+                    same.map_or(&b""[..], |line| line.path).escape_ascii(),
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Init's path cut after the first component that contains the id. (Not init's whole path: with systemd or dind inside, init
+/// sits in a child of the container's cgroup.)
+fn container_cgroup<'a>(id: &ContainerId, path: &'a [u8]) -> Option<&'a [u8]> {
+    let id = id.as_str().as_bytes();
+    let start = path.windows(id.len()).position(|window| window == id)? + id.len();
+    let end = path.get(start..)?.iter().position(|&byte| byte == b'/').map_or(path.len(), |slash| start + slash);
+    path.get(..end)
+}
+
+/// Clause e: below the container's cgroup no component holds another container's id, unless the claimant is in a pid namespace
+/// below the container's: what it runs inside.
+fn no_container_between(id: &ContainerId, rest: &[u8], nested: bool) -> Result<(), NotProven> {
+    if nested {
+        return Ok(());
+    }
+    match rest.split(|&byte| byte == b'/').find(|component| holds_other_id(component, id)) {
+        None => Ok(()),
+        Some(component) => Err(NotProven {
+            clause: Clause::NothingBetween,
+            seen: format!(
+                "below the cgroup of container {id} the process is in \"{}\", another container's",
+                component.escape_ascii()
+            ),
+            remedy: "the inner container's engine is not this one; give it an agent of its own",
+        }),
+    }
+}
+
+/// Whether a component holds a run of exactly 64 or more hex digits that is not this container's id.
+fn holds_other_id(component: &[u8], id: &ContainerId) -> bool {
+    component.split(|byte| !byte.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != id.as_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::string_slice, reason = "the ids are ASCII")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::process::recorded::RecordedProcess;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+
+    fn process(cgroup: &[String], namespaces: &[u64]) -> RecordedProcess {
+        RecordedProcess {
+            cgroup: cgroup.to_vec(),
+            start_time: 1,
+            pid_namespaces: namespaces.to_vec(),
+            nspid: vec![100, 1],
+            ..RecordedProcess::default()
+        }
+    }
+
+    fn running(init: &[String], above: Above) -> Result<RunningContainer, InitError> {
+        let process = process(init, &[2, 1]);
+        let id = ContainerId::new(ID).unwrap();
+        let init = Init {
+            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap(), ProofContext::ALL, || Ok(above))?,
+            namespace: process.pid_namespace().ok(),
+            process: Arc::new(process),
+            pid: 100,
+        };
+        let container = Container {
+            id: ID.to_owned(),
+            labels: Vec::new(),
+            env: Vec::new(),
+            image: String::new(),
+            image_id: None,
+            image_manifest_digest: None,
+        };
+        let (container, context) = (Ok(Arc::new(container)), ProofContext::ALL);
+        Ok(RunningContainer { id, container, init, context, fetched: std::time::Instant::now() })
+    }
+
+    /// We are in `own`, the engine's process in `engine`, and the container was started with this cgroup parent.
+    fn above(own: &str, engine: &str, parent: &str) -> Above {
+        let parent = parent.as_bytes();
+        let parents = [Some(path_of_parent(parent)), slice_path(parent)].into_iter().flatten();
+        let parents = if parent.is_empty() { Vec::new() } else { parents.collect() };
+        let inside = [own, engine].map(|path| format!("0::{path}").into_bytes());
+        Above { inside: inside.into_iter().filter(|text| text != b"0::").collect(), parents }
+    }
+
+    fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<Clause> {
+        let claimant = process(cgroup, namespaces);
+        let text = claimant.cgroup().unwrap();
+        match running(init, above("/agent", "", "")) {
+            Ok(running) => running.prove(&claimant, &text).err().map(|not_proven| not_proven.clause),
+            Err(InitError::NotProven(not_proven)) => Some(not_proven.clause),
+            Err(InitError::Unreadable(text)) => panic!("{text}"),
+        }
+    }
+
+    fn one(path: &str) -> Vec<String> {
+        vec![format!("0::{path}")]
+    }
+
+    #[test]
+    fn only_whole_ids_are_claims() {
+        assert!(ContainerId::new(ID).is_some());
+        for claim in
+            ["", "../x", "web", &ID[1..], &ID.to_uppercase(), &format!("{ID}0"), &ID.replacen('0', "\u{0660}", 1)]
+        {
+            assert_eq!(ContainerId::new(claim), None, "{claim}");
+        }
+    }
+
+    #[test]
+    fn the_root_proves_nothing() {
+        assert_eq!(clause(&one("/"), &one("/"), &[2, 1]), Some(Clause::Cgroup));
+        assert_eq!(clause(&one("/system.slice"), &one("/system.slice"), &[2, 1]), Some(Clause::Cgroup));
+    }
+
+    #[test]
+    fn every_hierarchy_that_names_the_container_must_hold_the_process() {
+        let line = |hierarchy: u32, controllers: &str, path: &str| format!("{hierarchy}:{controllers}:{path}");
+        let container = format!("/docker/{ID}");
+        let init = [line(2, "pids", &container), line(1, "name=systemd", &container), line(0, "", "/")];
+        let moved_in_one = [line(2, "pids", "/"), line(1, "name=systemd", &container), line(0, "", "/")];
+        let swapped = [line(2, "name=systemd", &container), line(1, "cpu", &container), line(0, "", &container)];
+        let missing = [line(1, "name=systemd", &container)];
+        assert_eq!(clause(&init, &init, &[2, 1]), None);
+        // Hierarchies are matched by their controllers: their numbers are nobody's choice, but may differ.
+        let renumbered = [line(7, "pids", &container), line(9, "name=systemd", &container)];
+        assert_eq!(clause(&init, &renumbered, &[2, 1]), None);
+        for claimant in [&moved_in_one[..], &swapped[..], &missing[..]] {
+            assert_eq!(clause(&init, claimant, &[2, 1]), Some(Clause::Cgroup));
+        }
+        // A v1 hierarchy without controllers cannot stand in for the unified one.
+        assert_eq!(clause(&[line(0, "", &container)], &[line(3, "", &container)], &[2, 1]), Some(Clause::Cgroup));
+    }
+
+    #[test]
+    fn another_container_below_is_only_what_runs_inside() {
+        let init = one(&format!("/docker/{ID}"));
+        let inner = one(&format!("/docker/{ID}/docker/{OTHER}"));
+        assert_eq!(clause(&init, &inner, &[2, 1]), Some(Clause::NothingBetween));
+        assert_eq!(clause(&init, &inner, &[3, 2, 1]), None);
+        assert_eq!(
+            clause(&init, &one(&format!("/docker/{ID}/docker-{OTHER}.scope/x")), &[2, 1]),
+            Some(Clause::NothingBetween)
+        );
+        assert_eq!(
+            clause(&init, &one(&format!("/docker/{ID}/{}", OTHER.to_uppercase())), &[2, 1]),
+            Some(Clause::NothingBetween)
+        );
+    }
+
+    #[test]
+    fn a_process_outside_the_pid_namespace_is_not_in_the_container() {
+        let init = one(&format!("/docker/{ID}"));
+        assert_eq!(clause(&init, &init, &[1]), Some(Clause::PidNamespace));
+        assert_eq!(clause(&init, &init, &[3, 1]), Some(Clause::PidNamespace));
+    }
+
+    #[test]
+    fn a_container_lies_in_another_ones_cgroup_only_where_the_engine_may_put_it() {
+        let accepted = |init: &str, above: Above| running(&one(init), above).is_ok();
+        let dind = format!("/docker/{OTHER}");
+        let inner = format!("{dind}/docker/{ID}");
+        // Docker inside Docker: the agent beside the inner engine, or only the engine known.
+        assert!(accepted(&inner, above(&dind, "", "")));
+        assert!(accepted(&inner, above(&format!("{dind}/agent"), "", "")));
+        assert!(accepted(&inner, above("/system.slice/agent.service", &format!("{dind}/init"), "")));
+        // The same as seen from a cgroup namespace.
+        assert!(accepted(&format!("/../{OTHER}/docker/{ID}"), above("/", &format!("/../{OTHER}/init"), "")));
+        // No relation to us or to the engine, or only to what the other container's name begins with.
+        let host = || above("/system.slice/agent.service", "/system.slice/docker.service", "");
+        assert!(!accepted(&format!("{dind}/{ID}"), host()));
+        assert!(!accepted(&inner, host()));
+        assert!(!accepted(&format!("/system.slice/docker.service/{OTHER}/{ID}"), host()));
+        assert!(!accepted(&format!("{dind}-x/docker/{ID}"), above(&dind, "", "")));
+        assert!(!accepted(&format!("{dind}/{}/{ID}", OTHER.replace('f', "e")), above(&dind, "", "")));
+        // What was asked for with --cgroup-parent, as a path or as a slice, below the root or below where the engine is.
+        let parent = |parent: &str| above("/system.slice/agent.service", "/system.slice/docker.service", parent);
+        assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("/pods/{OTHER}"))));
+        assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("pods//{OTHER}/"))));
+        assert!(accepted(&format!("/../../pods/{OTHER}/{ID}"), above("/", "", &format!("/pods/{OTHER}"))));
+        assert!(!accepted(&format!("/pods/{OTHER}/{ID}"), parent("/pods")));
+        assert!(!accepted(&format!("{dind}/pods/{OTHER}/{ID}"), parent(&format!("/pods/{OTHER}"))));
+        let slice = format!("machine-pod_{OTHER}.slice");
+        assert!(accepted(&format!("/machine.slice/{slice}/libpod-{ID}.scope"), parent(&slice)));
+        assert!(accepted(
+            &format!("/machine.slice/{slice}/libpod-{ID}.scope"),
+            parent(&format!("machine.slice/{slice}"))
+        ));
+        assert!(!accepted(&format!("/other.slice/{slice}/libpod-{ID}.scope"), parent(&slice)));
+        let inside = above("/", &format!("{dind}/init"), &format!("/pods/{OTHER}"));
+        assert!(accepted(&format!("{dind}/pods/{OTHER}/{ID}"), inside));
+    }
+
+    #[test]
+    fn a_users_own_cgroups_hold_only_the_containers_of_an_engine_that_is_there_too() {
+        let manager = "/user.slice/user-1000.slice/user@1000.service";
+        let container = format!("{manager}/user.slice/docker-{ID}.scope");
+        let accepted = |above: Above| running(&one(&container), above).is_ok();
+        assert!(!accepted(above("/system.slice/agent.service", "/system.slice/docker.service", "")));
+        assert!(accepted(above("/system.slice/agent.service", &format!("{manager}/app.slice/docker.service"), "")));
+        let declared = ProofContext { declared: true, ..ProofContext::ALL };
+        let id = ContainerId::new(ID).unwrap();
+        let text = format!("0::{container}");
+        assert!(
+            Hierarchy::of_init(&id, text.as_bytes(), declared, || panic!("the engine's place is not known")).is_ok()
+        );
+    }
+
+    #[test]
+    fn a_cgroup_counts_in_its_own_hierarchy_only() {
+        let init = [format!("2:pids:/docker/{OTHER}/docker/{ID}"), "0::/".to_owned()];
+        let inside = |text: String| Above { inside: vec![text.into_bytes()], parents: Vec::new() };
+        assert!(running(&init, inside(format!("7:pids:/docker/{OTHER}\n0::/"))).is_ok());
+        assert!(running(&init, inside(format!("2:cpu:/docker/{OTHER}\n0::/docker/{OTHER}"))).is_err());
+    }
+
+    #[test]
+    fn a_slice_lies_in_the_slices_of_its_name() {
+        let path = |name: &str| slice_path(name.as_bytes()).map(|path| String::from_utf8(path.join(&b'/')).unwrap());
+        assert_eq!(path("a-b-c.slice").unwrap(), "a.slice/a-b.slice/a-b-c.slice");
+        assert_eq!(path("a.slice").unwrap(), "a.slice");
+        assert_eq!(path("a.slice/b.slice"), None);
+        assert_eq!(path("docker"), None);
+    }
+
+    /// Pieces that an attacker would build names of.
+    fn name() -> impl Strategy<Value = String> {
+        prop::collection::vec(
+            prop_oneof![
+                Just(ID.to_owned()),
+                Just(OTHER.to_owned()),
+                Just(ID[..63].to_owned()),
+                Just(ID.to_uppercase()),
+                Just("docker".to_owned()),
+                Just("docker-".to_owned()),
+                Just(".scope".to_owned()),
+                Just("..".to_owned()),
+                Just(".".to_owned()),
+                Just(":".to_owned()),
+                Just(" ".to_owned()),
+                Just("\u{e9}".to_owned()),
+                "[a-z]{1,3}",
+            ],
+            1..4,
+        )
+        .prop_map(|pieces| pieces.concat())
+    }
+
+    fn path() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec(name(), 0..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        /// Whatever a process outside the container's cgroup names its own cgroups, and wherever it puts them, it does not
+        /// meet the proof: said here by components, there by bytes.
+        #[test]
+        fn no_path_that_a_process_can_choose_meets_the_proof(parent in path(), scope in name(), below in path(), own in path()) {
+            let init_components: Vec<String> = parent.iter().chain([&scope]).chain(&below).cloned().collect();
+            let cut = init_components.iter().position(|name| name.contains(ID)).map(|index| &init_components[..=index]);
+            let inside = cut.is_some_and(|container| own.starts_with(container));
+            let init = one(&format!("/{}", init_components.join("/")));
+            let claimant = one(&format!("/{}", own.join("/")));
+            let failed = clause(&init, &claimant, &[2, 1]);
+            let names_other =
+                |name: &String| name.split(|char: char| !char.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != ID);
+            let in_another = cut.is_some_and(|container| container.iter().rev().skip(1).any(names_other));
+            if !inside || in_another {
+                prop_assert_eq!(failed, Some(Clause::Cgroup));
+            }
+            if failed.is_none() {
+                prop_assert!(inside);
+                let container = cut.map_or(0, <[String]>::len);
+                prop_assert!(!own.iter().skip(container).any(names_other));
+            }
+        }
+
+        /// The parser of /proc/PID/stat believes nothing before the last `)`.
+        #[test]
+        fn a_name_cannot_forge_the_start_time(name in "[ -~\n)(]{0,40}", start in 0_u64..u64::MAX) {
+            let text = format!("4242 ({name}) S 1 1 1 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 1 0 {start} 1 1\n");
+            let stat = crate::process::parse_stat(text.as_bytes()).unwrap();
+            prop_assert_eq!((stat.state, stat.start_time), (b'S', start));
+        }
+    }
+}

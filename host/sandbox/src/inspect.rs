@@ -1,0 +1,254 @@
+//! The description of a component, read from its bytes before any of it is compiled: which contract it speaks, what it imports, and
+//! how much work the compiler would have.
+
+use std::fmt;
+
+use semver::Version;
+use sha2::{Digest as _, Sha256};
+use wasmparser::{Parser, Payload};
+
+use crate::limits;
+
+/// The package of the contract in wit/.
+const PACKAGE: &str = "docker-attestor:policy/";
+/// The version of the contract that this program speaks.
+pub const CONTRACT: Version = Version::new(1, 0, 0);
+
+/// A world of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum World {
+    /// It exports `attestor`.
+    Policy,
+    /// It exports `deriver`.
+    Extension,
+}
+
+impl World {
+    fn export(self) -> &'static str {
+        match self {
+            World::Policy => "attestor",
+            World::Extension => "deriver",
+        }
+    }
+
+    fn imports(self) -> &'static [&'static str] {
+        match self {
+            World::Policy => &["types", "process", "job-objects", "docker", "sigstore", "log"],
+            World::Extension => &["log"],
+        }
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            World::Policy => "policy",
+            World::Extension => "extension",
+        })
+    }
+}
+
+/// Why a component is refused before it is compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// No component.
+    #[error("it is no WebAssembly component: {0}")]
+    Malformed(String),
+    /// A core module.
+    #[error(
+        "it is a core module, not a component: encode it first, as `just extension` or `wasm-tools component new` does"
+    )]
+    Module,
+    /// More than the compiler is given.
+    #[error("it has {what}: at most {limit} may be")]
+    TooMuch {
+        /// What there is, and how much.
+        what: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// No world of the contract.
+    #[error("it exports neither {PACKAGE}attestor (a policy) nor {PACKAGE}deriver (an extension)")]
+    NoWorld,
+    /// Both worlds of the contract.
+    #[error("it exports both {PACKAGE}attestor (a policy) and {PACKAGE}deriver (an extension): make two of it")]
+    BothWorlds,
+    /// The other world.
+    #[error("it is of the world {found}, and a component of the world {expected} is needed here")]
+    OtherWorld {
+        /// What it exports.
+        found: World,
+        /// What is needed.
+        expected: World,
+    },
+    /// Another major version.
+    #[error("it speaks version {found} of the contract, this program speaks {CONTRACT}: build it for {}.x", CONTRACT.major)]
+    OtherMajor {
+        /// The component's.
+        found: Version,
+    },
+    /// An import that the world does not have.
+    #[error(
+        "it imports {import:?}, which a component of the world {world} may not: nothing but {PACKAGE}… exists for it"
+    )]
+    ForeignImport {
+        /// The import's name.
+        import: String,
+        /// Its world.
+        world: World,
+    },
+    /// An interface of the contract that is not there for its world, or not yet.
+    #[error("it imports {import:?}, which version {CONTRACT} of the contract does not have for the world {world}")]
+    MissingImport {
+        /// The import's name.
+        import: String,
+        /// Its world.
+        world: World,
+    },
+}
+
+/// What a component says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// `sha256:…` of the file.
+    pub digest: String,
+    /// Bytes.
+    pub size: usize,
+    /// What its author calls its version (custom section `version`, as wasm-metadata writes it).
+    pub version: Option<Version>,
+    /// The names of its imports.
+    pub imports: Vec<String>,
+    /// The names of its exports.
+    pub exports: Vec<String>,
+    /// Functions in all its modules.
+    pub functions: u32,
+    /// Bytes of code in all its modules.
+    pub code: usize,
+}
+
+/// The digest of a component, as `sha256sum` prints it, after `sha256:`.
+pub fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+impl Description {
+    /// Reads a component. Takes time in proportion to its size, whatever is in it.
+    ///
+    /// # Errors
+    /// It is no component, or more than the compiler is given.
+    pub fn of(bytes: &[u8]) -> Result<Description, Refused> {
+        let mut description = Description {
+            digest: digest(bytes),
+            size: bytes.len(),
+            version: None,
+            imports: Vec::new(),
+            exports: Vec::new(),
+            functions: 0,
+            code: 0,
+        };
+        within(bytes.len(), limits::COMPONENT_FILE, "bytes")?;
+        if !bytes.starts_with(b"\0asm") {
+            return Err(Refused::Malformed("it does not begin as WebAssembly does".to_owned()));
+        }
+        let malformed = |error: wasmparser::BinaryReaderError| Refused::Malformed(error.to_string());
+        let (mut depth, mut parts) = (0_u32, 0_u32);
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(malformed)? {
+                Payload::Version { encoding: wasmparser::Encoding::Module, .. } if depth == 0 => {
+                    return Err(Refused::Module);
+                }
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                    depth += 1;
+                    parts += 1;
+                    within(parts as usize, limits::COMPONENT_PARTS as usize, "modules and components in it")?;
+                    within(depth as usize, limits::COMPONENT_DEPTH as usize, "levels of components")?;
+                }
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::CodeSectionStart { count, .. } => {
+                    description.functions = description.functions.saturating_add(count);
+                    within(description.functions as usize, limits::COMPONENT_FUNCTIONS as usize, "functions")?;
+                }
+                Payload::CodeSectionEntry(body) => {
+                    description.code += body.range().len();
+                    within(body.range().len(), limits::COMPONENT_FUNCTION, "bytes in one function")?;
+                    within(description.code, limits::COMPONENT_CODE, "bytes of code")?;
+                }
+                Payload::ComponentImportSection(imports) if depth == 0 => {
+                    for import in imports {
+                        description.imports.push(import.map_err(malformed)?.name.name.to_owned());
+                        within(description.imports.len(), limits::COMPONENT_NAMES, "imports")?;
+                    }
+                }
+                Payload::ComponentExportSection(exports) if depth == 0 => {
+                    for export in exports {
+                        description.exports.push(export.map_err(malformed)?.name.name.to_owned());
+                        within(description.exports.len(), limits::COMPONENT_NAMES, "exports")?;
+                    }
+                }
+                Payload::CustomSection(section) if depth == 0 && section.name() == "version" => {
+                    within(section.data().len(), limits::COMPONENT_VERSION, "bytes of version")?;
+                    description.version =
+                        std::str::from_utf8(section.data()).ok().and_then(|text| Version::parse(text).ok());
+                }
+                _ => {}
+            }
+        }
+        Ok(description)
+    }
+
+    /// The world that it exports, and the version of the contract that it speaks.
+    ///
+    /// # Errors
+    /// It exports none, or both.
+    pub fn world(&self) -> Result<(World, Version), Refused> {
+        let exported = |world: World| {
+            self.exports.iter().find_map(|name| contract(name).filter(|(interface, _)| *interface == world.export()))
+        };
+        match (exported(World::Policy), exported(World::Extension)) {
+            (Some((_, version)), None) => Ok((World::Policy, version)),
+            (None, Some((_, version))) => Ok((World::Extension, version)),
+            (None, None) => Err(Refused::NoWorld),
+            (Some(_), Some(_)) => Err(Refused::BothWorlds),
+        }
+    }
+
+    /// Whether it is of this world and of a version that links, and imports nothing else.
+    ///
+    /// # Errors
+    /// What it is, or which import it has, that it must not.
+    pub fn check(&self, expected: World) -> Result<(), Refused> {
+        // Whatever else is wrong with it: what it wants of the machine is said by name.
+        if let Some(import) = self.imports.iter().find(|import| contract(import).is_none()) {
+            return Err(Refused::ForeignImport { import: import.clone(), world: expected });
+        }
+        let (found, version) = self.world()?;
+        let versions = self.imports.iter().filter_map(|import| contract(import)).map(|(_, version)| version);
+        if let Some(found) = [version].into_iter().chain(versions).find(|version| version.major != CONTRACT.major) {
+            return Err(Refused::OtherMajor { found });
+        }
+        if found != expected {
+            return Err(Refused::OtherWorld { found, expected });
+        }
+        let missing =
+            |import: &&String| contract(import).is_some_and(|(interface, _)| !expected.imports().contains(&interface));
+        match self.imports.iter().find(missing) {
+            Some(import) => Err(Refused::MissingImport { import: import.clone(), world: expected }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The interface and the version in `docker-attestor:policy/INTERFACE@VERSION`.
+fn contract(name: &str) -> Option<(&str, Version)> {
+    let (interface, version) = name.strip_prefix(PACKAGE)?.split_once('@')?;
+    Some((interface, Version::parse(version).ok()?))
+}
+
+fn within(found: usize, limit: usize, what: &str) -> Result<(), Refused> {
+    match found <= limit {
+        true => Ok(()),
+        false => Err(Refused::TooMuch { what: format!("{found} {what}"), limit }),
+    }
+}

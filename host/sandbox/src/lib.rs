@@ -1,0 +1,351 @@
+//! Runs policies and extensions as sandboxed WebAssembly components.
+//!
+//! Every call gets a fresh instance with bounded CPU, memory, stack, time and text. A trap costs its own call only. A policy asks
+//! through [`Imports`], which the program implements; an extension is told what it may know when it is called.
+//!
+//! A call never waits. An import that needs an answer from outside ends the call with [`NeedsFetch`]. The program fetches the answer
+//! and calls again, with the imports that now know it. A policy is a pure function of what its imports answer, so the second call
+//! comes to the same question and goes on.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`imports`] | the trait that a program implements, and the escape |
+//! | `call` | one call: the imports as wasmtime calls them, and their budgets |
+//! | [`inspect`] | what a component's file says of itself, read before it is compiled |
+//! | [`compiler`] | the compiler, in a process of its own |
+//! | [`fault`] | the faults of the contract |
+//! | `redaction` | takes a container's values out of what a component says |
+
+mod bindings;
+mod call;
+pub mod compiler;
+mod error;
+pub mod fault;
+pub mod imports;
+pub mod inspect;
+pub mod limits;
+mod redaction;
+mod settings;
+
+use std::sync::Arc;
+
+use bounded::lanes::{Lanes, Turn};
+use bounded::text::printable;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Engine, Store, StoreLimitsBuilder};
+
+use self::bindings::extension::{Extension as ExtensionBindings, ExtensionPre};
+use self::bindings::{Policy as PolicyBindings, PolicyPre};
+use self::call::Call;
+pub use self::compiler::{Compilation, NotCompiled};
+pub use self::error::{CallError, LinkError, SetupError};
+pub use self::fault::{Fault, FaultKind};
+use self::imports::NoWorkload;
+pub use self::imports::{Answer, Imports, NeedsFetch, Values};
+use self::settings::Allocation;
+
+/// The contract's types, as wit/policy.wit documents them.
+pub mod wit {
+    pub use crate::bindings::docker_attestor::policy::docker::{Engine, ProvenContainer};
+    pub use crate::bindings::docker_attestor::policy::process::{Cgroup, CgroupMount};
+    pub use crate::bindings::docker_attestor::policy::sigstore::{Signature, Verdict, Verified};
+    pub use crate::bindings::docker_attestor::policy::types::{Capabilities, Diagnostic, Settings, Severity};
+    pub use crate::bindings::extension::exports::docker_attestor::policy::deriver::{
+        Credentials, Image, Workload as Granted,
+    };
+}
+
+use self::wit::{Diagnostic, Granted, Settings};
+
+/// The name of policies in the log.
+const POLICY: &str = "policy";
+
+/// Compiles and runs components. `I` is what policies ask.
+pub struct Sandbox<I: Imports> {
+    engine: Engine,
+    policies: Linker<Call<I>>,
+    /// Links policies whose settings are validated.
+    validated: Linker<Call<NoWorkload>>,
+    extensions: Linker<Call<NoWorkload>>,
+    slots: Lanes<I::Claimant>,
+    compiler: compiler::Compiler,
+}
+
+/// A compiled component, not linked yet.
+#[derive(Clone)]
+pub struct Compiled(Component);
+
+impl Compiled {
+    /// The bytes of its machine code and data.
+    pub fn bytes(&self) -> usize {
+        let image = self.0.image_range();
+        image.end.addr() - image.start.addr()
+    }
+}
+
+/// A policy, linked.
+pub struct Policy<I: Imports> {
+    attests: PolicyPre<Call<I>>,
+    validates: PolicyPre<Call<NoWorkload>>,
+}
+
+/// An extension, linked.
+pub struct Extension(ExtensionPre<Call<NoWorkload>>);
+
+/// Who an extension's call is for.
+pub struct Caller<C> {
+    /// The extension's name, for its log lines.
+    pub name: String,
+    /// The values that the extension is told and that must not reach a log.
+    pub told: Arc<dyn Values>,
+    /// Whose lane the call waits in for a sandbox. Only called where it must wait.
+    pub claimant: C,
+}
+
+/// One run of a policy: the imports, given back, and what came of it.
+pub struct Run<I: Imports> {
+    /// The imports that the run began with.
+    pub imports: I,
+    /// The policy's answer, or why there is none.
+    pub outcome: Result<Result<Vec<String>, Fault>, RunError<I::Question>>,
+}
+
+/// Why a run of a policy has no answer.
+#[derive(Debug)]
+pub enum RunError<Q> {
+    /// The policy asked a question whose answer must be fetched first: fetch it, and run the policy again.
+    NeedsFetch(Q),
+    /// The policy failed.
+    Failed(CallError),
+}
+
+impl<I: Imports> Sandbox<I> {
+    /// Reserves the pool of sandboxes. Where its address space cannot be had, each call maps its own memory.
+    ///
+    /// # Errors
+    /// The engine cannot be made.
+    pub fn new(compilation: Compilation) -> Result<Sandbox<I>, SetupError> {
+        let setup = |error: wasmtime::Error| SetupError(format!("{error:#}"));
+        let engine = match Engine::new(&settings::config(Allocation::Pooling)) {
+            Ok(engine) => engine,
+            Err(error) => {
+                tracing::warn!(error = %error, "the sandbox pool cannot be reserved: attestations will be slower");
+                Engine::new(&settings::config(Allocation::OnDemand)).map_err(setup)?
+            }
+        };
+        let mut policies = Linker::new(&engine);
+        PolicyBindings::add_to_linker::<_, HasSelf<Call<I>>>(&mut policies, |call| call).map_err(setup)?;
+        let mut validated = Linker::new(&engine);
+        PolicyBindings::add_to_linker::<_, HasSelf<Call<NoWorkload>>>(&mut validated, |call| call).map_err(setup)?;
+        let mut extensions = Linker::new(&engine);
+        ExtensionBindings::add_to_linker::<_, HasSelf<Call<NoWorkload>>>(&mut extensions, |call| call)
+            .map_err(setup)?;
+        Ok(Sandbox {
+            compiler: compiler::Compiler::new(engine.clone(), compilation),
+            engine,
+            policies,
+            validated,
+            extensions,
+            slots: Lanes::new(limits::SANDBOXES as usize, limits::SANDBOX_WAITERS),
+        })
+    }
+
+    /// Compiles a component while calls go on. [`inspect::Description`] says beforehand whether it is one that may be compiled.
+    ///
+    /// # Errors
+    /// The compiler's own, or that the component needs more time or memory than it may have.
+    pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Compiled, NotCompiled> {
+        self.compiler.compile(bytes).await
+    }
+
+    /// Loads a component that [`compiler::precompile`] compiled.
+    ///
+    /// # Errors
+    /// It was compiled by another wasmtime, or with other settings.
+    ///
+    /// # Safety
+    /// The image must be an unaltered result of [`compiler::precompile`]: it holds machine code that runs in this process.
+    #[expect(unsafe_code, reason = "passes the obligation on")]
+    pub unsafe fn load(&self, image: &[u8]) -> Result<Compiled, LinkError> {
+        // SAFETY: the caller's obligation.
+        unsafe { compiler::load(&self.engine, image) }.map_err(LinkError::of)
+    }
+
+    /// Links a compiled component as a policy.
+    ///
+    /// # Errors
+    /// It imports a function that does not exist, or it does not export what a policy must.
+    pub fn policy(&self, Compiled(component): &Compiled) -> Result<Policy<I>, LinkError> {
+        let attests = self.policies.instantiate_pre(component).and_then(PolicyPre::new).map_err(LinkError::of)?;
+        let validates = self.validated.instantiate_pre(component).and_then(PolicyPre::new).map_err(LinkError::of)?;
+        Ok(Policy { attests, validates })
+    }
+
+    /// Links a compiled component as an extension.
+    ///
+    /// # Errors
+    /// It imports a function that does not exist, or it does not export what an extension must.
+    pub fn extension(&self, Compiled(component): &Compiled) -> Result<Extension, LinkError> {
+        let linked = self.extensions.instantiate_pre(component).and_then(ExtensionPre::new);
+        linked.map(Extension).map_err(LinkError::of)
+    }
+
+    /// Asks a policy to check its settings.
+    ///
+    /// # Errors
+    /// The policy failed, or returned more or longer diagnostics than it may.
+    pub async fn validate(
+        &self,
+        policy: &Policy<I>,
+        settings: &Settings,
+        claimant: I::Claimant,
+    ) -> Result<Vec<Diagnostic>, CallError> {
+        let _slot = self.slot(|| claimant).await?;
+        let (diagnostics, _) = self.measure_validation(policy, settings).await?;
+        let long = diagnostics.iter().any(|diagnostic| diagnostic.message.len() > limits::GUEST_TEXT);
+        match diagnostics.len() > limits::DIAGNOSTICS || long {
+            true => Err(CallError::Diagnostics),
+            false => Ok(diagnostics),
+        }
+    }
+
+    /// The same for measurements: also the fuel that it used, in the units of [`limits::FUEL`]. It takes no slot.
+    ///
+    /// # Errors
+    /// The policy failed.
+    pub async fn measure_validation(
+        &self,
+        policy: &Policy<I>,
+        settings: &Settings,
+    ) -> Result<(Vec<Diagnostic>, u64), CallError> {
+        let call = Call::new(POLICY.to_owned(), NoWorkload { told: None });
+        let mut store = self.store(call).map_err(|(error, _)| error)?;
+        let outcome = call::within_wall_time(async {
+            let bindings = policy.validates.instantiate_async(&mut store).await?;
+            bindings.docker_attestor_policy_attestor().call_validate(&mut store, settings).await
+        })
+        .await;
+        let fuel = limits::FUEL.saturating_sub(store.get_fuel().unwrap_or_default());
+        match outcome {
+            Ok(diagnostics) => Ok((diagnostics, fuel)),
+            Err(error) => Err(CallError::of(&error, store.data().panic())),
+        }
+    }
+
+    /// Runs a policy once. A text of the policy's own fault holds none of the values that the policy was told.
+    pub async fn attest(&self, policy: &Policy<I>, settings: &Settings, mut imports: I) -> Run<I> {
+        let _slot = match self.slot(|| imports.claimant()).await {
+            Ok(slot) => slot,
+            Err(error) => return Run { imports, outcome: Err(RunError::Failed(error)) },
+        };
+        let mut store = match self.store(Call::new(POLICY.to_owned(), imports)) {
+            Ok(store) => store,
+            Err((error, call)) => {
+                return Run { imports: call.into_imports(), outcome: Err(RunError::Failed(error)) };
+            }
+        };
+        let outcome = call::within_wall_time(async {
+            let bindings = policy.attests.instantiate_async(&mut store).await?;
+            bindings.docker_attestor_policy_attestor().call_attest(&mut store, settings).await
+        })
+        .await;
+        let outcome = match outcome {
+            Ok(Ok(selectors)) => Ok(Ok(selectors)),
+            Ok(Err(fault)) => store.data_mut().checked(fault.into()).map(Err).map_err(RunError::Failed),
+            Err(error) => Err(match error.downcast::<NeedsFetch<I::Question>>() {
+                Ok(NeedsFetch(question)) => RunError::NeedsFetch(question),
+                Err(error) => RunError::Failed(CallError::of(&error, store.data().panic())),
+            }),
+        };
+        Run { imports: store.into_data().into_imports(), outcome }
+    }
+
+    /// A fresh instance of a policy, for measurements: it takes no slot, and a second call goes on with what the first one left.
+    ///
+    /// # Errors
+    /// The instance cannot be made.
+    pub async fn instance(&self, policy: &Policy<I>, imports: I) -> Result<Instance<I>, CallError> {
+        let mut store = self.store(Call::new(POLICY.to_owned(), imports)).map_err(|(error, _)| error)?;
+        match call::within_wall_time(policy.attests.instantiate_async(&mut store)).await {
+            Ok(bindings) => Ok(Instance { store, bindings }),
+            Err(error) => Err(CallError::of(&error, store.data().panic())),
+        }
+    }
+
+    /// Runs an extension, which knows `granted`. `Ok(Err(…))` is the extension's own error, without the values that it was told.
+    ///
+    /// # Errors
+    /// The extension failed.
+    pub async fn derive(
+        &self,
+        extension: &Extension,
+        settings: &[(String, String)],
+        granted: &Granted,
+        Caller { name, told, claimant }: Caller<impl FnOnce() -> I::Claimant>,
+    ) -> Result<Result<Vec<String>, String>, CallError> {
+        let _slot = self.slot(claimant).await?;
+        let call = Call::new(format!("extension {name}"), NoWorkload { told: Some(told) });
+        let mut store = self.store(call).map_err(|(error, _)| error)?;
+        let outcome = call::within_wall_time(async {
+            let instance = extension.0.instantiate_async(&mut store).await?;
+            instance.docker_attestor_policy_deriver().call_derive(&mut store, granted, settings).await
+        })
+        .await;
+        match outcome {
+            Ok(Ok(derived)) => Ok(Ok(derived)),
+            Ok(Err(text)) if text.len() > limits::GUEST_TEXT => Err(CallError::LongError),
+            Ok(Err(text)) => Ok(Err(store.data_mut().without_values(&text))),
+            Err(error) => Err(CallError::of(&error, store.data().panic())),
+        }
+    }
+
+    /// One sandbox, once it is free. The claimant is only asked for where the call must wait.
+    async fn slot(&self, claimant: impl FnOnce() -> I::Claimant) -> Result<Turn<'_>, CallError> {
+        match self.slots.try_turn() {
+            Some(turn) => Ok(turn),
+            None => Ok(self.slots.enter(claimant())?.turn(|| false).await),
+        }
+    }
+
+    /// A fresh store with its own fuel and memory.
+    fn store<T>(&self, mut call: Call<T>) -> Result<Store<Call<T>>, (CallError, Call<T>)> {
+        call.limits = StoreLimitsBuilder::new()
+            .memory_size(limits::GUEST_MEMORY)
+            .memories(1)
+            .tables(2)
+            .table_elements(limits::GUEST_TABLE)
+            .instances(8)
+            .trap_on_grow_failure(true)
+            .build();
+        let mut store = Store::new(&self.engine, call);
+        store.limiter(|call| &mut call.limits);
+        store.set_hostcall_fuel(limits::GUEST_TO_HOST);
+        let fuel =
+            store.set_fuel(limits::FUEL).and_then(|()| store.fuel_async_yield_interval(Some(limits::FUEL_YIELD)));
+        match fuel {
+            Ok(()) => Ok(store),
+            Err(error) => Err((CallError::Store(printable(&error.to_string())), store.into_data())),
+        }
+    }
+}
+
+/// An instance of a policy, for measurements.
+pub struct Instance<I: Imports> {
+    store: Store<Call<I>>,
+    bindings: PolicyBindings,
+}
+
+impl<I: Imports> Instance<I> {
+    /// Calls the policy's `attest`.
+    ///
+    /// # Errors
+    /// The policy failed, or asked what must be fetched.
+    pub async fn attest(&mut self, settings: &Settings) -> Result<Result<Vec<String>, Fault>, CallError> {
+        let attestor = self.bindings.docker_attestor_policy_attestor();
+        let outcome = call::within_wall_time(attestor.call_attest(&mut self.store, settings)).await;
+        match outcome {
+            Ok(answer) => Ok(answer.map_err(Fault::from)),
+            Err(error) => Err(CallError::of(&error, self.store.data().panic())),
+        }
+    }
+}

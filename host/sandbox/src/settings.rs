@@ -1,0 +1,60 @@
+//! The settings of wasmtime. Components are compiled and run with exactly these.
+
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limits::{GUEST_MEMORY, GUEST_STACK, GUEST_TABLE, SANDBOXES};
+
+/// Core instances of one component: its module and the adapters between it and the host.
+const CORE_INSTANCES: u32 = 8;
+
+/// How sandboxes get their memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Allocation {
+    /// From a pool that is reserved once: a call costs no system call for its memory.
+    Pooling,
+    /// Mapped for each call: where the pool's address space cannot be reserved.
+    OnDemand,
+}
+
+/// The configuration. Whatever changes the generated code is the same for both allocations, so that the
+/// embedded policy loads with either.
+pub(crate) fn config(allocation: Allocation) -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(2 * GUEST_STACK)
+        // 64 slots of the default 4 GiB would map 258 GiB.
+        .memory_reservation(GUEST_MEMORY as u64)
+        .memory_reservation_for_growth(0)
+        .memory_guard_size(64 << 10)
+        .memory_may_move(false)
+        // A policy needs none of these; what is off cannot be attacked.
+        .wasm_tail_call(false)
+        .wasm_relaxed_simd(false)
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
+        // Error texts name functions; addresses within the source are of no use to an operator.
+        .generate_address_map(false)
+        .native_unwind_info(false);
+    if allocation == Allocation::Pooling {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(SANDBOXES)
+            .total_core_instances(SANDBOXES * CORE_INSTANCES)
+            .max_core_instances_per_component(CORE_INSTANCES)
+            .total_memories(SANDBOXES)
+            .max_memories_per_component(1)
+            .max_memory_size(GUEST_MEMORY)
+            .total_tables(SANDBOXES * 2)
+            .max_tables_per_component(2)
+            .table_elements(GUEST_TABLE)
+            .total_stacks(SANDBOXES)
+            // What stays resident of a slot between calls: a page fault costs more than clearing it.
+            .linear_memory_keep_resident(64 << 10)
+            .async_stack_keep_resident(16 << 10)
+            .max_unused_warm_slots(8)
+            .pagemap_scan(Enabled::Auto);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    config
+}
