@@ -32,6 +32,10 @@ pub use self::log::EntryError;
 pub use self::options::Options;
 pub use self::rules::{MaterialError, Rule, RuleError, RuleFinding, SignatureReport};
 pub use self::target::Image;
+pub use self::trust::{
+    CacheError, EnvironmentError, KeyError, MetadataError, MirrorError, PemError, ReadError, RefreshError,
+    RefreshFailure, RemoteError, RootError, SourceError, TrustError,
+};
 pub use self::verification::{
     NoVerdict, Reason, Shortfall, Signature, UnreachableSource, Unverified, Verification, Verified,
 };

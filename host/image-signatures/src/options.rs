@@ -1,4 +1,4 @@
-//! What a verifier is made of.
+//! Options: what a verifier is made of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,27 +8,29 @@ use registry::Credentials;
 
 use crate::Identities;
 
-/// Where an entry is looked up when a signature carries none.
+/// The public-good instance's log.
 const REKOR: &str = "https://rekor.sigstore.dev";
+/// How long a good verdict is cached by default.
 const TTL: Duration = Duration::from_secs(3_600);
+/// The verdicts that are cached by default. Each takes some KiB.
 const ENTRIES: usize = 1_000;
 
-/// The options of signature verification.
+/// How images are verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Who may sign; none: anybody whose certificate chains to the trust root.
+    /// The identities that may sign. Without any, every signer may whose certificate chains to the trust root.
     pub identities: Identities,
     /// Repo digests (`repository@sha256:…`) or manifest digests (`sha256:…`) that are not verified.
     pub skipped_images: Vec<String>,
-    /// Where a log entry is looked up when a signature carries none.
+    /// The log that is searched for the entry of a signature that carries none.
     pub rekor_url: String,
-    /// Without the transparency log.
+    /// Log entries are not required, and those that are present are ignored.
     pub ignore_tlog: bool,
-    /// Without attestations.
+    /// Attestations are ignored.
     pub ignore_attestations: bool,
-    /// Without certificate timestamps.
+    /// Certificate timestamps are not required, and those that are present are ignored.
     pub ignore_sct: bool,
-    /// An image without a good attestation fails.
+    /// An image without a good attestation does not verify.
     pub require_attestations: bool,
     /// Credentials by registry host, `docker.io` for Docker Hub.
     pub registry_credentials: BTreeMap<String, Credentials>,
@@ -36,18 +38,17 @@ pub struct Options {
     pub insecure_registries: BTreeSet<String>,
     /// Files of CA certificates (PEM) for registries, beside the system's.
     pub registry_ca: Vec<PathBuf>,
-    /// A trusted_root.json.
+    /// The file of the trust root (trusted_root.json). `None`: the environment's trust material.
     pub trusted_root: Option<PathBuf>,
     /// Files of public keys (PEM) whose signatures count.
     pub public_keys: Vec<PathBuf>,
-    /// How long a good verdict lives.
+    /// How long a good verdict is cached.
     pub ttl: Duration,
-    /// Verdicts that are kept.
+    /// The verdicts that are cached.
     pub max_entries: usize,
 }
 
 impl Default for Options {
-    /// What nothing written means.
     fn default() -> Options {
         Options {
             identities: Identities::default(),

@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::progress::Progress;
 use crate::rules::{self, MaterialError, Requirements, RuleError, SignatureReport, Subject, TrustMaterial};
 use crate::target::{Image, Target};
-use crate::trust;
+use crate::trust::{self, ReadError, RefreshError, TrustError};
 use crate::verification::{NoVerdict, Verdict, Verification};
 
 /// Verifies images by one set of options.
@@ -83,8 +83,11 @@ impl Trust {
 #[non_exhaustive]
 pub enum SetupError {
     /// The trust material cannot be loaded.
-    #[error("{0}")]
-    Trust(String),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The trust root cannot be refreshed.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
     /// The trust root cannot be used.
     #[error("the trust root cannot be used: {0}")]
     Material(#[from] MaterialError),
@@ -96,7 +99,7 @@ pub enum SetupError {
         /// The file.
         path: PathBuf,
         /// Why.
-        why: String,
+        why: ReadError,
     },
     /// A public key that cannot be parsed.
     #[error("public_keys: {}: {why}", path.display())]
@@ -154,8 +157,7 @@ impl Verifier {
     /// # Errors
     /// A file, a key, a certificate or a source of trust material that cannot be used.
     pub fn new(options: &Options) -> Result<(Verifier, Vec<String>), SetupError> {
-        let loaded =
-            trust::load(options.trusted_root.as_deref(), &|name| std::env::var_os(name)).map_err(SetupError::Trust)?;
+        let loaded = trust::load(options.trusted_root.as_deref(), &|name| std::env::var_os(name))?;
         let mut notes = loaded.warnings;
         let sources: Vec<String> = loaded.sources.iter().map(|(part, source)| format!("{part}: {source}")).collect();
         notes.push(format!("trust root: {}", sources.join("; ")));
@@ -241,7 +243,7 @@ impl Verifier {
     }
 
     async fn refresh_once(&self, refresh: &trust::Refresh) -> Result<(), SetupError> {
-        let root = refresh.run(self.registries.client()).await.map_err(SetupError::Trust)?;
+        let root = refresh.run(self.registries.client()).await?;
         let trust = Trust::new(&root)?;
         if trust.fingerprint != self.trust.load().fingerprint {
             self.trust.store(Arc::new(trust));

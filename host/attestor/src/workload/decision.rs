@@ -61,7 +61,7 @@ impl SignedImages {
         SignedImages { verifier, on_failure, warnings: Warnings::default() }
     }
 
-    /// What the network is asked for, while that takes time.
+    /// What a verification is waiting for, in words; empty while none is running.
     pub fn progress(&self) -> String {
         self.verifier.progress()
     }

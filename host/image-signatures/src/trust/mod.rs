@@ -1,11 +1,11 @@
-//! The trust material: which certificate authorities, log keys and timestamp authorities signatures are verified with.
+//! The trust material: the certificate authorities, log keys and timestamp authorities that signatures are verified with.
 //!
-//! Each of the four parts has a source of its own, and presence selects it: a source that is there and broken is an
-//! error, never a reason to take the next one, since the last one trusts every signer of the public-good instance.
+//! Each of the four parts has a source of its own, and presence selects it. A source that is present and broken is an error, never a
+//! reason to take the next one: the last one trusts every signer of the public-good instance.
 //!
 //! 1. `trusted_root` of the configuration: all four parts, and nothing else is looked at.
 //! 2. The part's variable, as in cosign: a path; set but empty counts as unset, as cosign has it.
-//! 3. What `cosign initialize` left in `$TUF_ROOT` or `$HOME/.sigstore/root`: its metadata are verified again, offline.
+//! 3. The cache of `cosign initialize` in `$TUF_ROOT` or `$HOME/.sigstore/root`. Its metadata are verified again, offline.
 //! 4. The public-good root in this program.
 
 mod pem;
@@ -17,17 +17,19 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use bounded::file;
+use bounded::file::{self, FileError};
 use serde_json::{Map, Value, json};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_verify::Verifier;
 
 use crate::limits;
 
+pub use self::pem::{KeyError, PemError};
 pub(crate) use self::tuf::Refresh;
 use self::tuf::Shared;
+pub use self::tuf::{CacheError, MetadataError, MirrorError, RefreshError, RefreshFailure, RemoteError};
 
-/// What protobuf-specs calls a trusted root, followed by its version in either of two spellings.
+/// The media type of a trusted root in protobuf-specs. Its version follows, in either of two spellings.
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 
 /// The trust root to verify with, and where each of its parts came from.
@@ -35,12 +37,101 @@ const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 pub(crate) struct Trust {
     /// Checked: a verifier can be made of it.
     pub(crate) root: TrustedRoot,
-    /// For the log: the name of each part, and its source.
+    /// The name of each part and its source, for the log.
     pub(crate) sources: [(&'static str, String); 4],
-    /// For the log: what an operator should know although it works.
+    /// What an operator should know although it works, for the log.
     pub(crate) warnings: Vec<String>,
-    /// There if a part came from TUF, from a mirror that may be asked.
+    /// How to refresh the parts that came from TUF, if their mirror may be asked.
     pub(crate) refresh: Option<Refresh>,
+}
+
+/// Why the trust material cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// The file of the option `trusted_root`.
+    #[error("trusted_root: {}: {why}: name a trusted_root.json", path.display())]
+    Option {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: SourceError,
+    },
+    /// Every source of the environment that is broken.
+    #[error("{}", joined(.0))]
+    Environment(Vec<EnvironmentError>),
+    /// The parts do not make a trust root together.
+    #[error(transparent)]
+    Root(#[from] RootError),
+}
+
+fn joined(errors: &[EnvironmentError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+/// Why a source of the environment cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvironmentError {
+    /// The file of a variable.
+    #[error("{variable}: {}: {why}", path.display())]
+    Variable {
+        /// The variable.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: SourceError,
+    },
+    /// The cache of `cosign initialize`, or the root in this program.
+    #[error(transparent)]
+    Shared(#[from] CacheError),
+}
+
+/// Why a file of trust material cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file is no PEM of the expected kind.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// The file is no trusted root.
+    #[error(transparent)]
+    Root(#[from] RootError),
+}
+
+/// Why a text file cannot be read. The text does not name the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is no text.
+    #[error("not UTF-8")]
+    NotUtf8,
+}
+
+/// Why a text is no trusted root.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootError {
+    /// The library cannot parse it.
+    #[error("no trusted root: {0}")]
+    Malformed(String),
+    /// It is something else.
+    #[error("its mediaType is {0:?}, which is no trusted root")]
+    MediaType(String),
+    /// It is no JSON.
+    #[error("no JSON: {0}")]
+    Json(serde_json::Error),
+    /// A key or a certificate in it cannot be used.
+    #[error("{0}")]
+    Material(String),
 }
 
 /// The arrays of a trusted_root.json, by their names in it: all four of them, or those that variables gave.
@@ -58,7 +149,7 @@ enum Part {
 const PARTS: [Part; 4] = [Part::Fulcio, Part::Rekor, Part::Ct, Part::Tsa];
 
 impl Part {
-    /// For people.
+    /// The part's name, for operators.
     fn name(self) -> &'static str {
         match self {
             Part::Fulcio => "Fulcio certificate authorities",
@@ -68,7 +159,7 @@ impl Part {
         }
     }
 
-    /// The variable that cosign has for it.
+    /// The variable that cosign has for the part.
     fn variable(self) -> &'static str {
         match self {
             Part::Fulcio => "SIGSTORE_ROOT_FILE",
@@ -78,7 +169,7 @@ impl Part {
         }
     }
 
-    /// Its array in a trusted_root.json.
+    /// The part's array in a trusted_root.json.
     fn array(self) -> &'static str {
         match self {
             Part::Fulcio => "certificateAuthorities",
@@ -88,8 +179,8 @@ impl Part {
         }
     }
 
-    /// What its variable's file holds, as that array.
-    fn read(self, path: &Path) -> Result<Value, String> {
+    /// Reads the file of the part's variable, as that array.
+    fn read(self, path: &Path) -> Result<Value, SourceError> {
         let text = read(path, limits::TRUST_FILE)?;
         let array = match self {
             Part::Fulcio => pem::authorities(&text),
@@ -103,20 +194,19 @@ impl Part {
     }
 }
 
-/// Loads the trust root: no network, nothing is written. `configured` is `trusted_root` of the configuration.
+/// Loads the trust root, without network and without writing. `configured` is the option `trusted_root`.
 ///
 /// # Errors
 /// Every source in use that is broken, by its key or variable and its file, with what is wrong and what to do. No part is
 /// ever taken from a later source instead.
-pub(crate) fn load(configured: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Trust, String> {
+pub(crate) fn load(configured: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Trust, TrustError> {
     match configured {
-        Some(path) => of_configuration(path)
-            .map_err(|reason| format!("trusted_root: {}: {reason}: name a trusted_root.json", path.display())),
+        Some(path) => of_configuration(path).map_err(|why| TrustError::Option { path: path.to_owned(), why }),
         None => of_environment(env),
     }
 }
 
-fn of_configuration(path: &Path) -> Result<Trust, String> {
+fn of_configuration(path: &Path) -> Result<Trust, SourceError> {
     let (arrays, root) = parse(&read(path, limits::TRUST_FILE)?)?;
     let empty = PARTS.iter().all(|part| arrays.get(part.array()).is_none_or(|array| *array == json!([])));
     let warnings = match empty {
@@ -127,25 +217,25 @@ fn of_configuration(path: &Path) -> Result<Trust, String> {
     Ok(Trust { root, sources, warnings, refresh: None })
 }
 
-fn of_environment(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Trust, String> {
+fn of_environment(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Trust, TrustError> {
     let mut own = Arrays::new();
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     let mut warnings = Vec::new();
     for part in PARTS {
         let Some(path) = variable(env, part.variable()) else { continue };
         match part.read(&path) {
             Ok(array) => drop(own.insert(part.array().to_owned(), array)),
-            Err(reason) => wrong.push(format!("{}: {}: {reason}", part.variable(), path.display())),
+            Err(why) => errors.push(EnvironmentError::Variable { variable: part.variable(), path, why }),
         }
     }
     let all_set = PARTS.iter().all(|part| variable(env, part.variable()).is_some());
-    // Looked at whatever the variables hold, so that all that is wrong is said at once.
+    // The cache is checked whatever the variables hold, so that all errors are told at once.
     let shared = match all_set {
         true => None,
-        false => tuf::shared(env, &mut warnings).map_err(|reason| wrong.push(reason)).ok(),
+        false => tuf::shared(env, &mut warnings).map_err(|why| errors.push(why.into())).ok(),
     };
-    if !wrong.is_empty() {
-        return Err(wrong.join("; "));
+    if !errors.is_empty() {
+        return Err(TrustError::Environment(errors));
     }
     let (arrays, refresh, shared) = match shared {
         None => (Arrays::new(), None, String::new()),
@@ -164,19 +254,19 @@ fn of_environment(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Trust, Strin
     Ok(Trust { root, sources, warnings, refresh })
 }
 
-/// A path from the environment. Empty is unset: cosign has it so, and container platforms set variables to nothing.
+/// A path from the environment. An empty variable counts as unset, as in cosign: container platforms set variables to nothing.
 fn variable(env: &dyn Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
     env(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// A trusted_root.json: its four arrays, and what can be verified with them.
-fn parse(text: &str) -> Result<(Arrays, TrustedRoot), String> {
-    // The typed form first: it refuses keys that are there twice, of which a `Value` keeps the last.
-    let typed = TrustedRoot::from_json(text).map_err(|error| format!("no trusted root: {}", chain(&error)))?;
+/// Parses a trusted_root.json: its four arrays, and the root that they make.
+fn parse(text: &str) -> Result<(Arrays, TrustedRoot), RootError> {
+    // The typed form first: it refuses duplicate keys, of which a `Value` keeps the last.
+    let typed = TrustedRoot::from_json(text).map_err(|error| RootError::Malformed(chain(&error)))?;
     if !typed.media_type.starts_with(MEDIA_TYPE) {
-        return Err(format!("its mediaType is {:?}, which is no trusted root", typed.media_type));
+        return Err(RootError::MediaType(typed.media_type));
     }
-    let value: Value = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
+    let value: Value = serde_json::from_str(text).map_err(RootError::Json)?;
     let taken = PARTS.map(|part| {
         let array = value.get(part.array()).cloned().unwrap_or_else(|| json!([]));
         (part.array().to_owned(), array)
@@ -186,34 +276,34 @@ fn parse(text: &str) -> Result<(Arrays, TrustedRoot), String> {
     Ok((arrays, root))
 }
 
-/// A root of `own` arrays, and of `shared` ones for those that are not there.
+/// Makes a root of `own` arrays, and of `shared` ones for those that are missing.
 ///
 /// # Errors
 /// A key or a certificate that nothing can be verified with: [`Verifier::new`] reads each of them.
-fn assemble(own: &Arrays, shared: &Arrays) -> Result<TrustedRoot, String> {
+fn assemble(own: &Arrays, shared: &Arrays) -> Result<TrustedRoot, RootError> {
     let mut value = Arrays::from_iter([("mediaType".to_owned(), json!(format!("{MEDIA_TYPE}+json;version=0.1")))]);
     for part in PARTS {
         let array = own.get(part.array()).or_else(|| shared.get(part.array())).cloned();
         value.insert(part.array().to_owned(), array.unwrap_or_else(|| json!([])));
     }
     let root: TrustedRoot =
-        serde_json::from_value(Value::Object(value)).map_err(|error| format!("no trusted root: {error}"))?;
-    Verifier::new(&root).map_err(|error| chain(&error))?;
+        serde_json::from_value(Value::Object(value)).map_err(|error| RootError::Malformed(error.to_string()))?;
+    Verifier::new(&root).map_err(|error| RootError::Material(chain(&error)))?;
     Ok(root)
 }
 
-/// A regular file's text.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<String, String> {
-    String::from_utf8(file::read(path, limit).map_err(|why| why.to_string())?).map_err(|_| "not UTF-8".to_owned())
+/// Reads a regular file's text.
+pub(crate) fn read(path: &Path, limit: u64) -> Result<String, ReadError> {
+    String::from_utf8(file::read(path, limit)?).map_err(|_| ReadError::NotUtf8)
 }
 
-/// An error with its causes: these libraries leave the cause out of `Display`.
+/// The text of an error with its causes: these libraries leave the cause out of `Display`.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let said = error.to_string();
-        // Some of them do repeat it.
+        // Some of them repeat the cause.
         if !text.contains(&said) {
             let _ = write!(text, ": {said}");
         }

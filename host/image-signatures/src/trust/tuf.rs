@@ -1,7 +1,7 @@
-//! The parts that come from TUF: the cache that `cosign initialize` (v3) left, and the refresh from its mirror.
+//! The parts that come from TUF: the cache of `cosign initialize` (v3), and the refresh from its mirror.
 //!
-//! The cache is the operator's: it is read, never written. The root.json in it is what the operator established by
-//! `cosign initialize`, so everything else is verified from it.
+//! The cache is the operator's: it is read, never written. The operator established its root.json by `cosign initialize`, so
+//! everything else is verified from it.
 
 #[cfg(test)]
 mod tests;
@@ -9,13 +9,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bounded::file;
+use bounded::file::{self, FileError};
 use jiff::Timestamp;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
@@ -23,14 +23,157 @@ use sigstore_trust_root::{SigstoreInstance, TRUSTED_ROOT_TARGET, TrustedRoot};
 use sigstore_tuf::transport::FetchFuture;
 use sigstore_tuf::{Error, MemoryStore, MetadataStore, Repository, Updater, UpdaterConfig};
 
-use super::{Arrays, assemble, chain, parse, read, variable};
+use super::{Arrays, ReadError, RootError, assemble, chain, parse, read, variable};
 use crate::limits;
 
-/// What to do about a cache that cannot be used.
+/// The remedy for a cache that cannot be used.
 const AGAIN: &str = "run `cosign initialize` (v3) again, or set trusted_root";
 
-/// How to refresh the parts that came from TUF. Every run goes on from the newest metadata that a run has verified, so that
-/// a mirror cannot go back. All of it is in memory.
+/// Why the cache of `cosign initialize`, or the root in this program, cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{source_name}: {why}")]
+pub struct CacheError {
+    /// The source.
+    pub source_name: String,
+    /// Why.
+    pub why: MetadataError,
+}
+
+/// Why TUF's metadata cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetadataError {
+    /// A name that cannot be looked at.
+    #[error("cannot be looked at: {0}")]
+    Unreadable(io::Error),
+    /// A directory behind a broken link.
+    #[error("{} is a link to nothing: {AGAIN}", .0.display())]
+    BrokenLink(PathBuf),
+    /// A cache of cosign v2.
+    #[error("holds the older form of cosign's cache (tuf.db, a LevelDB), which is not supported: {AGAIN}")]
+    OlderForm,
+    /// `TUF_ROOT` names a directory without a cache.
+    #[error("holds no remote.json: {AGAIN}, or unset TUF_ROOT")]
+    NoRemote,
+    /// Something else than a directory.
+    #[error("not a directory: {AGAIN}")]
+    NoDirectory,
+    /// A remote.json that cannot be used.
+    #[error("remote.json: {0}: {AGAIN}")]
+    Remote(RemoteError),
+    /// The mirror's part of the cache cannot be used.
+    #[error("cache of {mirror}: {why}: {AGAIN}")]
+    Cache {
+        /// The mirror, without what may be a password.
+        mirror: String,
+        /// Why.
+        why: Box<MetadataError>,
+    },
+    /// The mirror has no part of the cache.
+    #[error("no such directory")]
+    NoMirrorDirectory,
+    /// A file of the cache cannot be read.
+    #[error("{name}: {why}")]
+    File {
+        /// The file.
+        name: &'static str,
+        /// Why.
+        why: FileError,
+    },
+    /// The metadata do not verify.
+    #[error("{}", chain(.0))]
+    Tuf(Box<Error>),
+    /// Verifying files in memory had to wait.
+    #[error("internal fault: reading files had to wait")]
+    Pending,
+    /// The target is no text.
+    #[error("{TRUSTED_ROOT_TARGET}: not UTF-8")]
+    NotUtf8,
+    /// The target is no trusted root.
+    #[error("{TRUSTED_ROOT_TARGET}: {0}")]
+    Root(RootError),
+    /// The root in this program is no trusted root.
+    #[error(transparent)]
+    Embedded(RootError),
+    /// The mirror may not be asked.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+}
+
+impl From<Error> for MetadataError {
+    fn from(error: Error) -> MetadataError {
+        MetadataError::Tuf(Box::new(error))
+    }
+}
+
+/// Why a remote.json cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file cannot be parsed.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// Its mirror is no URL.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+}
+
+/// Why a mirror may not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MirrorError {
+    /// The mirror cannot be parsed.
+    #[error("its mirror is no URL ({0})")]
+    NoUrl(String),
+    /// The mirror has no host.
+    #[error("its mirror is a URL without a host")]
+    NoHost,
+    /// The URL has more than a path.
+    #[error("mirror {0}: user names, passwords, queries and fragments in its URL are not supported")]
+    Extras(String),
+    /// The mirror is asked in plain http.
+    #[error("mirror {0}: plain http is for loopback only: use https")]
+    PlainHttp(String),
+    /// The mirror has another scheme.
+    #[error("mirror {mirror}: scheme {scheme} is not supported: use https")]
+    Scheme {
+        /// The mirror.
+        mirror: String,
+        /// The scheme.
+        scheme: String,
+    },
+}
+
+/// Why the trust root was not refreshed.
+#[derive(Debug, thiserror::Error)]
+#[error("{source_name}: not refreshed: {why}")]
+pub struct RefreshError {
+    /// The source of the parts from TUF.
+    pub source_name: String,
+    /// Why.
+    pub why: RefreshFailure,
+}
+
+/// What went wrong with a refresh.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshFailure {
+    /// The mirror is unreachable, or its metadata do not verify.
+    #[error(transparent)]
+    Metadata(MetadataError),
+    /// The mirror took too long.
+    #[error("the mirror took longer than {0} s")]
+    Timeout(u64),
+    /// The parts do not make a trust root together.
+    #[error(transparent)]
+    Root(RootError),
+}
+
+/// How to refresh the parts that came from TUF. Every run continues from the newest metadata that a run has verified, so that a mirror
+/// cannot go back. Everything is in memory.
 pub(crate) struct Refresh {
     seed: Seed,
     own: Arrays,
@@ -48,28 +191,24 @@ impl Refresh {
         Refresh { seed, own, source }
     }
 
-    /// Fetches the newest trusted_root.json from the mirror that the parts came from, and from no other, and answers with the
-    /// whole trust root: parts of other sources are as they were loaded. Needs a tokio runtime with its clock, takes 30 s at
-    /// most, and may be run again.
+    /// Fetches the newest trusted_root.json from the mirror that the parts came from, and from no other. Answers the whole trust root:
+    /// parts of other sources are as they were loaded. Needs a tokio runtime with its clock, and takes 30 s at most.
     ///
-    /// Give a client that follows no redirects: an answer from another host is refused, but only after it was asked for.
+    /// The client must follow no redirects. An answer from another host is refused, but only after that host was asked.
     ///
     /// # Errors
-    /// Whatever went wrong, the mirror being away included. The root in use stays good: keep it, and try again later.
-    pub(crate) async fn run(&self, client: reqwest::Client) -> Result<TrustedRoot, String> {
-        let fault = |reason: String| format!("{}: not refreshed: {reason}", self.source);
+    /// The mirror is unreachable, or what it serves does not verify. The root in use stays good, and a later run may succeed.
+    pub(crate) async fn run(&self, client: reqwest::Client) -> Result<TrustedRoot, RefreshError> {
+        let fault = |why: RefreshFailure| RefreshError { source_name: self.source.clone(), why };
         let mirror = Mirror { base: self.seed.mirror.clone(), client };
         let fetched = tokio::time::timeout(limits::TRUST_REFRESH_TIME, self.fetch(mirror)).await;
         let bytes = match fetched {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Err(fault(chain(&error))),
-            Err(_) => {
-                return Err(fault(format!("the mirror took longer than {} s", limits::TRUST_REFRESH_TIME.as_secs())));
-            }
+            Ok(Err(error)) => return Err(fault(RefreshFailure::Metadata(error.into()))),
+            Err(_) => return Err(fault(RefreshFailure::Timeout(limits::TRUST_REFRESH_TIME.as_secs()))),
         };
-        let text = String::from_utf8(bytes).map_err(|_| fault(format!("{TRUSTED_ROOT_TARGET}: not UTF-8")))?;
-        let (arrays, _) = parse(&text).map_err(|reason| fault(format!("{TRUSTED_ROOT_TARGET}: {reason}")))?;
-        assemble(&self.own, &arrays).map_err(fault)
+        let arrays = target(bytes).map_err(|why| fault(RefreshFailure::Metadata(why)))?;
+        assemble(&self.own, &arrays).map_err(|why| fault(RefreshFailure::Root(why)))
     }
 
     async fn fetch(&self, mirror: Mirror) -> Result<Vec<u8>, Error> {
@@ -82,15 +221,15 @@ impl Refresh {
     }
 }
 
-/// What a refresh starts from.
+/// The start of a refresh.
 pub(super) struct Seed {
-    /// It ends with a slash.
+    /// The mirror's URL, which ends with a slash.
     mirror: Url,
     root: Vec<u8>,
     verified: Arc<Verified>,
 }
 
-/// The newest verified metadata: none may be older.
+/// The newest verified metadata. No later metadata may be older.
 #[derive(Default)]
 struct Verified(MemoryStore);
 
@@ -100,7 +239,7 @@ impl MetadataStore for Verified {
     }
 
     fn store(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        // An `Updater` stores a snapshot by its version too, loads it by its name only, and forgets none.
+        // An `Updater` stores a snapshot under its version too, never loads it from there, and removes none.
         match name.ends_with(".snapshot.json") {
             true => Ok(()),
             false => self.0.store(name, bytes),
@@ -108,35 +247,37 @@ impl MetadataStore for Verified {
     }
 }
 
-/// All four parts as TUF gave them.
+/// All four parts from TUF.
 pub(super) struct Shared {
     pub(super) arrays: Arrays,
-    /// None where there is no mirror that may be asked.
+    /// `None` where the mirror may not be asked.
     pub(super) seed: Option<Seed>,
     pub(super) source: String,
 }
 
-/// What `cosign initialize` left, else the public-good root in this program.
+/// The cache of `cosign initialize`, else the public-good root in this program.
 ///
 /// # Errors
 /// As [`cosign`].
-pub(super) fn shared(env: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<String>) -> Result<Shared, String> {
+pub(super) fn shared(env: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<String>) -> Result<Shared, CacheError> {
     if let Some(cache) = cosign(env, warnings)? {
         return Ok(cache);
     }
     let instance = SigstoreInstance::PublicGood;
     let source = "public-good root of this program".to_owned();
-    let (arrays, _) = parse(instance.embedded_trusted_root_json()).map_err(|reason| format!("{source}: {reason}"))?;
-    let mirror = mirror(instance.tuf_url()).map_err(|reason| format!("{source}: {reason}"))?;
+    let fault = |why| CacheError { source_name: source.clone(), why };
+    let (arrays, _) =
+        parse(instance.embedded_trusted_root_json()).map_err(|why| fault(MetadataError::Embedded(why)))?;
+    let mirror = mirror(instance.tuf_url()).map_err(|why| fault(why.into()))?;
     let seed = Seed { mirror, root: instance.tuf_root().to_vec(), verified: Arc::default() };
     Ok(Shared { arrays, seed: Some(seed), source })
 }
 
-/// Looks for the cache of `cosign initialize`; none if it never ran.
+/// Opens the cache of `cosign initialize`; `None` if cosign never made one.
 ///
 /// # Errors
-/// It is there and cannot be used, or `TUF_ROOT` names a directory without one.
-fn cosign(env: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<String>) -> Result<Option<Shared>, String> {
+/// The cache cannot be used, or `TUF_ROOT` names a directory without one.
+fn cosign(env: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<String>) -> Result<Option<Shared>, CacheError> {
     let (directory, named) = match (variable(env, "TUF_ROOT"), variable(env, "HOME")) {
         (Some(directory), _) => (directory, true),
         (None, Some(home)) => (home.join(".sigstore").join("root"), false),
@@ -146,71 +287,64 @@ fn cosign(env: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<String>) ->
         }
     };
     let source = format!("{}{}", if named { "TUF_ROOT " } else { "cosign initialize " }, directory.display());
-    let fault = |reason: String| format!("{source}: {reason}");
+    let fault = |why: MetadataError| CacheError { source_name: source.clone(), why };
     if let Some(link) = directory.ancestors().take(2).find(|path| path.is_symlink() && !path.exists()) {
-        return Err(fault(format!("{} is a link to nothing: {AGAIN}", link.display())));
+        return Err(fault(MetadataError::BrokenLink(link.to_owned())));
     }
     let remote = directory.join("remote.json");
     if !present(&remote).map_err(fault)? {
         if present(&directory.join("tuf.db")).map_err(fault)? {
-            return Err(fault(older_form()));
+            return Err(fault(MetadataError::OlderForm));
         }
         if named {
-            return Err(fault(format!("holds no remote.json: {AGAIN}, or unset TUF_ROOT")));
+            return Err(fault(MetadataError::NoRemote));
         }
         if present(&directory).map_err(fault)? {
             if !directory.is_dir() {
-                return Err(fault(format!("not a directory: {AGAIN}")));
+                return Err(fault(MetadataError::NoDirectory));
             }
-            // A mere `cosign verify` leaves a cache, too, but no decision.
+            // `cosign verify` alone makes a cache too, which is no decision of the operator.
             warnings
-                .push(fault("passed over: it holds no remote.json, so `cosign initialize` did not make it".to_owned()));
+                .push(format!("{source}: ignored: it holds no remote.json, so `cosign initialize` did not make it"));
         }
         return Ok(None);
     }
     open(&directory, &remote, source.clone(), warnings).map(Some).map_err(fault)
 }
 
-/// What `cosign initialize` writes first.
+/// The file that `cosign initialize` writes first.
 #[derive(Deserialize)]
 struct Remote {
     mirror: String,
 }
 
-fn open(directory: &Path, remote: &Path, source: String, warnings: &mut Vec<String>) -> Result<Shared, String> {
-    let (mirror, shown) = read(remote, limits::TRUST_FILE)
-        .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
-        .and_then(|Remote { mirror }| shown(&mirror).map(|shown| (mirror, shown)))
-        .map_err(|reason| format!("remote.json: {reason}: {AGAIN}"))?;
-    // By its mirror, not by its directory, whose name has the mirror's password too.
-    let unusable = |reason: String| format!("cache of {shown}: {reason}: {AGAIN}");
+fn open(directory: &Path, remote: &Path, source: String, warnings: &mut Vec<String>) -> Result<Shared, MetadataError> {
+    let (mirror, shown) = mirror_in(remote).map_err(MetadataError::Remote)?;
+    // An error names the mirror, not the directory, whose name has the mirror's password too.
+    let unusable = |why: MetadataError| MetadataError::Cache { mirror: shown.clone(), why: Box::new(why) };
     let metadata = directory.join(directory_name(&mirror));
     if !present(&metadata).map_err(unusable)? {
         return Err(match present(&directory.join("tuf.db"))? {
-            true => older_form(),
-            false => unusable("no such directory".to_owned()),
+            true => MetadataError::OlderForm,
+            false => unusable(MetadataError::NoMirrorDirectory),
         });
     }
     let files = Files::read(&metadata).map_err(unusable)?;
     let bytes = match verify(&files, Timestamp::now()) {
-        Err(Fault::Tuf(error @ Error::Expired { .. })) => {
+        Err(MetadataError::Tuf(error)) if matches!(*error, Error::Expired { .. }) => {
             warnings.push(format!(
                 "{source}: its metadata have expired and are used all the same ({}): see that {shown} can be reached, or {AGAIN}",
-                chain(&error)
+                chain(&*error)
             ));
-            // At a time when nothing had expired: all else is verified.
+            // At a time when nothing had expired. Everything else is verified.
             verify(&files, Timestamp::UNIX_EPOCH)
         }
         verified => verified,
     };
-    let (arrays, _) = bytes
-        .map_err(|fault| fault.to_string())
-        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("{TRUSTED_ROOT_TARGET}: not UTF-8")))
-        .and_then(|text| parse(&text).map_err(|reason| format!("{TRUSTED_ROOT_TARGET}: {reason}")))
-        .map_err(unusable)?;
+    let arrays = bytes.and_then(target).map_err(unusable)?;
     let verified = Verified::default();
     for (name, bytes) in files.named.iter() {
-        verified.store(name, bytes).map_err(|error| chain(&error))?;
+        verified.store(name, bytes)?;
     }
     let seed = match self::mirror(&mirror) {
         Ok(mirror) => Some(Seed { mirror, root: files.root.clone(), verified: Arc::new(verified) }),
@@ -222,32 +356,41 @@ fn open(directory: &Path, remote: &Path, source: String, warnings: &mut Vec<Stri
     Ok(Shared { arrays, seed, source: format!("{source} (mirror {shown})") })
 }
 
-fn older_form() -> String {
-    format!("holds the older form of cosign's cache (tuf.db, a LevelDB), which is not supported: {AGAIN}")
+/// The mirror in a remote.json, and the same as it may be shown.
+fn mirror_in(remote: &Path) -> Result<(String, String), RemoteError> {
+    let Remote { mirror } = serde_json::from_str(&read(remote, limits::TRUST_FILE)?)?;
+    let shown = shown(&mirror)?;
+    Ok((mirror, shown))
 }
 
-/// Whether a name is there, even as a link to nothing: what cannot be followed must not count as absent.
-fn present(path: &Path) -> Result<bool, String> {
+/// Parses the trusted root that TUF has as its target.
+fn target(bytes: Vec<u8>) -> Result<Arrays, MetadataError> {
+    let text = String::from_utf8(bytes).map_err(|_| MetadataError::NotUtf8)?;
+    Ok(parse(&text).map_err(MetadataError::Root)?.0)
+}
+
+/// Whether a name exists, even as a link to nothing: a name that cannot be followed must not count as absent.
+fn present(path: &Path) -> Result<bool, MetadataError> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
-        // The latter: something else above it, such as HOME=/dev/null.
+        // NotADirectory: a file above it, such as HOME=/dev/null.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
-        Err(error) => Err(format!("cannot be looked at: {error}")),
+        Err(error) => Err(MetadataError::Unreadable(error)),
     }
 }
 
-/// As sigstore-go's `URLToPath` does it (pkg/tuf/client.go), a slash at the end included.
+/// The directory of a mirror, as sigstore-go's `URLToPath` makes it (pkg/tuf/client.go), a slash at the end included.
 fn directory_name(mirror: &str) -> String {
     let name = mirror.strip_prefix("https://").unwrap_or(mirror);
     let name = name.strip_prefix("http://").unwrap_or(name);
     name.replace(['/', ':'], "-").to_lowercase()
 }
 
-/// A mirror for the log, without what may be a password.
-fn shown(mirror: &str) -> Result<String, String> {
-    let mut url = Url::parse(mirror).map_err(|error| format!("its mirror is no URL ({error})"))?;
+/// A mirror as it may be shown, without what may be a password.
+fn shown(mirror: &str) -> Result<String, MirrorError> {
+    let mut url = Url::parse(mirror).map_err(|error| MirrorError::NoUrl(error.to_string()))?;
     if url.host_str().is_none() {
-        return Err("its mirror is a URL without a host".to_owned());
+        return Err(MirrorError::NoHost);
     }
     let _ = url.set_username("");
     let _ = url.set_password(None);
@@ -256,15 +399,13 @@ fn shown(mirror: &str) -> Result<String, String> {
     Ok(url.to_string())
 }
 
-/// A mirror that may be asked.
-fn mirror(mirror: &str) -> Result<Url, String> {
+/// The URL of a mirror that may be asked.
+fn mirror(mirror: &str) -> Result<Url, MirrorError> {
     let shown = shown(mirror)?;
     let slash = if mirror.ends_with('/') { "" } else { "/" };
-    let url = Url::parse(&format!("{mirror}{slash}")).map_err(|error| format!("its mirror is no URL ({error})"))?;
+    let url = Url::parse(&format!("{mirror}{slash}")).map_err(|error| MirrorError::NoUrl(error.to_string()))?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!(
-            "mirror {shown}: user names, passwords, queries and fragments in its URL are not supported"
-        ));
+        return Err(MirrorError::Extras(shown));
     }
     let loopback = match url.host_str().map(|host| host.trim_matches(['[', ']'])) {
         Some(host) => {
@@ -275,38 +416,22 @@ fn mirror(mirror: &str) -> Result<Url, String> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if loopback => Ok(url),
-        "http" => Err(format!("mirror {shown}: plain http is for loopback only: use https")),
-        scheme => Err(format!("mirror {shown}: scheme {scheme} is not supported: use https")),
+        "http" => Err(MirrorError::PlainHttp(shown)),
+        scheme => Err(MirrorError::Scheme { mirror: shown, scheme: scheme.to_owned() }),
     }
 }
 
-/// Why the cache cannot be used.
-#[derive(Debug)]
-enum Fault {
-    Tuf(Error),
-    Pending,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Tuf(error) => formatter.write_str(&chain(error)),
-            Fault::Pending => formatter.write_str("internal fault: reading files had to wait"),
-        }
-    }
-}
-
-/// The trusted root of a cache.
-fn verify(files: &Files, now: Timestamp) -> Result<Vec<u8>, Fault> {
+/// Verifies a cache; answers its trusted root.
+fn verify(files: &Files, now: Timestamp) -> Result<Vec<u8>, MetadataError> {
     let work = async {
         let mut updater = Updater::new(files.clone(), &files.root)?.with_config(updater_limits());
         updater.refresh(now).await?;
         updater.get_target(TRUSTED_ROOT_TARGET, now).await
     };
-    // All is in memory, so one poll does it. A runtime cannot be started here: the caller may be in one.
+    // Everything is in memory, so one poll is enough. A runtime cannot be started here: the caller may be in one.
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => outcome.map_err(Fault::Tuf),
-        Poll::Pending => Err(Fault::Pending),
+        Poll::Ready(outcome) => Ok(outcome?),
+        Poll::Pending => Err(MetadataError::Pending),
     }
 }
 
@@ -316,7 +441,7 @@ fn updater_limits() -> UpdaterConfig {
     limits
 }
 
-/// The files of a cache. The names in it have no version and no hash, unlike those that are asked for.
+/// The files of a cache. Their names have no version and no hash, unlike those that the updater asks for.
 #[derive(Clone)]
 struct Files {
     root: Vec<u8>,
@@ -327,10 +452,11 @@ struct Files {
 impl Files {
     const TARGET: &'static str = "targets/trusted_root.json";
 
-    fn read(directory: &Path) -> Result<Files, String> {
+    fn read(directory: &Path) -> Result<Files, MetadataError> {
         let limits = updater_limits();
-        let file =
-            |name: &str, limit| file::read(&directory.join(name), limit).map_err(|reason| format!("{name}: {reason}"));
+        let file = |name: &'static str, limit| {
+            file::read(&directory.join(name), limit).map_err(|why| MetadataError::File { name, why })
+        };
         let named = BTreeMap::from([
             ("timestamp.json", file("timestamp.json", limits.timestamp_max_length)?),
             ("snapshot.json", file("snapshot.json", limits.snapshot_max_length)?),
@@ -345,7 +471,7 @@ impl Files {
         if let Some(bytes) = self.named.get(name) {
             return Ok(Some(bytes.clone()));
         }
-        // Metadata of a role that targets.json delegates to. The updater percent-encodes its name: there is no slash in it.
+        // Metadata of a role that targets.json delegates to. The updater percent-encodes its name, so it has no slash.
         let path = self.directory.join(name);
         match name.contains('/') || !path.exists() {
             true => Ok(None),
@@ -358,7 +484,7 @@ impl Repository for Files {
     fn fetch_metadata<'a>(&'a self, name: &'a str, limit: u64) -> FetchFuture<'a> {
         let version = name.split_once('.').filter(|(version, _)| version.bytes().all(|byte| byte.is_ascii_digit()));
         let found = match version {
-            // The next root, which would be trusted by this one: a cache holds the newest only.
+            // The next root, which this one would trust. A cache holds the newest only.
             Some((_, "root.json")) => Ok(None),
             Some((_, unversioned)) => self.find(unversioned, limit),
             None => self.find(name, limit),
@@ -372,7 +498,7 @@ impl Repository for Files {
     }
 }
 
-/// A mirror, of which every answer comes from its own host.
+/// A mirror whose every answer comes from its own host.
 struct Mirror {
     base: Url,
     client: reqwest::Client,

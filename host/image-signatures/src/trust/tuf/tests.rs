@@ -194,7 +194,12 @@ fn client() -> reqwest::Client {
 }
 
 fn run(refresh: &Refresh, client: reqwest::Client) -> Result<TrustedRoot, String> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(refresh.run(client))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(refresh.run(client))
+        .map_err(|error| error.to_string())
 }
 
 fn first() -> TrustedRoot {
