@@ -61,14 +61,14 @@ pub enum Lookup {
 }
 
 /// A process that claims to be in a container.
-#[derive(Clone, Copy)]
-pub struct Claim<'a> {
+#[derive(Clone)]
+pub struct Claim {
     /// The container.
-    pub id: &'a ContainerId,
+    pub id: ContainerId,
     /// The process.
-    pub process: &'a dyn Process,
+    pub process: Arc<dyn Process>,
     /// The text of the process's /proc/PID/cgroup, which the claim came from.
-    pub cgroup: &'a [u8],
+    pub cgroup: Arc<[u8]>,
     /// When the attestation began. An answer of the engine that is older may be out of date.
     pub since: Instant,
 }
@@ -125,12 +125,12 @@ pub enum Outcome {
 }
 
 impl Lookup {
-    fn judge(&self, claim: &Claim<'_>) -> Outcome {
+    fn judge(&self, claim: &Claim) -> Outcome {
         match self {
             Lookup::Unknown => Outcome::Unknown,
             Lookup::NotRunning => Outcome::NotRunning,
             Lookup::NotProven(reason) => Outcome::NotProven(reason.clone()),
-            Lookup::Running(running) => match running.prove(claim.process, claim.cgroup) {
+            Lookup::Running(running) => match running.prove(&*claim.process, &claim.cgroup) {
                 Ok(Ok(container)) => Outcome::Proven { container, init_pid: running.init.pid() },
                 Ok(Err(too_large)) => Outcome::TooLarge(too_large),
                 Err(reason) => Outcome::NotProven(reason),
@@ -140,7 +140,7 @@ impl Lookup {
 
     /// The container, if the claim's failure may mean that the cached answer is out of date: the answer is older than the
     /// attestation, and the claim failed in how the process relates to the container's init process.
-    fn doubtful(&self, outcome: &Outcome, claim: &Claim<'_>) -> Option<&Arc<RunningContainer>> {
+    fn doubtful(&self, outcome: &Outcome, claim: &Claim) -> Option<&Arc<RunningContainer>> {
         match (self, outcome) {
             (Lookup::Running(running), Outcome::NotProven(reason))
                 if matches!(reason.clause, Clause::Cgroup | Clause::PidNamespace) && running.fetched < claim.since =>
@@ -285,8 +285,8 @@ impl Containers {
     }
 
     /// Checks a claim against what is cached, without waiting. `None`: the engine must be asked, which [`Containers::check`] does.
-    pub fn check_cached(&self, claim: &Claim<'_>) -> Option<Checked> {
-        let cached = self.cached(claim.id)?;
+    pub fn check_cached(&self, claim: &Claim) -> Option<Checked> {
+        let cached = self.cached(&claim.id)?;
         let outcome = cached.judge(claim);
         match cached.doubtful(&outcome, claim) {
             Some(_) => None,
@@ -299,9 +299,9 @@ impl Containers {
     ///
     /// # Errors
     /// The engine cannot be asked, or the processes cannot be read. Nothing is proven then.
-    pub async fn check(&self, claim: &Claim<'_>, claimant: Claimant) -> Result<Checked, Error> {
-        let (lookup, source) = match self.cached(claim.id) {
-            None => (self.fetch(claim.id, claimant).await?, Source::Asked),
+    pub async fn check(&self, claim: &Claim, claimant: Claimant) -> Result<Checked, Error> {
+        let (lookup, source) = match self.cached(&claim.id) {
+            None => (self.fetch(&claim.id, claimant).await?, Source::Asked),
             Some(cached) => {
                 let outcome = cached.judge(claim);
                 match cached.doubtful(&outcome, claim) {

@@ -219,7 +219,8 @@ impl<I: Imports> Sandbox<I> {
         settings: &Settings,
     ) -> Result<(Vec<Diagnostic>, u64), CallError> {
         let call = Call::new(POLICY.to_owned(), NoWorkload { told: None });
-        let mut store = self.store(call).map_err(|(error, _)| error)?;
+        let (mut store, ready) = self.store(call);
+        ready?;
         let outcome = call::within_wall_time(async {
             let bindings = policy.validates.instantiate_async(&mut store).await?;
             bindings.docker_attestor_policy_attestor().call_validate(&mut store, settings).await
@@ -238,12 +239,10 @@ impl<I: Imports> Sandbox<I> {
             Ok(slot) => slot,
             Err(error) => return Run { imports, outcome: Err(RunError::Failed(error)) },
         };
-        let mut store = match self.store(Call::new(POLICY.to_owned(), imports)) {
-            Ok(store) => store,
-            Err((error, call)) => {
-                return Run { imports: call.into_imports(), outcome: Err(RunError::Failed(error)) };
-            }
-        };
+        let (mut store, ready) = self.store(Call::new(POLICY.to_owned(), imports));
+        if let Err(error) = ready {
+            return Run { imports: store.into_data().into_imports(), outcome: Err(RunError::Failed(error)) };
+        }
         let outcome = call::within_wall_time(async {
             let bindings = policy.attests.instantiate_async(&mut store).await?;
             bindings.docker_attestor_policy_attestor().call_attest(&mut store, settings).await
@@ -265,7 +264,8 @@ impl<I: Imports> Sandbox<I> {
     /// # Errors
     /// The instance cannot be made.
     pub async fn instance(&self, policy: &Policy<I>, imports: I) -> Result<Instance<I>, CallError> {
-        let mut store = self.store(Call::new(POLICY.to_owned(), imports)).map_err(|(error, _)| error)?;
+        let (mut store, ready) = self.store(Call::new(POLICY.to_owned(), imports));
+        ready?;
         match call::within_wall_time(policy.attests.instantiate_async(&mut store)).await {
             Ok(bindings) => Ok(Instance { store, bindings }),
             Err(error) => Err(CallError::of(&error, store.data().panic())),
@@ -285,7 +285,8 @@ impl<I: Imports> Sandbox<I> {
     ) -> Result<Result<Vec<String>, String>, CallError> {
         let _slot = self.slot(claimant).await?;
         let call = Call::new(format!("extension {name}"), NoWorkload { told: Some(told) });
-        let mut store = self.store(call).map_err(|(error, _)| error)?;
+        let (mut store, ready) = self.store(call);
+        ready?;
         let outcome = call::within_wall_time(async {
             let instance = extension.0.instantiate_async(&mut store).await?;
             instance.docker_attestor_policy_deriver().call_derive(&mut store, granted, settings).await
@@ -307,8 +308,8 @@ impl<I: Imports> Sandbox<I> {
         }
     }
 
-    /// A fresh store with its own fuel and memory.
-    fn store<T>(&self, mut call: Call<T>) -> Result<Store<Call<T>>, (CallError, Call<T>)> {
+    /// A fresh store with its own fuel and memory, and whether it is ready to run a call.
+    fn store<T>(&self, mut call: Call<T>) -> (Store<Call<T>>, Result<(), CallError>) {
         call.limits = StoreLimitsBuilder::new()
             .memory_size(limits::GUEST_MEMORY)
             .memories(1)
@@ -322,10 +323,7 @@ impl<I: Imports> Sandbox<I> {
         store.set_hostcall_fuel(limits::GUEST_TO_HOST);
         let fuel =
             store.set_fuel(limits::FUEL).and_then(|()| store.fuel_async_yield_interval(Some(limits::FUEL_YIELD)));
-        match fuel {
-            Ok(()) => Ok(store),
-            Err(error) => Err((CallError::Store(printable(&error.to_string())), store.into_data())),
-        }
+        (store, fuel.map_err(|error| CallError::Store(printable(&error.to_string()))))
     }
 }
 

@@ -1,8 +1,5 @@
 //! The interface `docker`: claims to be in a container, and their proof.
 
-use std::sync::Arc;
-
-use containers::process::Process;
 use containers::{Checked, Claim, ContainerId, NotProven, Outcome};
 use sandbox::wit::Engine;
 use sandbox::{Fault, FaultKind};
@@ -19,46 +16,41 @@ pub(super) fn not_configured(engine: &Engine) -> Found {
 
 impl Workload {
     /// `docker.container` from the cache. `None`: the engine must be asked.
-    pub(super) fn cached_container(&mut self, claim: &str) -> Option<Found> {
-        let (id, process, cgroup) = match self.claimed(claim) {
-            Ok(claimed) => claimed,
+    pub(super) fn cached_container(&mut self, id: &str) -> Option<Found> {
+        let claim = match self.claim(id) {
+            Ok(claim) => claim,
             Err(found) => return Some(found),
         };
-        let claim = self.claim(&id, &*process, &cgroup);
         let checked = self.backends.docker.check_cached(&claim)?;
-        Some(self.container(&id, checked))
+        Some(self.container(&claim.id, checked))
     }
 
     /// `docker.container`, for which the engine is asked if need be.
-    pub(super) async fn fetch_container(&mut self, claim: &str) -> Found {
-        let (id, process, cgroup) = match self.claimed(claim) {
-            Ok(claimed) => claimed,
+    pub(super) async fn fetch_container(&mut self, id: &str) -> Found {
+        let claim = match self.claim(id) {
+            Ok(claim) => claim,
             Err(found) => return found,
         };
         let claimant = self.claimant();
-        let claim = self.claim(&id, &*process, &cgroup);
         match self.backends.docker.check(&claim, claimant).await {
-            Ok(checked) => self.container(&id, checked),
+            Ok(checked) => self.container(&claim.id, checked),
             Err(error) => fault(error).into(),
         }
     }
 
-    /// The claimed id, and the process and its cgroups that the claim is checked with. An error is the answer already: clause a
-    /// does not hold, the policy claims too much, or the process is gone or cannot be read.
-    fn claimed(&mut self, claim: &str) -> Result<(ContainerId, Arc<dyn Process>, Arc<[u8]>), Found> {
+    /// The claim to be in the container with this id. An `Err` is the answer already: clause a does not hold, the policy claims too
+    /// much, or the process is gone or cannot be read.
+    fn claim(&mut self, id: &str) -> Result<Claim, Found> {
         if self.transcript.claims() >= limits::CONTAINERS_ASKED {
             let text = format!("a policy may ask for {} containers", limits::CONTAINERS_ASKED);
             return Err(Fault::new(FaultKind::Policy, text).into());
         }
-        let id = ContainerId::parse(claim).map_err(|reason| self.not_proven(&reason, "nothing was asked"))?;
+        let id = ContainerId::parse(id).map_err(|reason| self.not_proven(&reason, "nothing was asked"))?;
+        let since = self.started.into_std();
         match (self.process()?, self.cgroup()?) {
-            (Some(process), cgroup) if !cgroup.is_empty() => Ok((id, process, cgroup)),
+            (Some(process), cgroup) if !cgroup.is_empty() => Ok(Claim { id, process, cgroup, since }),
             _ => Err(Found::new(Answer::Container(None), format!("process {} is gone", self.pid))),
         }
-    }
-
-    fn claim<'a>(&self, id: &'a ContainerId, process: &'a dyn Process, cgroup: &'a [u8]) -> Claim<'a> {
-        Claim { id, process, cgroup, since: self.started.into_std() }
     }
 
     fn container(&self, id: &ContainerId, Checked { source, outcome }: Checked) -> Found {

@@ -103,8 +103,8 @@ impl Machine {
     /// What becomes of a process's claim to be in container 0, as an attestation asks.
     async fn check(&self, pid: i32) -> Outcome {
         let process = self.processes.open(pid).unwrap().unwrap();
-        let (id, cgroup) = (id(0), process.cgroup().unwrap());
-        let claim = Claim { id: &id, process: &*process, cgroup: &cgroup, since: Instant::now() };
+        let cgroup = process.cgroup().unwrap().into();
+        let claim = Claim { id: id(0), process, cgroup, since: Instant::now() };
         match self.containers.check_cached(&claim) {
             Some(checked) => checked.outcome,
             None => self.containers.check(&claim, CLAIMANT).await.unwrap().outcome,
