@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use crate::attestation::reuse::{Answers, RecordedWorkload};
 use crate::attestation::{Basis, Extension};
-use crate::components::candidate::{Accepted, Candidate, Invalid, validate};
-use crate::components::history::{Active, Component as ComponentStatus, History};
+use crate::components::candidate::{Accepted, Candidate, SettingsError, validate};
+use crate::components::history::{Active, ComponentStatus, History};
 use crate::components::load::LoadError;
 use crate::components::trial::Trial;
 use crate::components::watch::Watcher;
@@ -309,8 +309,8 @@ impl Updater {
             None => {
                 let builtin = &self.runtime.builtin;
                 let notes = validate(&self.runtime, builtin, &trial).await.map_err(|invalid| match invalid {
-                    Invalid::Refused(errors) => Error::Configuration(errors),
-                    Invalid::Failed(error) => builtin.failed(error),
+                    SettingsError::Refused(errors) => Error::Configuration(errors),
+                    SettingsError::Failed(error) => builtin.failed(error),
                 })?;
                 (Arc::clone(builtin), notes)
             }

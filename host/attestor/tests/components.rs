@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::components::history::Failure;
+use docker_attestor::components::history::FailedUpdate;
 use docker_attestor::components::load::Step;
 use docker_attestor::error::Error;
 use docker_attestor::limits;
@@ -87,7 +87,7 @@ impl Service {
         }
     }
 
-    fn last_failure(&self, place: Place) -> Failure {
+    fn last_failure(&self, place: Place) -> FailedUpdate {
         self.attestor.status().components[place as usize].last_failure.clone().unwrap()
     }
 

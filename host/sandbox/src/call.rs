@@ -11,7 +11,7 @@ use crate::bindings::docker_attestor::policy::types::{Fault as WitFault, Host as
 use crate::bindings::docker_attestor::policy::{docker, job_objects, process, sigstore};
 use crate::error::{CallError, TooSlow};
 use crate::fault::Fault;
-use crate::imports::{Answer, Imports};
+use crate::imports::{ImportResult, Imports};
 use crate::limits;
 use crate::redaction::Redaction;
 
@@ -116,7 +116,7 @@ impl<I: Imports> Call<I> {
     /// The answer to a question. An answer that must be fetched first ends the call.
     async fn ask<T>(
         &mut self,
-        question: impl FnOnce(&mut I) -> Answer<T, I::Question>,
+        question: impl FnOnce(&mut I) -> ImportResult<T, I::Question>,
     ) -> Result<std::result::Result<T, WitFault>> {
         self.begin().await?;
         self.charge(COMPARISON * self.imports.answered() as u64)?;

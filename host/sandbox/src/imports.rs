@@ -9,7 +9,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::wit::{Cgroup, CgroupMount, Engine, ProvenContainer, Verdict};
 
 /// The answer to one question of a policy: a value or a fault that the policy gets to see, or [`NeedsFetch`].
-pub type Answer<T, Q> = Result<Result<T, Fault>, NeedsFetch<Q>>;
+pub type ImportResult<T, Q> = Result<Result<T, Fault>, NeedsFetch<Q>>;
 
 /// The escape from a call: its answer must be fetched outside the sandbox. The call ends, and the policy is run again.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,15 +25,15 @@ pub trait Imports: Values {
     type Claimant: Clone + Eq + Hash + Send;
 
     /// `process.cgroups`
-    fn cgroups(&mut self) -> Answer<Vec<Cgroup>, Self::Question>;
+    fn cgroups(&mut self) -> ImportResult<Vec<Cgroup>, Self::Question>;
     /// `process.cgroup-mounts`
-    fn cgroup_mounts(&mut self) -> Answer<Vec<CgroupMount>, Self::Question>;
+    fn cgroup_mounts(&mut self) -> ImportResult<Vec<CgroupMount>, Self::Question>;
     /// `job-objects.names`
-    fn job_object_names(&mut self) -> Answer<Vec<String>, Self::Question>;
+    fn job_object_names(&mut self) -> ImportResult<Vec<String>, Self::Question>;
     /// `docker.container`
-    fn container(&mut self, engine: Engine, id: String) -> Answer<Option<ProvenContainer>, Self::Question>;
+    fn container(&mut self, engine: Engine, id: String) -> ImportResult<Option<ProvenContainer>, Self::Question>;
     /// `sigstore.verify`
-    fn verify(&mut self) -> Answer<Verdict, Self::Question>;
+    fn verify(&mut self) -> ImportResult<Verdict, Self::Question>;
 
     /// The number of questions that were answered so far: each new one is compared with all of them, which the call pays for.
     fn answered(&self) -> usize;
@@ -54,7 +54,7 @@ pub(crate) struct NoWorkload {
 }
 
 impl NoWorkload {
-    fn refuse<T>() -> Answer<T, Infallible> {
+    fn refuse<T>() -> ImportResult<T, Infallible> {
         Ok(Err(Fault::new(FaultKind::NotConfigured, "there is no workload while settings are validated")))
     }
 }
@@ -69,23 +69,23 @@ impl Imports for NoWorkload {
     type Question = Infallible;
     type Claimant = ();
 
-    fn cgroups(&mut self) -> Answer<Vec<Cgroup>, Infallible> {
+    fn cgroups(&mut self) -> ImportResult<Vec<Cgroup>, Infallible> {
         NoWorkload::refuse()
     }
 
-    fn cgroup_mounts(&mut self) -> Answer<Vec<CgroupMount>, Infallible> {
+    fn cgroup_mounts(&mut self) -> ImportResult<Vec<CgroupMount>, Infallible> {
         NoWorkload::refuse()
     }
 
-    fn job_object_names(&mut self) -> Answer<Vec<String>, Infallible> {
+    fn job_object_names(&mut self) -> ImportResult<Vec<String>, Infallible> {
         NoWorkload::refuse()
     }
 
-    fn container(&mut self, _: Engine, _: String) -> Answer<Option<ProvenContainer>, Infallible> {
+    fn container(&mut self, _: Engine, _: String) -> ImportResult<Option<ProvenContainer>, Infallible> {
         NoWorkload::refuse()
     }
 
-    fn verify(&mut self) -> Answer<Verdict, Infallible> {
+    fn verify(&mut self) -> ImportResult<Verdict, Infallible> {
         NoWorkload::refuse()
     }
 

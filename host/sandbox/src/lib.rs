@@ -41,7 +41,7 @@ pub use self::compiler::{Compilation, NotCompiled};
 pub use self::error::{CallError, LinkError, SetupError};
 pub use self::fault::{Fault, FaultKind};
 use self::imports::NoWorkload;
-pub use self::imports::{Answer, Imports, NeedsFetch, Values};
+pub use self::imports::{ImportResult, Imports, NeedsFetch, Values};
 use self::settings::Allocation;
 
 /// The contract's types, as wit/policy.wit documents them.
@@ -84,13 +84,13 @@ impl Compiled {
 }
 
 /// A policy, linked.
-pub struct Policy<I: Imports> {
+pub struct LinkedPolicy<I: Imports> {
     attests: PolicyPre<Call<I>>,
     validates: PolicyPre<Call<NoWorkload>>,
 }
 
 /// An extension, linked.
-pub struct Extension(ExtensionPre<Call<NoWorkload>>);
+pub struct LinkedExtension(ExtensionPre<Call<NoWorkload>>);
 
 /// Who an extension's call is for.
 pub struct Caller<C> {
@@ -175,19 +175,19 @@ impl<I: Imports> Sandbox<I> {
     ///
     /// # Errors
     /// It imports a function that does not exist, or it does not export what a policy must.
-    pub fn policy(&self, Compiled(component): &Compiled) -> Result<Policy<I>, LinkError> {
+    pub fn policy(&self, Compiled(component): &Compiled) -> Result<LinkedPolicy<I>, LinkError> {
         let attests = self.policies.instantiate_pre(component).and_then(PolicyPre::new).map_err(LinkError::of)?;
         let validates = self.validated.instantiate_pre(component).and_then(PolicyPre::new).map_err(LinkError::of)?;
-        Ok(Policy { attests, validates })
+        Ok(LinkedPolicy { attests, validates })
     }
 
     /// Links a compiled component as an extension.
     ///
     /// # Errors
     /// It imports a function that does not exist, or it does not export what an extension must.
-    pub fn extension(&self, Compiled(component): &Compiled) -> Result<Extension, LinkError> {
+    pub fn extension(&self, Compiled(component): &Compiled) -> Result<LinkedExtension, LinkError> {
         let linked = self.extensions.instantiate_pre(component).and_then(ExtensionPre::new);
-        linked.map(Extension).map_err(LinkError::of)
+        linked.map(LinkedExtension).map_err(LinkError::of)
     }
 
     /// Asks a policy to check its settings.
@@ -196,7 +196,7 @@ impl<I: Imports> Sandbox<I> {
     /// The policy failed, or returned more or longer diagnostics than it may.
     pub async fn validate(
         &self,
-        policy: &Policy<I>,
+        policy: &LinkedPolicy<I>,
         settings: &Settings,
         claimant: I::Claimant,
     ) -> Result<Vec<Diagnostic>, CallError> {
@@ -215,7 +215,7 @@ impl<I: Imports> Sandbox<I> {
     /// The policy failed.
     pub async fn measure_validation(
         &self,
-        policy: &Policy<I>,
+        policy: &LinkedPolicy<I>,
         settings: &Settings,
     ) -> Result<(Vec<Diagnostic>, u64), CallError> {
         let call = Call::new(POLICY.to_owned(), NoWorkload { told: None });
@@ -234,7 +234,7 @@ impl<I: Imports> Sandbox<I> {
     }
 
     /// Runs a policy once. A text of the policy's own fault holds none of the values that the policy was told.
-    pub async fn attest(&self, policy: &Policy<I>, settings: &Settings, mut imports: I) -> Run<I> {
+    pub async fn attest(&self, policy: &LinkedPolicy<I>, settings: &Settings, mut imports: I) -> Run<I> {
         let _slot = match self.slot(|| imports.claimant()).await {
             Ok(slot) => slot,
             Err(error) => return Run { imports, outcome: Err(RunError::Failed(error)) },
@@ -263,7 +263,7 @@ impl<I: Imports> Sandbox<I> {
     ///
     /// # Errors
     /// The instance cannot be made.
-    pub async fn instance(&self, policy: &Policy<I>, imports: I) -> Result<Instance<I>, CallError> {
+    pub async fn instance(&self, policy: &LinkedPolicy<I>, imports: I) -> Result<Instance<I>, CallError> {
         let (mut store, ready) = self.store(Call::new(POLICY.to_owned(), imports));
         ready?;
         match call::within_wall_time(policy.attests.instantiate_async(&mut store)).await {
@@ -278,7 +278,7 @@ impl<I: Imports> Sandbox<I> {
     /// The extension failed.
     pub async fn derive(
         &self,
-        extension: &Extension,
+        extension: &LinkedExtension,
         settings: &[(String, String)],
         granted: &Granted,
         Caller { name, told, claimant }: Caller<impl FnOnce() -> I::Claimant>,

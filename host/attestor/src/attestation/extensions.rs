@@ -22,7 +22,7 @@ use crate::workload::{Answer, Question, Workload};
 /// An extension that is linked and configured.
 pub struct Extension {
     /// The linked component.
-    pub code: sandbox::Extension,
+    pub code: sandbox::LinkedExtension,
     /// What its component says of itself.
     pub description: Description,
     /// Its name: its selectors begin with it.

@@ -13,7 +13,7 @@ use crate::workload::{Question, Workload};
 /// A policy, linked, and what its component says of itself.
 pub struct Policy {
     /// The linked component.
-    pub code: sandbox::Policy<Workload>,
+    pub code: sandbox::LinkedPolicy<Workload>,
     /// The digest of the component, `sha256:…`.
     pub digest: String,
     /// The version that the component's author gave it.
@@ -21,11 +21,11 @@ pub struct Policy {
 }
 
 /// What one run of a policy came to.
-pub enum Step {
+pub enum PolicyRun {
     /// The policy's answer: checked selectors, or the error of the attestation.
-    Done(Result<Vec<String>, Error>),
+    Answered(Result<Vec<String>, Error>),
     /// The policy asked a question whose answer must be fetched. Then it runs again.
-    Fetch(Question),
+    NeedsFetch(Question),
 }
 
 impl Policy {
@@ -40,18 +40,18 @@ impl Policy {
     }
 
     /// Runs the policy once. Gives the workload back, which knows what was asked.
-    pub async fn run(&self, sandbox: &Sandbox, settings: &Settings, workload: Workload) -> (Workload, Step) {
+    pub async fn run(&self, sandbox: &Sandbox, settings: &Settings, workload: Workload) -> (Workload, PolicyRun) {
         let sandbox::Run { imports: workload, outcome } = sandbox.attest(&self.code, settings, workload).await;
-        let step = match outcome {
-            Err(RunError::NeedsFetch(question)) => Step::Fetch(question),
-            Err(RunError::Failed(error)) => Step::Done(Err(self.failed(error))),
-            Ok(Err(fault)) => Step::Done(Err(Error::Fault(fault))),
+        let run = match outcome {
+            Err(RunError::NeedsFetch(question)) => PolicyRun::NeedsFetch(question),
+            Err(RunError::Failed(error)) => PolicyRun::Answered(Err(self.failed(error))),
+            Ok(Err(fault)) => PolicyRun::Answered(Err(Error::Fault(fault))),
             Ok(Ok(selectors)) => {
                 let checked = truth::check(&selectors, workload.transcript(), workload.extensions());
-                Step::Done(checked.map(|()| selectors).map_err(|untrue| self.error(untrue)))
+                PolicyRun::Answered(checked.map(|()| selectors).map_err(|untrue| self.error(untrue)))
             }
         };
-        (workload, step)
+        (workload, run)
     }
 
     /// Runs the policy as often as its questions need a fetch. The workload comes back unless the time was over in the sandbox.
@@ -63,16 +63,16 @@ impl Policy {
         deadline: Instant,
     ) -> (Option<Workload>, Result<Vec<String>, Error>) {
         loop {
-            let step = match timeout_at(deadline, self.run(sandbox, settings, workload)).await {
+            let run = match timeout_at(deadline, self.run(sandbox, settings, workload)).await {
                 Err(_) => return (None, Err(late())),
-                Ok((back, step)) => {
+                Ok((back, run)) => {
                     workload = back;
-                    step
+                    run
                 }
             };
-            match step {
-                Step::Done(outcome) => return (Some(workload), outcome),
-                Step::Fetch(question) => {
+            match run {
+                PolicyRun::Answered(outcome) => return (Some(workload), outcome),
+                PolicyRun::NeedsFetch(question) => {
                     if timeout_at(deadline, workload.fetch(question)).await.is_err() {
                         return (Some(workload), Err(late()));
                     }

@@ -65,8 +65,8 @@ impl<'a> Candidate<'a> {
         let code = code.map_err(|error| LoadError::new(&path, Step::Link, &error.to_string()))?;
         let policy = Policy { code, digest: description.digest, version: description.version };
         let notes = validate(runtime, &policy, trial).await.map_err(|invalid| match invalid {
-            Invalid::Refused(errors) => LoadError::new(&path, Step::Settings, &errors),
-            Invalid::Failed(error) => broke(&path, Step::Settings, &policy.failed(error)),
+            SettingsError::Refused(errors) => LoadError::new(&path, Step::Settings, &errors),
+            SettingsError::Failed(error) => broke(&path, Step::Settings, &policy.failed(error)),
         })?;
         let changed = trial::try_policy(&runtime.sandbox, &policy, trial).await;
         let changed = changed.map_err(|error| broke(&path, Step::Trial, &error))?;
@@ -100,7 +100,7 @@ impl<'a> Candidate<'a> {
 }
 
 /// Why settings are not accepted.
-pub enum Invalid {
+pub enum SettingsError {
     /// The policy's errors.
     Refused(String),
     /// The policy failed.
@@ -111,15 +111,15 @@ pub enum Invalid {
 ///
 /// # Errors
 /// The policy's errors, or that it failed.
-pub async fn validate(runtime: &Runtime, policy: &Policy, trial: &Trial<'_>) -> Result<Vec<String>, Invalid> {
+pub async fn validate(runtime: &Runtime, policy: &Policy, trial: &Trial<'_>) -> Result<Vec<String>, SettingsError> {
     let diagnostics = runtime.sandbox.validate(&policy.code, trial.settings, Claimant::Attestor).await;
-    let diagnostics = diagnostics.map_err(Invalid::Failed)?;
+    let diagnostics = diagnostics.map_err(SettingsError::Failed)?;
     let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
     let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(is_error);
     let messages = |diagnostics: Vec<Diagnostic>| diagnostics.into_iter().map(|diagnostic| diagnostic.message);
     match errors.is_empty() {
         true => Ok(messages(warnings).collect()),
-        false => Err(Invalid::Refused(messages(errors).collect::<Vec<_>>().join("; "))),
+        false => Err(SettingsError::Refused(messages(errors).collect::<Vec<_>>().join("; "))),
     }
 }
 

@@ -28,12 +28,12 @@ pub struct Status {
     /// Whether the agent has configured it.
     pub configured: bool,
     /// The policy, and the extensions by name.
-    pub components: Vec<Component>,
+    pub components: Vec<ComponentStatus>,
 }
 
 /// A component that is in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Component {
+pub struct ComponentStatus {
     /// `policy`, or `extension NAME`.
     pub name: String,
     /// Its file, or `built-in`.
@@ -49,12 +49,12 @@ pub struct Component {
     /// Whether the last attempt to replace it failed.
     pub failing: bool,
     /// The last attempt to replace it that failed, whatever came after.
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<FailedUpdate>,
 }
 
 /// An attempt to replace a component that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct FailedUpdate {
     /// When.
     pub at: Timestamp,
     /// At which step.
@@ -66,7 +66,7 @@ pub struct Failure {
 /// What became of the components so far.
 #[derive(Default)]
 pub struct History {
-    components: Mutex<BTreeMap<String, Component>>,
+    components: Mutex<BTreeMap<String, ComponentStatus>>,
     /// The newest version that ran from each file, whatever else ran since.
     newest: Mutex<BTreeMap<PathBuf, Version>>,
     metrics: Metrics,
@@ -90,12 +90,12 @@ impl History {
         History { metrics, ..History::default() }
     }
 
-    fn components(&self) -> MutexGuard<'_, BTreeMap<String, Component>> {
+    fn components(&self) -> MutexGuard<'_, BTreeMap<String, ComponentStatus>> {
         self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The components in use, the policy first.
-    pub fn in_use(&self) -> Vec<Component> {
+    pub fn in_use(&self) -> Vec<ComponentStatus> {
         let components = self.components();
         let policy = components.get(POLICY);
         let others = components.iter().filter(|(name, _)| *name != POLICY).map(|(_, component)| component);
@@ -123,7 +123,7 @@ impl History {
             if before.is_some_and(|before| before.digest == used.digest && before.source == source) {
                 continue;
             }
-            let active = Component {
+            let active = ComponentStatus {
                 name: used.name.to_owned(),
                 source,
                 digest: used.digest.to_owned(),
@@ -155,8 +155,8 @@ impl History {
     }
 
     /// Tells the metrics that a component is in use, or no longer.
-    fn report(&self, component: &Component, in_use: bool) {
-        let Component { name, digest, version, since, .. } = component;
+    fn report(&self, component: &ComponentStatus, in_use: bool) {
+        let ComponentStatus { name, digest, version, since, .. } = component;
         let version = version.as_deref().unwrap_or_default();
         self.metrics.component_in_use(name, digest, version, &since.to_string(), in_use);
     }
@@ -174,7 +174,7 @@ impl History {
         self.metrics.component_change(name, error.step.name());
         if let Some(component) = self.components().get_mut(name) {
             component.failing = true;
-            component.last_failure = Some(Failure { at: now(), step: error.step, reason: error.reason.clone() });
+            component.last_failure = Some(FailedUpdate { at: now(), step: error.step, reason: error.reason.clone() });
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use containers::Claimant;
 use sandbox::wit::{Credentials, Settings};
 
-use crate::attestation::policy::Step;
+use crate::attestation::policy::PolicyRun;
 use crate::attestation::reuse::RecordedWorkload;
 use crate::attestation::{Extension, Policy, Sandbox};
 use crate::error::Error;
@@ -49,11 +49,11 @@ async fn replay(
     let exchanges = recorded.exchanges.iter().map(|(question, answer)| (question, answer));
     let mut workload = Workload::recorded(Arc::clone(trial.backends), Transcript::recorded(exchanges));
     loop {
-        let (back, step) = policy.run(sandbox, trial.settings, workload).await;
+        let (back, run) = policy.run(sandbox, trial.settings, workload).await;
         workload = back;
-        match step {
-            Step::Done(outcome) => return outcome,
-            Step::Fetch(question) => workload.answer_unrecorded(question),
+        match run {
+            PolicyRun::Answered(outcome) => return outcome,
+            PolicyRun::NeedsFetch(question) => workload.answer_unrecorded(question),
         }
     }
 }

@@ -26,23 +26,23 @@ impl WorkloadAttestor {
 
     async fn selectors(&self, pid: i32) -> Result<Vec<String>, Status> {
         // Dropped in the middle when the caller gives up.
-        let mut outcome = Outcome { metrics: &self.metrics, code: Code::Cancelled, started: Instant::now() };
+        let mut record = RecordOnDrop { metrics: &self.metrics, code: Code::Cancelled, started: Instant::now() };
         let attest =
             async { self.attestor.attest(pid).await.map_err(|error| Status::new(error.code(), error.to_string())) };
         let answer = contained(attest).await;
-        outcome.code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        record.code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         answer
     }
 }
 
 /// Records an attestation when it is over, however it ends.
-struct Outcome<'a> {
+struct RecordOnDrop<'a> {
     metrics: &'a Metrics,
     code: Code,
     started: Instant,
 }
 
-impl Drop for Outcome<'_> {
+impl Drop for RecordOnDrop<'_> {
     fn drop(&mut self) {
         self.metrics.attestation(self.code, self.started);
     }

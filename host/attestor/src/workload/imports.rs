@@ -15,7 +15,7 @@ impl Workload {
         &mut self,
         question: Question,
         convert: impl FnOnce(&Answer) -> Option<Result<T, Fault>>,
-    ) -> sandbox::Answer<T, Question> {
+    ) -> sandbox::ImportResult<T, Question> {
         match self.answer(&question) {
             None => Err(NeedsFetch(question)),
             Some(Err(fault)) => Ok(Err(fault.clone())),
@@ -30,14 +30,14 @@ impl Imports for Workload {
     type Question = Question;
     type Claimant = Claimant;
 
-    fn cgroups(&mut self) -> sandbox::Answer<Vec<Cgroup>, Question> {
+    fn cgroups(&mut self) -> sandbox::ImportResult<Vec<Cgroup>, Question> {
         self.ask(Question::Cgroups, |answer| match answer {
             Answer::Cgroups(text) => Some(cgroups(text)),
             _ => None,
         })
     }
 
-    fn cgroup_mounts(&mut self) -> sandbox::Answer<Vec<CgroupMount>, Question> {
+    fn cgroup_mounts(&mut self) -> sandbox::ImportResult<Vec<CgroupMount>, Question> {
         self.ask(Question::CgroupMounts, |answer| match answer {
             Answer::CgroupMounts(mounts) => {
                 let mounts =
@@ -48,21 +48,21 @@ impl Imports for Workload {
         })
     }
 
-    fn job_object_names(&mut self) -> sandbox::Answer<Vec<String>, Question> {
+    fn job_object_names(&mut self) -> sandbox::ImportResult<Vec<String>, Question> {
         self.ask(Question::JobObjectNames, |answer| match answer {
             Answer::JobObjectNames(names) => Some(Ok(names.clone())),
             _ => None,
         })
     }
 
-    fn container(&mut self, engine: Engine, id: String) -> sandbox::Answer<Option<ProvenContainer>, Question> {
+    fn container(&mut self, engine: Engine, id: String) -> sandbox::ImportResult<Option<ProvenContainer>, Question> {
         self.ask(Question::Container(engine, id), |answer| match answer {
             Answer::Container(container) => Some(Ok(container.as_ref().map(proven_container))),
             _ => None,
         })
     }
 
-    fn verify(&mut self) -> sandbox::Answer<Verdict, Question> {
+    fn verify(&mut self) -> sandbox::ImportResult<Verdict, Question> {
         self.ask(Question::Verify, |answer| match answer {
             Answer::Verify(decision) => Some(Ok(decision.verdict())),
             _ => None,

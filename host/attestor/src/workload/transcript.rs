@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use containers::process::{CgroupMount, Credentials};
+use containers::process::{CgroupMount, ProcessCredentials};
 use containers::{Clause, Proven};
 use sandbox::Fault;
 
@@ -25,7 +25,7 @@ pub enum Answer {
     /// The decision on the container's image.
     Verify(Decision),
     /// The process's user, or `None` when the process is gone.
-    Credentials(Option<Credentials>),
+    Credentials(Option<ProcessCredentials>),
 }
 
 impl Hash for Answer {

@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use docker_attestor::attestor::Attestor;
-use docker_attestor::components::history::Component;
+use docker_attestor::components::history::ComponentStatus;
 use docker_attestor::components::load::Step;
 use docker_attestor::config;
 use docker_attestor::error::Error;
@@ -64,7 +64,7 @@ async fn selectors(attestor: &Attestor) -> Vec<String> {
     attestor.attest(PID).await.unwrap()
 }
 
-fn used(attestor: &Attestor, number: usize) -> Component {
+fn used(attestor: &Attestor, number: usize) -> ComponentStatus {
     attestor.status().components[number].clone()
 }
 
@@ -270,7 +270,7 @@ async fn a_configuration_whose_policy_fails_changes_nothing_and_says_where() {
         let failure = after.last_failure.clone().unwrap();
         assert!(failure.step.name() == step && failure.reason.contains(reason), "{failure:?}");
         assert!(after.failing);
-        assert_eq!(Component { last_failure: None, failing: false, ..after }, before);
+        assert_eq!(ComponentStatus { last_failure: None, failing: false, ..after }, before);
     }
     // An extension that fails refuses the policy beside it too.
     let good = folder.put("good.wasm", &own("two"));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use containers::process::recorded::RecordedProcesses;
-use containers::process::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
+use containers::process::{Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat};
 use containers::{Container, ContainerId};
 use docker_attestor::attestor::Attestor;
 use docker_attestor::components::Runtime;
@@ -108,8 +108,8 @@ impl Process for Opened {
         Ok(Origin { namespace: outermost.map(|&inode| (PidNamespace { inode }, None)), user: 0 })
     }
 
-    fn credentials(&self) -> io::Result<Credentials> {
-        Ok(Credentials { uid: 0, gid: 0 })
+    fn credentials(&self) -> io::Result<ProcessCredentials> {
+        Ok(ProcessCredentials { uid: 0, gid: 0 })
     }
 
     fn alive(&self) -> bool {

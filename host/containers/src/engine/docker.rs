@@ -30,7 +30,7 @@ pub struct DockerEngine {
 }
 
 /// Why one try failed.
-enum Failure {
+enum CallFailure {
     /// Another try may succeed.
     Transient(String),
     /// Every try would fail the same way.
@@ -56,7 +56,7 @@ impl DockerEngine {
     /// asked for.
     async fn with_retries<T, Once>(&self, operation: &'static str, once: impl Fn() -> Once) -> Result<Option<T>, Error>
     where
-        Once: Future<Output = Result<Option<T>, Failure>>,
+        Once: Future<Output = Result<Option<T>, CallFailure>>,
     {
         let mut pause = limits::ENGINE_BACKOFF;
         let mut tries = 1;
@@ -69,18 +69,18 @@ impl DockerEngine {
                     return Ok(found);
                 }
                 Ok(Err(failure)) => failure,
-                Err(_) => Failure::Transient(format!("no whole reply within {} s", limits::ENGINE_TRY.as_secs())),
+                Err(_) => CallFailure::Transient(format!("no whole reply within {} s", limits::ENGINE_TRY.as_secs())),
             };
             self.observe(operation, "error", started);
             match failure {
-                Failure::Transient(_) if tries < limits::ENGINE_TRIES => {
+                CallFailure::Transient(_) if tries < limits::ENGINE_TRIES => {
                     tracing::debug!(engine = %self.endpoint, attempt = %tries, "container engine failed, trying again");
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                     tries += 1;
                 }
-                Failure::Transient(reason) => return Err(self.error(EngineError::Unreachable { reason, tries })),
-                Failure::Permanent(error) => return Err(self.error(error)),
+                CallFailure::Transient(reason) => return Err(self.error(EngineError::Unreachable { reason, tries })),
+                CallFailure::Permanent(error) => return Err(self.error(error)),
             }
         }
     }
@@ -94,7 +94,7 @@ impl DockerEngine {
     }
 
     /// One call, in the API version that was negotiated with the engine that answers it.
-    async fn call<T, Reply>(&self, call: impl Fn(Docker) -> Reply) -> Result<Option<T>, Failure>
+    async fn call<T, Reply>(&self, call: impl Fn(Docker) -> Reply) -> Result<Option<T>, CallFailure>
     where
         Reply: Future<Output = Result<T, BollardError>>,
     {
@@ -113,20 +113,20 @@ impl DockerEngine {
                 Err(error) => Err(failure(error)),
             };
         }
-        Err(Failure::Transient("the engine changed its version while it was asked".to_owned()))
+        Err(CallFailure::Transient("the engine changed its version while it was asked".to_owned()))
     }
 
-    async fn inspect_once(&self, id: &ContainerId) -> Result<Option<Inspected>, Failure> {
+    async fn inspect_once(&self, id: &ContainerId) -> Result<Option<Inspected>, CallFailure> {
         let reply = self.call(|docker| async move { docker.inspect_container(id.as_str(), None).await }).await?;
-        reply.map(|reply| inspected(reply, self.transport.peer())).transpose().map_err(Failure::Permanent)
+        reply.map(|reply| inspected(reply, self.transport.peer())).transpose().map_err(CallFailure::Permanent)
     }
 
-    async fn repo_digests_once(&self, image: &str) -> Result<Option<Vec<String>>, Failure> {
+    async fn repo_digests_once(&self, image: &str) -> Result<Option<Vec<String>>, CallFailure> {
         let reply = self.call(|docker| async move { docker.inspect_image(image).await }).await?;
         Ok(reply.map(|image| image.repo_digests.unwrap_or_default()))
     }
 
-    async fn negotiated(&self) -> Result<(Docker, Option<EngineVersion>), Failure> {
+    async fn negotiated(&self) -> Result<(Docker, Option<EngineVersion>), CallFailure> {
         let negotiated = self.negotiated.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(negotiated) = negotiated {
             return Ok(negotiated);
@@ -182,13 +182,13 @@ impl Engine for DockerEngine {
 }
 
 /// Sorts a failure by its cause. The texts of decoding errors are never passed on: they quote values, env values too.
-fn failure(error: BollardError) -> Failure {
+fn failure(error: BollardError) -> CallFailure {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(current) = cause {
         let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let inner = inner.and_then(|inner| inner.downcast_ref::<Refusal>());
         if let Some(refusal) = current.downcast_ref::<Refusal>().or(inner) {
-            return Failure::Permanent(refusal.error());
+            return CallFailure::Permanent(refusal.error());
         }
         cause = current.source();
     }
@@ -197,19 +197,19 @@ fn failure(error: BollardError) -> Failure {
             let message: String = message.chars().take(200).collect();
             let status = EngineError::Status { code: status_code, message: message.escape_debug().to_string() };
             match status_code {
-                500.. => Failure::Transient(status.to_string()),
-                _ => Failure::Permanent(status),
+                500.. => CallFailure::Transient(status.to_string()),
+                _ => CallFailure::Permanent(status),
             }
         }
-        BollardError::JsonDataError { column, .. } => Failure::Permanent(EngineError::UnexpectedJson { column }),
+        BollardError::JsonDataError { column, .. } => CallFailure::Permanent(EngineError::UnexpectedJson { column }),
         BollardError::JsonSerdeError { err } => {
-            Failure::Permanent(EngineError::MalformedJson { line: err.line(), column: err.column() })
+            CallFailure::Permanent(EngineError::MalformedJson { line: err.line(), column: err.column() })
         }
-        BollardError::APIVersionParseError {} => Failure::Permanent(EngineError::NoApiVersion),
+        BollardError::APIVersionParseError {} => CallFailure::Permanent(EngineError::NoApiVersion),
         BollardError::RequestTimeoutError => {
-            Failure::Transient(format!("no reply within {} s", limits::ENGINE_HEADERS.as_secs()))
+            CallFailure::Transient(format!("no reply within {} s", limits::ENGINE_HEADERS.as_secs()))
         }
-        error => Failure::Transient(innermost(&error)),
+        error => CallFailure::Transient(innermost(&error)),
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{
-    Credentials, Origin, PidNamespace, Process, Processes, Stat, namespaces, parse_credentials, parse_real_uid,
+    Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat, namespaces, parse_credentials, parse_real_uid,
     parse_stat,
 };
 use crate::limits;
@@ -234,7 +234,7 @@ impl Process for LinuxProcess {
         }
     }
 
-    fn credentials(&self) -> io::Result<Credentials> {
+    fn credentials(&self) -> io::Result<ProcessCredentials> {
         parse_credentials(&read_whole(&self.dir, "status")?)
     }
 

@@ -51,7 +51,7 @@ pub trait Process: Send + Sync {
     /// Where the process comes from.
     fn origin(&self) -> io::Result<Origin>;
     /// Its effective uid and gid (`Uid` and `Gid` of /proc/PID/status).
-    fn credentials(&self) -> io::Result<Credentials>;
+    fn credentials(&self) -> io::Result<ProcessCredentials>;
     /// Whether the process still lives. Costs one system call.
     fn alive(&self) -> bool;
 }
@@ -84,7 +84,7 @@ pub struct Origin {
 
 /// The effective ids of a process, in our user namespace (proc_pid_status(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credentials {
+pub struct ProcessCredentials {
     /// The effective uid.
     pub uid: u32,
     /// The effective gid.
@@ -92,8 +92,8 @@ pub struct Credentials {
 }
 
 /// Parses the effective ids of /proc/PID/status.
-pub fn parse_credentials(status: &[u8]) -> io::Result<Credentials> {
-    Ok(Credentials { uid: id(status, b"Uid:", 1)?, gid: id(status, b"Gid:", 1)? })
+pub fn parse_credentials(status: &[u8]) -> io::Result<ProcessCredentials> {
+    Ok(ProcessCredentials { uid: id(status, b"Uid:", 1)?, gid: id(status, b"Gid:", 1)? })
 }
 
 /// Parses the real uid of /proc/PID/status.

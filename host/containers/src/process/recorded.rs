@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
+use super::{Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat};
 
 /// The processes of a recorded machine.
 #[derive(Debug, Clone, Default)]
@@ -126,8 +126,8 @@ impl Process for RecordedProcess {
         Ok(Origin { namespace, user: self.uid })
     }
 
-    fn credentials(&self) -> io::Result<Credentials> {
-        Ok(Credentials { uid: self.uid, gid: self.gid })
+    fn credentials(&self) -> io::Result<ProcessCredentials> {
+        Ok(ProcessCredentials { uid: self.uid, gid: self.gid })
     }
 
     fn alive(&self) -> bool {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::recorded::RecordedProcess;
-use super::{Credentials, Origin, PidNamespace, Process, Processes, Stat};
+use super::{Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat};
 
 /// Forwards every read to another [`Processes`] and records its result.
 pub struct RecordingProcesses {
@@ -136,7 +136,7 @@ impl Process for RecordingProcess {
         self.of.origin()
     }
 
-    fn credentials(&self) -> io::Result<Credentials> {
+    fn credentials(&self) -> io::Result<ProcessCredentials> {
         self.note("status", self.of.credentials(), |process, credentials| {
             (process.uid, process.gid) = (credentials.uid, credentials.gid);
         })
