@@ -16,12 +16,12 @@ use bounded::single_flight::SingleFlight;
 use tokio::sync::Notify;
 
 use crate::claimant::Claimant;
-use crate::container::{Container, TooLarge};
+use crate::container::{Container, ContainerId, TooLarge};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::limits;
 use crate::process::{Process, Processes};
-use crate::proof::{self, Clause, ContainerId, Init, InitError, NotProven, ProofContext, Proven};
+use crate::proof::{self, Clause, Init, InitError, NotProven, ProofContext, Proven};
 
 /// A container that runs, as the engine described it, and the init process that the description belongs to.
 pub struct RunningContainer {

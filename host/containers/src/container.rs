@@ -1,6 +1,32 @@
-//! The facts of a container, and how many of them there may be.
+//! The id and the facts of a container, and how many facts there may be.
+
+use std::fmt;
+
+use bounded::text::is_sha256_hex;
 
 use crate::limits;
+
+/// A container's id: 64 lowercase hex digits. Only such a text may reach an engine, because ids are spliced into URLs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// `None` for anything but 64 lowercase hex digits.
+    pub fn new(text: &str) -> Option<ContainerId> {
+        is_sha256_hex(text).then(|| ContainerId(text.to_owned()))
+    }
+
+    /// The 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
 
 /// The facts of a container as its engine states them.
 #[derive(Debug, Clone, PartialEq, Eq)]

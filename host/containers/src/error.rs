@@ -4,7 +4,7 @@ use std::io;
 
 use bounded::lanes::Full;
 
-use crate::engine::EngineError;
+use crate::limits;
 
 /// Why there is no answer about a process or a container. The texts are for an operator and hold no value of a container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,4 +100,57 @@ impl Error {
             _ => Err(Error::ProcFile { pid, file, reason: error.to_string() }),
         }
     }
+}
+
+/// Why an engine gave no answer that can be used. The texts quote no value of a reply, since a reply holds env values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The engine is unreachable, slow, or failing. The last reason is kept.
+    #[error("{reason} ({tries} tries): is it running, and is docker_socket_path right?")]
+    Unreachable {
+        /// What happened at the last try.
+        reason: String,
+        /// The number of tries.
+        tries: u32,
+    },
+    /// Clause b of the proof: the process that listens on the socket has other process ids than ours.
+    #[error(
+        "its process is not in our pid namespace, so that its pids are not ours (clause b): run the agent in the engine's pid \
+         namespace, or, if it is a proxy in front of an engine that is in ours, set engine_shares_pid_namespace = true"
+    )]
+    OtherPidNamespace,
+    /// The reply is larger than [`limits::ENGINE_REPLY`].
+    #[error("its reply is larger than {} MiB", limits::ENGINE_REPLY >> 20)]
+    ReplyTooLarge,
+    /// The engine refused the request with a status below 500.
+    #[error("status {code}: {message}{}", if *code == 400 { ": does docker_version fit this engine?" } else { "" })]
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// The beginning of the engine's message, escaped.
+        message: String,
+    },
+    /// The reply is JSON, but not of the documented form.
+    #[error("its reply is not what the Docker Engine API describes (column {column})")]
+    UnexpectedJson {
+        /// Where.
+        column: usize,
+    },
+    /// The reply is not JSON, or ends early.
+    #[error("its reply is not whole JSON (line {line}, column {column})")]
+    MalformedJson {
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+    },
+    /// The engine names no API version.
+    #[error("it names no API version: set docker_version")]
+    NoApiVersion,
+    /// A member that every reply must have is missing or out of range.
+    #[error("its reply has {0}")]
+    IncompleteReply(&'static str),
+    /// The container's image id cannot be asked about.
+    #[error("the container's image id is no sha256 digest")]
+    ImageId,
 }

@@ -23,6 +23,6 @@ pub mod proof;
 
 pub use cache::{Checked, Claim, Containers, Lookup, Outcome, RunningContainer, Source};
 pub use claimant::Claimant;
-pub use container::{Container, TooLarge};
-pub use error::{Error, ErrorKind};
-pub use proof::{Clause, ContainerId, NotProven, ProofContext, Proven};
+pub use container::{Container, ContainerId, TooLarge};
+pub use error::{EngineError, Error, ErrorKind};
+pub use proof::{Clause, NotProven, ProofContext, Proven};

@@ -19,24 +19,14 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use bounded::text::is_sha256_hex;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::RunningContainer;
-use crate::container::{Container, TooLarge};
+use crate::container::{Container, ContainerId, TooLarge};
 use crate::engine::Inspected;
 use crate::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
 
-/// A claim in the only form that may reach an engine: 64 lowercase hex digits (clause a). Ids are spliced into URLs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ContainerId(String);
-
 impl ContainerId {
-    /// `None` for anything but 64 lowercase hex digits.
-    pub fn new(claim: &str) -> Option<ContainerId> {
-        is_sha256_hex(claim).then(|| ContainerId(claim.to_owned()))
-    }
-
     /// The id in a claim.
     ///
     /// # Errors
@@ -50,17 +40,6 @@ impl ContainerId {
                 remedy: "a matcher's <id> must stand for the whole id",
             }
         })
-    }
-
-    /// The 64 digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ContainerId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

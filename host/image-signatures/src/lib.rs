@@ -30,13 +30,11 @@ pub use self::examination::Examination;
 pub use self::identities::{ExpressionError, Identities, IdentityError, IdentityNote, NotAllowed, PartialMatch};
 pub use self::log::EntryError;
 pub use self::options::Options;
-pub use self::rules::{MaterialError, Rule, RuleError, RuleFinding, SignatureReport};
-pub use self::target::Image;
+pub use self::rules::{MaterialError, Rule, RuleError, RuleFinding, Signature, SignatureReport};
+pub use self::target::{Image, TargetError};
 pub use self::trust::{
     CacheError, EnvironmentError, KeyError, MetadataError, MirrorError, PemError, ReadError, RefreshError,
     RefreshFailure, RemoteError, RootError, SourceError, TrustError,
 };
-pub use self::verification::{
-    NoVerdict, Reason, Shortfall, Signature, UnreachableSource, Unverified, Verification, Verified,
-};
+pub use self::verification::{NoVerdict, Reason, Shortfall, UnreachableSource, Unverified, Verification, Verified};
 pub use self::verifier::{ExamineError, FileSignatureError, SetupError, Verifier, verify_blob};

@@ -24,7 +24,6 @@ use crate::certificate::{Authorities, CertificateError, CtLogs, Identity, Leaf};
 use crate::identities::{Identities, NotAllowed};
 use crate::limits;
 use crate::log::{self, EntryError, Proven};
-use crate::verification::Signature;
 
 /// The keys and certificates of a trust root, parsed once.
 pub(crate) struct TrustMaterial {
@@ -179,6 +178,25 @@ impl fmt::Display for SignatureReport {
             .collect();
         write!(formatter, "{}: {}", self.source, reasons.join("; "))
     }
+}
+
+/// A good signature: the facts that its evidence proves, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The certificate's subject: its first name in the order DNS, email, IP, URI, other name. `None` for a public key's.
+    pub subject: Option<String>,
+    /// The OIDC issuer. `None` for a public key's.
+    pub issuer: Option<String>,
+    /// The signature in base64.
+    pub value: String,
+    /// The log's id, in hex.
+    pub log_id: Option<String>,
+    /// The log entry's global index.
+    pub log_index: Option<u64>,
+    /// When the log integrated the entry, in Unix seconds.
+    pub integrated_time: Option<u64>,
+    /// The signed entry timestamp in base64.
+    pub signed_entry_timestamp: Option<String>,
 }
 
 /// A signature or attestation that passed every rule. Only [`judge`] makes one.

@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use registry::{Digest, Reference, Repository};
+use registry::{Digest, DigestError, Reference, ReferenceError, Repository};
 
 use crate::limits;
-use crate::verification::Reason;
 
 /// The image that a container runs, as its engine describes it.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +14,23 @@ pub struct Image<'a> {
     pub repo_digests: &'a [String],
     /// The platform's manifest (`sha256:…`), where the engine names it.
     pub manifest: Option<&'a str>,
+}
+
+/// Why a repo digest is no target.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The platform's manifest is no digest. Without it an index could not be checked.
+    #[error("the platform's manifest: {0}")]
+    Platform(DigestError),
+    /// The repo digest cannot be parsed.
+    #[error(transparent)]
+    Reference(ReferenceError),
+    /// Only so many repo digests are verified.
+    #[error("of {count} repo digests the first {}", limits::REPO_DIGESTS)]
+    TooManyDigests {
+        /// The repo digests of the image.
+        count: usize,
+    },
 }
 
 /// One manifest in one repository.
@@ -33,15 +49,15 @@ impl fmt::Display for Target {
 }
 
 impl Image<'_> {
-    /// The targets in the order in which they are verified: the repo digests, then the platform's manifest in each repository. What
-    /// is no target becomes a reason.
-    pub(crate) fn targets(&self, reasons: &mut Vec<Reason>) -> Vec<Target> {
+    /// The targets in the order in which they are verified: the repo digests, then the platform's manifest in each repository. Beside
+    /// them the errors of those that are no target.
+    pub(crate) fn targets(&self) -> (Vec<Target>, Vec<TargetError>) {
+        let mut errors = Vec::new();
         let platform = match self.manifest.map(Digest::new).transpose() {
             Ok(platform) => platform,
             Err(why) => {
-                // Without the platform's digest nobody could say whether an index lists what the container runs.
-                reasons.push(Reason::Platform(why));
-                return Vec::new();
+                // Without the platform's digest it would be unknown whether an index lists what the container runs.
+                return (Vec::new(), vec![TargetError::Platform(why)]);
             }
         };
         let mut targets: Vec<Target> = Vec::new();
@@ -50,11 +66,11 @@ impl Image<'_> {
                 Ok(Reference { repository, digest }) => {
                     targets.push(Target { repository, digest, platform: platform.clone() });
                 }
-                Err(why) => reasons.push(Reason::Reference(why)),
+                Err(why) => errors.push(TargetError::Reference(why)),
             }
         }
         if self.repo_digests.len() > limits::REPO_DIGESTS {
-            reasons.push(Reason::TooManyDigests { count: self.repo_digests.len() });
+            errors.push(TargetError::TooManyDigests { count: self.repo_digests.len() });
         }
         if let Some(platform) = platform {
             let repositories: Vec<Repository> = targets.iter().map(|target| target.repository.clone()).collect();
@@ -64,7 +80,7 @@ impl Image<'_> {
         }
         let mut seen = HashSet::new();
         targets.retain(|target| seen.insert(target.clone()));
-        targets
+        (targets, errors)
     }
 
     /// Every name under which `skipped_images` may list the image.

@@ -3,12 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use registry::{DigestError, ReferenceError};
-
 use crate::discovery::{ContentError, ManifestError, UnreachableError};
 use crate::limits;
-use crate::rules::{Good, SignatureReport};
-use crate::target::Target;
+use crate::rules::{Good, Signature, SignatureReport};
+use crate::target::{Target, TargetError};
 
 /// What came of verifying an image. `Display` is for operators.
 #[derive(Debug)]
@@ -59,18 +57,9 @@ fn joined<T: ToString>(items: &[T]) -> String {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The platform's manifest is no digest. Without it an index could not be checked.
-    #[error("the platform's manifest: {0}")]
-    Platform(DigestError),
-    /// The repo digest cannot be parsed.
+    /// A repo digest, or the platform's manifest, is no target.
     #[error(transparent)]
-    Reference(ReferenceError),
-    /// Only so many repo digests are verified.
-    #[error("of {count} repo digests the first {}", limits::REPO_DIGESTS)]
-    TooManyDigests {
-        /// The repo digests of the image.
-        count: usize,
-    },
+    Target(#[from] TargetError),
     /// There is no good signature.
     #[error("{target}: {why}")]
     Unverified {
@@ -198,25 +187,6 @@ impl fmt::Display for UnreachableSource {
             None => self.why.fmt(formatter),
         }
     }
-}
-
-/// A good signature: the facts that its evidence proves, and nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signature {
-    /// The certificate's subject: its first name in the order DNS, email, IP, URI, other name. `None` for a public key's.
-    pub subject: Option<String>,
-    /// The OIDC issuer. `None` for a public key's.
-    pub issuer: Option<String>,
-    /// The signature in base64.
-    pub value: String,
-    /// The log's id, in hex.
-    pub log_id: Option<String>,
-    /// The log entry's global index.
-    pub log_index: Option<u64>,
-    /// When the log integrated the entry, in Unix seconds.
-    pub integrated_time: Option<u64>,
-    /// The signed entry timestamp in base64.
-    pub signed_entry_timestamp: Option<String>,
 }
 
 /// The good signatures of an image. Only the rules can make one.

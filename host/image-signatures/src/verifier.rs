@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::rules::{self, MaterialError, Requirements, RuleError, SignatureReport, Subject, TrustMaterial};
 use crate::target::{Image, Target};
 use crate::trust::{self, ReadError, RefreshError, TrustError};
-use crate::verification::{NoVerdict, Verdict, Verification};
+use crate::verification::{NoVerdict, Reason, Verdict, Verification};
 
 /// Verifies images by one set of options.
 pub struct Verifier {
@@ -258,8 +258,8 @@ impl Verifier {
             return Some(Verification::Skipped(name));
         }
         let trust = self.trust.load();
-        let mut reasons = Vec::new();
-        let targets = image.targets(&mut reasons);
+        let (targets, wrong) = image.targets();
+        let mut reasons: Vec<Reason> = wrong.into_iter().map(Reason::Target).collect();
         let cached: Vec<Option<Arc<CachedVerdict>>> =
             targets.iter().map(|target| self.fresh(&(target.clone(), trust.fingerprint))).collect();
         // One good verdict is enough, whether or not the registries of the others can be reached just now.
@@ -282,9 +282,9 @@ impl Verifier {
         if let Some(cached) = self.cached(image) {
             return cached;
         }
-        let mut reasons = Vec::new();
+        let (targets, wrong) = image.targets();
+        let mut reasons: Vec<Reason> = wrong.into_iter().map(Reason::Target).collect();
         let mut unreachable = Vec::new();
-        let targets = image.targets(&mut reasons);
         let count = targets.len();
         for (number, target) in targets.into_iter().enumerate() {
             // Each target has its share of the time: a registry that hangs does not hide the next.

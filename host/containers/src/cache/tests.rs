@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::engine::{EngineError, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use crate::EngineError;
+use crate::engine::{InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use crate::process::recorded::{RecordedProcess, RecordedProcesses};
 
 /// What the engine says next, by id.

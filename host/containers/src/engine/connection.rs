@@ -19,7 +19,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Endpoint, EngineError, Peer};
+use super::{Endpoint, Peer};
+use crate::error::EngineError;
 use crate::limits;
 use crate::process::linux::Linux;
 

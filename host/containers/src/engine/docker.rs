@@ -11,13 +11,10 @@ use bounded::text::is_sha256_hex;
 use http::Uri;
 
 use super::connection::{EngineVersion, Refusal, Transport};
-use super::{
-    ApiVersion, Endpoint, Engine, EngineCall, EngineError, InspectFuture, Inspected, Observer, Peer, RepoDigestsFuture,
-};
-use crate::container::Container;
-use crate::error::Error;
+use super::{ApiVersion, Endpoint, Engine, EngineCall, InspectFuture, Inspected, Observer, Peer, RepoDigestsFuture};
+use crate::container::{Container, ContainerId};
+use crate::error::{EngineError, Error};
 use crate::limits;
-use crate::proof::ContainerId;
 
 /// A Docker engine behind one endpoint.
 pub struct DockerEngine {

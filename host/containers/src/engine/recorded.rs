@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, EngineError, InspectFuture, Inspected, Peer, RepoDigestsFuture};
-use crate::container::Container;
-use crate::error::Error;
+use super::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use crate::container::{Container, ContainerId};
+use crate::error::{EngineError, Error};
 use crate::process::Process;
 use crate::process::recorded::RecordedProcess;
-use crate::proof::ContainerId;
 
 /// What an engine answers for one container.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

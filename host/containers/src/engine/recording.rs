@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::recorded::RecordedContainer;
 use super::{Engine, InspectFuture, RepoDigestsFuture};
-use crate::proof::ContainerId;
+use crate::container::ContainerId;
 
 /// Forwards every question to another engine and records the containers that it describes.
 pub struct RecordingEngine {

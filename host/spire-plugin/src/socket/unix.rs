@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::error::{Refusal, ServeError};
 use crate::handshake::{self, Environment};
 use crate::limits::{ACCEPT_PAUSE, DIRECTORY_TRIES};
-use crate::server::Plugin;
+use crate::plugin::Plugin;
 
 /// The network's name in the handshake and in the broker's offers.
 pub(crate) const NETWORK: &str = "unix";
