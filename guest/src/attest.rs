@@ -1,4 +1,4 @@
-//! The policy itself: makes selectors of what its imports answer.
+//! The policy itself. Turns the answers of its imports into selectors.
 
 use crate::component::docker_attestor::policy::docker::{Engine, ProvenContainer};
 use crate::component::docker_attestor::policy::process::Cgroup;
@@ -8,7 +8,7 @@ use crate::locator;
 use crate::matcher::Matchers;
 use crate::selectors;
 
-/// The imports of the contract: what the policy may ask about the one process that is attested.
+/// The imports of the contract: the questions that the policy may ask about the process under attestation.
 pub trait Imports {
     /// `process.cgroups`
     fn cgroups(&self) -> Result<Vec<Cgroup>, Fault>;
@@ -20,7 +20,7 @@ pub trait Imports {
     fn verify(&self) -> Result<Verdict, Fault>;
 }
 
-/// Judges what only the policy understands: the matchers.
+/// Checks the settings that only the policy understands, which are the matchers.
 pub fn validate(settings: &Settings) -> Vec<Diagnostic> {
     if !uses_matchers(settings) {
         return Vec::new();
@@ -31,12 +31,12 @@ pub fn validate(settings: &Settings) -> Vec<Diagnostic> {
     }
 }
 
-/// The selectors of the workload; none when it is in no container of ours.
+/// Returns the selectors of the workload, or an empty list if the workload is in no container of the configured engines.
 pub fn attest(imports: &impl Imports, settings: &Settings) -> Result<Vec<String>, Fault> {
     let Some((engine, id)) = claim(imports, settings)? else { return Ok(Vec::new()) };
     let configured = settings.capabilities.contains(capability(&engine));
     let container = match imports.container(engine, &id) {
-        // A container of an engine that nobody configured is not ours. The host was asked all the same: it says so in `explain`.
+        // A container of an engine that is not configured is not ours. The host was still asked, so that `explain` shows the claim.
         Err(Fault::NotConfigured(_)) if !configured => None,
         answer => answer?,
     };
@@ -48,7 +48,7 @@ pub fn attest(imports: &impl Imports, settings: &Settings) -> Result<Vec<String>
     Ok(selectors)
 }
 
-/// Which container the process claims to be in.
+/// Finds the container that the process claims to be in; `None` if the process claims none.
 fn claim(imports: &impl Imports, settings: &Settings) -> Result<Option<(Engine, String)>, Fault> {
     if settings.capabilities.contains(Capabilities::JOB_OBJECTS) {
         let names = imports.job_object_names()?;
@@ -71,7 +71,7 @@ fn uses_matchers(settings: &Settings) -> bool {
     !settings.use_new_container_locator && !settings.container_id_cgroup_matchers.is_empty()
 }
 
-/// The id that the patterns find. A match with an empty id is no container, and no 'none' either: the pattern is wrong.
+/// Finds the container id with the patterns. A match with an empty id is an error, because the pattern must be wrong.
 fn matched<'a>(matchers: &Matchers<'_>, paths: impl Iterator<Item = &'a str>) -> Result<Option<&'a str>, Fault> {
     let mut claimed = None;
     for id in paths.filter_map(|path| matchers.find(path)) {
@@ -87,7 +87,7 @@ fn matched<'a>(matchers: &Matchers<'_>, paths: impl Iterator<Item = &'a str>) ->
     Ok(claimed)
 }
 
-/// The container in the name of a job object, `\Container_ID`.
+/// Finds the container in the names of job objects, `\Container_ID`.
 fn job_claim(names: &[String]) -> Result<Option<String>, Fault> {
     let mut claimed: Option<&str> = None;
     for id in names.iter().filter_map(|name| name.strip_prefix("\\Container_")) {
@@ -103,7 +103,7 @@ fn conflict((one, other): (&str, &str)) -> Fault {
     Fault::Workload(["multiple container ids found: \"", one, "\" and \"", other, "\""].concat())
 }
 
-/// The engine that made the cgroups: Podman's are named `libpod-…` or lie below `/libpod/`, a user's below that user's slice.
+/// The engine that made the cgroups. Podman names them `libpod-…` or puts them below `/libpod/`, and a user's into that user's slice.
 fn engine<'a>(mut paths: impl Iterator<Item = &'a str>) -> Engine {
     match paths.find(|path| path.contains("libpod-") || path.contains("/libpod/")) {
         None => Engine::Docker,
@@ -111,7 +111,7 @@ fn engine<'a>(mut paths: impl Iterator<Item = &'a str>) -> Engine {
     }
 }
 
-/// The uid in the first `/user-UID.slice/`.
+/// The uid in the first `/user-UID.slice/` with a number.
 fn user_of_slice(path: &str) -> Option<u32> {
     path.split("/user-").skip(1).find_map(|rest| {
         let (uid, _) = rest.split_once(".slice/")?;
@@ -152,7 +152,7 @@ mod tests {
             Ok(self.jobs.clone())
         }
 
-        /// Knows one container, and says in its image which engine was asked.
+        /// Knows one container, and names in its image the engine that was asked.
         fn container(&self, engine: Engine, id: &str) -> Result<Option<ProvenContainer>, Fault> {
             if engine != Engine::Docker && !self.podman {
                 return Err(Fault::NotConfigured("podman is not configured".to_owned()));

@@ -1,4 +1,4 @@
-//! The binding to the contract in wit/: the imports as [`Imports`], the policy as the exported interface.
+//! The binding to the contract in wit/: implements [`Imports`] with the component's imports, and exports the policy.
 
 #![expect(missing_docs, reason = "the documentation of the generated code is in wit/policy.wit")]
 
@@ -50,7 +50,7 @@ impl exports::docker_attestor::policy::attestor::Guest for Policy {
     }
 }
 
-/// A trap says nothing: the panic's message goes to the host's log first.
+/// Logs the messages of panics, because the trap that follows a panic carries no message.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
 }

@@ -1,5 +1,5 @@
-//! The default policy of docker-attestor: which container a process claims to be in, and which selectors follow. What runs in
-//! the sandbox decides and does nothing else; the logic is plain Rust and runs natively in its tests.
+//! The default policy of docker-attestor. Decides which container a process claims to be in, and which selectors follow.
+//! The policy does nothing but decide. Its logic is plain Rust, which runs in the sandbox, and natively in its tests.
 
 pub mod attest;
 pub mod component;

@@ -1,7 +1,7 @@
-//! The container locator: finds a container id anywhere in a cgroup path, whatever engine and cgroup driver made it.
+//! The container locator. Finds a container id anywhere in a cgroup path, whatever engine and cgroup driver made the path.
 
-/// The id that the paths claim: `Ok(None)` if none has one, an error with both if two differ. A path without an id never
-/// conflicts with one that has one.
+/// Finds the id that the paths claim. Returns `Ok(None)` if no path has an id, and `Err` with both ids if two paths differ.
+/// A path without an id never conflicts with one that has an id.
 pub fn claim<'a>(paths: impl IntoIterator<Item = &'a str>) -> Result<Option<&'a str>, (&'a str, &'a str)> {
     let mut claimed = None;
     for id in paths.into_iter().filter_map(container_id) {
@@ -13,16 +13,16 @@ pub fn claim<'a>(paths: impl IntoIterator<Item = &'a str>) -> Result<Option<&'a 
     Ok(claimed)
 }
 
-/// The id in the last component that has one. The search ends at an empty component.
+/// Finds the id in the last component that has one. The search ends at an empty component.
 fn container_id(path: &str) -> Option<&str> {
     path.rsplit('/').take_while(|component| !component.is_empty()).find_map(id_in_component)
 }
 
-/// The first run of exactly 64 hex digits, of either case, that no letter, digit or underscore borders.
+/// Finds the first run of exactly 64 hex digits of either case that is not adjacent to a letter, digit or underscore.
 fn id_in_component(component: &str) -> Option<&str> {
     let bytes = component.as_bytes();
     let mut start = 0;
-    // Words are runs of ASCII word characters; anything else, other bytes of UTF-8 too, lies between them.
+    // Words are runs of ASCII word characters. All other bytes, also those of multi-byte UTF-8 characters, separate words.
     while let Some(offset) = bytes.get(start..)?.iter().position(|byte| is_word(*byte)) {
         let word = start + offset;
         let end =
@@ -77,7 +77,7 @@ mod tests {
         ] {
             assert_eq!(claim([path]), Ok(None), "{path}");
         }
-        // The search walks back from the end, and an empty component ends it.
+        // The search goes from the end to the start, and an empty component ends it.
         assert_eq!(claim([format!("/docker/{ID}//x").as_str()]), Ok(None));
         assert_eq!(claim([format!("/docker/{ID}/").as_str()]), Ok(None));
     }

@@ -1,5 +1,5 @@
-//! `container_id_cgroup_matchers`: patterns over the components of a cgroup path. `*` stands for any one component, `<id>`
-//! for the one that is the container id, anything else for itself. Not regular expressions.
+//! The patterns of `container_id_cgroup_matchers`, which match a cgroup path by components. They are no regular expressions.
+//! `*` matches any one component, `<id>` the component that is the container id, and any other text only itself.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,27 @@ use std::collections::BTreeSet;
 const ANY: &str = "*";
 /// A pattern's token for the component that is the container id.
 const ID: &str = "<id>";
-/// Ambiguous patterns that a message names, and bytes of a pattern in it: the host takes texts of 4 KiB.
+/// How many ambiguous patterns a message names, and how many bytes of each. The host accepts texts of 4 KiB.
 const NAMED: usize = 8;
 const SHOWN: usize = 400;
 
-/// Patterns of which at most one matches any path.
+/// A set of patterns of which at most one can match any path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matchers<'a>(&'a [String]);
 
-/// Why patterns cannot be used.
+/// Why a set of patterns is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unusable {
-    /// There are none.
+    /// There are no patterns.
     NoPatterns,
     /// These patterns, sorted, can match the same path as another one.
     Ambiguous(Vec<String>),
-    /// This pattern has not exactly one `<id>`.
+    /// This pattern does not have exactly one `<id>`.
     IdTokenCount(String),
 }
 
 impl Unusable {
-    /// What is wrong and what to write instead.
+    /// Describes the problem, and what to write instead.
     pub fn message(&self) -> String {
         match self {
             Unusable::NoPatterns => "container_id_cgroup_matchers: at least one pattern must be given".to_owned(),
@@ -66,7 +66,7 @@ fn quote(message: &mut String, pattern: &str) {
 }
 
 impl<'a> Matchers<'a> {
-    /// Checks the patterns. Ambiguity is found when they are configured, not when a path comes by.
+    /// Checks the patterns. Ambiguity is thus found when the patterns are configured, not when a path matches two of them.
     pub fn new(patterns: &'a [String]) -> Result<Matchers<'a>, Unusable> {
         if patterns.is_empty() {
             return Err(Unusable::NoPatterns);
@@ -81,7 +81,7 @@ impl<'a> Matchers<'a> {
         }
     }
 
-    /// The container id in `path`, if a pattern matches. It may be empty, where `<id>` stands for an empty component.
+    /// Finds the container id in `path`, if a pattern matches. The id may be empty, because `<id>` also matches an empty component.
     pub fn find<'p>(&self, path: &'p str) -> Option<&'p str> {
         self.0.iter().find_map(|pattern| find(pattern, path))
     }
@@ -105,8 +105,8 @@ fn find<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     }
 }
 
-/// The patterns that can match the same path as another one, sorted, each once. Every pair is compared, at each attestation, so the
-/// patterns are split into components before and not for each comparison.
+/// Returns the patterns that can match the same path as another one, sorted and without duplicates. Every pair is compared in every
+/// attestation, so each pattern is split into components once, and not for each comparison.
 fn ambiguous(patterns: &[String]) -> Vec<String> {
     let mut patterns: Vec<Pattern<'_>> = patterns.iter().map(|text| Pattern::new(text)).collect();
     let mut rest = patterns.as_mut_slice();
@@ -126,7 +126,7 @@ struct Pattern<'a> {
     text: &'a str,
     /// The text of each component, `None` for a token.
     parts: Vec<Option<&'a str>>,
-    /// Whether it can match the same path as another pattern.
+    /// Whether the pattern can match the same path as another one.
     ambiguous: bool,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Pattern<'a> {
     }
 }
 
-/// Whether some path matches both: as many components, and at each place the same text or a token on either side.
+/// Whether some path matches both: as many components, and for each component the same text or a token on either side.
 fn overlap(one: &[Option<&str>], other: &[Option<&str>]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.is_none() || b.is_none() || a == b)
 }

@@ -1,4 +1,4 @@
-//! Selectors from facts: always in the same order, never twice.
+//! Makes selectors from facts, always in the same order and without duplicates.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub(crate) fn of_container(container: ProvenContainer) -> Vec<String> {
     selectors
 }
 
-/// The selectors of a verified image, after those of its container. Only what evidence covers is made.
+/// Adds the selectors of a verified image after those of its container. Each of them is covered by evidence.
 pub(crate) fn of_verdict(verdict: Verdict, selectors: &mut Vec<String>) {
     let Verdict::Verified(verified) = verdict else { return };
     selectors.push("image-signature:verified".to_owned());
@@ -45,8 +45,8 @@ pub(crate) fn of_verdict(verdict: Verdict, selectors: &mut Vec<String>) {
     without_duplicates(selectors);
 }
 
-/// Keeps the first of equal selectors. By order, not by hash: the sandbox has no random numbers, and whoever chooses labels could
-/// choose them with equal hashes.
+/// Keeps the first of equal selectors. Compares by order and not by hash, because the sandbox has no random numbers, so that
+/// anyone who chooses labels could choose them with equal hashes.
 fn without_duplicates(selectors: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     let first: Vec<bool> = selectors.iter().map(|selector| seen.insert(selector.as_str())).collect();

@@ -1,4 +1,4 @@
-//! The matchers against recorded answers of the Go attestor: every set of the folder that `ATTESTOR_VECTORS` names.
+//! Compares the matchers with recorded answers of the Go attestor: every set in the folder that `ATTESTOR_VECTORS` names.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 

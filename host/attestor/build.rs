@@ -1,5 +1,5 @@
-//! Makes the built-in policy: builds the guest, encodes it as a component and compiles that ahead of time for the target, with
-//! the same wasmtime and the same settings as the program.
+//! Builds the built-in policy. Builds the guest, encodes it as a component and compiles the component ahead of time for
+//! the target, with the same wasmtime and the same settings as the program.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 /// The guest's target.
 const TARGET: &str = "wasm32-unknown-unknown";
-/// The file that Cargo makes of it.
+/// The file that Cargo builds from the guest.
 const MODULE: &str = "docker_attestor_policy.wasm";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bytes = fs::read(&module).map_err(|error| format!("{}: {error}", module.display()))?;
 
     let component = wit_component::ComponentEncoder::default().validate(true).module(&bytes)?.encode()?;
-    // A named target means baseline CPU features, so that the program runs on other machines than this one.
+    // Naming a target restricts the code to baseline CPU features, so that the program also runs on other machines than
+    // this one.
     let compiled = sandbox::compiler::precompile(&component, &env::var("TARGET")?)?;
 
     let digest: String = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Whether the compiler has the library of the guest's target; rustup is asked to bring it where it has not.
+/// Whether the compiler has the standard library of the guest's target. If not, rustup is asked to install it.
 fn has_target() -> Result<bool, Box<dyn Error>> {
     let installed = || -> Result<bool, Box<dyn Error>> {
         let rustc = env::var_os("RUSTC").ok_or("RUSTC is not set: build scripts are run by Cargo")?;
@@ -41,14 +42,15 @@ fn has_target() -> Result<bool, Box<dyn Error>> {
         Ok(Path::new(String::from_utf8(folder.stdout)?.trim()).is_dir())
     };
     if !installed()? {
-        // Where there is no rustup, or it cannot bring the target, the next question says so.
+        // If rustup is missing or cannot install the target, the check below returns `false`.
         let _ = Command::new("rustup").args(["target", "add", TARGET]).status();
     }
     installed()
 }
 
-/// Builds the guest into a target directory of its own: the one of this build is locked. What is set for this build, such as
-/// flags for the host or clippy in the place of the compiler, is not meant for the sandbox.
+/// Builds the guest into a target directory of its own, because that of the running build is locked. Variables set for
+/// the running build, such as flags for the host or clippy as the compiler, must not apply to the guest and are
+/// removed.
 fn build_guest(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let target = out.join("guest");
     let cargo = env::var_os("CARGO").ok_or("CARGO is not set: build scripts are run by Cargo")?;
@@ -71,7 +73,7 @@ fn build_guest(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     }
 }
 
-/// The guest that `just guest` built with another compiler, in the target directory that `OUT_DIR` is in.
+/// Finds the guest that `just guest` built with another compiler, in the target directory that contains `OUT_DIR`.
 fn built_guest(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let advice = "run `just guest`, which builds it with Debian's compiler";
     let target = out.ancestors().find(|folder| folder.join(TARGET).is_dir());

@@ -1,4 +1,4 @@
-//! What stands between a compiler and a component: `just extension` runs it, so that an author needs no other tool.
+//! Encodes the output of a compiler as a component. `just extension` runs this program, so that authors need no other tool.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,8 +31,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes a component of a core module that wit-bindgen's bindings are in: they carry its world. The component says its version
-/// where the attestor looks for it.
+/// Encodes a core module as a component. The module carries its world, because it contains the bindings of wit-bindgen. The version
+/// is written into the custom section where the attestor looks for it.
 fn encode(module: &str, version: &str, component: &str) -> Result<(), String> {
     let version = Version::parse(version).map_err(|why| format!("{version:?} is no semantic version: {why}"))?;
     let bytes = fs::read(module).map_err(|why| format!("{module}: {why}"))?;

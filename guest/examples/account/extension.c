@@ -1,5 +1,5 @@
-// The account that the workload's uid stands for: with settings = { "1000" = "web" }, uid 1000 makes `account:web`.
-// Grant: process. The kernel says which uid it is, in the host's user namespace; the operator says what it means.
+// Derives an account from the workload's uid: with settings = { "1000" = "web" }, uid 1000 becomes `account:web`.
+// Grant: process. The kernel provides the uid, in the host's user namespace, and the operator gives it a meaning.
 #include "extension.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 typedef exports_docker_attestor_policy_deriver_workload_t workload_t;
 typedef extension_list_tuple2_string_string_t settings_t;
 
-// Decimal digits, which nothing else is: "01" and " 1" are no keys of uid 1.
+// The uid's canonical decimal digits. "01" and " 1" are therefore no keys of uid 1.
 static extension_string_t decimal(uint32_t uid, uint8_t digits[10]) {
     uint8_t *first = digits + 10;
     do {

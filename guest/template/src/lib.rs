@@ -1,4 +1,4 @@
-//! Says which team the workload belongs to: `my-extension:TEAM`, from the label that the setting
+//! Derives the team of a workload: `my-extension:TEAM`, from the label that the setting
 //! `label` names.
 
 use std::panic::{PanicHookInfo, set_hook};
@@ -6,7 +6,7 @@ use std::panic::{PanicHookInfo, set_hook};
 use docker_attestor::policy::log;
 use exports::docker_attestor::policy::deriver::{Guest, Workload};
 
-// The contract: wit/policy.wit says what everything in it means.
+// The contract, whose parts are documented in wit/policy.wit.
 wit_bindgen::generate!({ world: "extension" });
 
 struct Extension;
@@ -24,13 +24,13 @@ impl Guest for Extension {
     }
 }
 
-/// Whoever starts a container chooses its labels: what is no team's name becomes no selector.
+/// Whether a value may be a team's name. Anyone who starts a container can choose its labels.
 fn is_team(value: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
     (1..=64).contains(&value.len()) && value.bytes().all(fits)
 }
 
-/// A trap says nothing: the panic's message goes to the agent's log first.
+/// Logs the message of a panic, because the trap that follows the panic carries no message.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     log::write(log::Level::Error, &panic.to_string());
 }

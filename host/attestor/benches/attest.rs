@@ -1,5 +1,5 @@
-//! What an attestation is made of: the policy's own logic, the parsers, the proof, the verdict on an image, and the sandbox beside
-//! its native twin.
+//! Measures the parts of an attestation: the policy's own logic, the parsers, the proof, the verdict on an image, and the
+//! sandbox in comparison with the same policy as native code.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench is a test: a panic is its verdict")]
 
@@ -89,7 +89,7 @@ fn container(id: &str) -> Container {
     }
 }
 
-/// The same machine for the policy as plain Rust.
+/// The same machine for the policy as native Rust.
 struct Native {
     cgroups: Vec<wit::process::Cgroup>,
     container: wit::docker::ProvenContainer,
@@ -142,7 +142,7 @@ fn logic(criterion: &mut Criterion) {
     });
 }
 
-/// The container, as it is cached.
+/// The container as it is cached.
 async fn running() -> Arc<RunningContainer> {
     let containers = Containers::new(Arc::new(OneContainer), Arc::new(recorded()), ProofContext::ALL);
     match containers.fetch(&ContainerId::new(ID).unwrap(), Claimant::Attestor).await {
@@ -151,7 +151,7 @@ async fn running() -> Arc<RunningContainer> {
     }
 }
 
-/// The container, proven to be that of process 101.
+/// The container, proven for process 101.
 async fn proven() -> Proven {
     let process = recorded().open(101).unwrap().unwrap();
     running().await.prove(&*process, &process.cgroup().unwrap()).unwrap().unwrap()
@@ -186,7 +186,7 @@ fn sandbox(criterion: &mut Criterion) {
     };
     let components = Arc::new(Runtime::new(Compilation::ThisProcess).unwrap());
     let Runtime { sandbox, builtin: policy, .. } = &*components;
-    // The engine's answer is cached from here on: no call leaves the sandbox for it.
+    // The engine's answer is cached from now on, so that no call leaves the sandbox for it.
     let workload = Workload::new(Arc::clone(&backends), 101);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     runtime.block_on(policy.attest(sandbox, &settings, workload, deadline)).1.unwrap();
@@ -247,7 +247,7 @@ fn sandbox(criterion: &mut Criterion) {
                 let mut elapsed = Duration::ZERO;
                 let mut left = times;
                 while left > 0 {
-                    // A call may use so much fuel: a new store every hundred calls.
+                    // The fuel of a store is limited, so every hundred calls get a new store.
                     let mut instance = sandbox.instance(&policy.code, workload()).await.unwrap();
                     let started = Instant::now();
                     for _ in 0..left.min(100) {
@@ -272,7 +272,7 @@ fn sandbox(criterion: &mut Criterion) {
     });
 }
 
-/// One call of an extension in its fresh sandbox: what it adds to an attestation that runs the policy.
+/// Measures one call of an extension in its fresh sandbox, which is its addition to an attestation that runs the policy.
 fn extension(criterion: &mut Criterion) {
     let Some(path) = std::env::var_os("BENCH_EXTENSION") else {
         panic!("BENCH_EXTENSION names no extension: `just bench-parts` builds guest/examples/compose for it");
@@ -302,7 +302,7 @@ fn extension(criterion: &mut Criterion) {
     });
 }
 
-/// The verdict on an image that was verified before, as each attestation asks for it.
+/// Measures the verdict on an image that was verified before, as each attestation asks for it.
 fn verdict(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let test_bed = TestBed::new();
@@ -326,7 +326,7 @@ fn verdict(criterion: &mut Criterion) {
         bencher.iter(|| decides.cached(black_box(image)).is_some_and(|(verdict, _)| verdict.is_ok()));
     });
     assert_eq!(registry.requests().len(), asked, "the verdict was not kept");
-    // What every attestation of a signed image pays.
+    // The bound on the cost for every attestation of a signed image.
     const BOUND: Duration = Duration::from_micros(50);
     let started = Instant::now();
     for _ in 0..10_000 {

@@ -1,47 +1,47 @@
-//! Every limit in one table, each with its reason. A limit is broken by an input, never by load alone.
+//! Every limit in one table, each with its reason. Only an input can break a limit, never load alone.
 
 use std::time::Duration;
 
 use bounded::lanes::Bounds;
 
-/// A whole attestation. The agent sets no deadline of its own and waits for all attestors.
+/// The time for a whole attestation. The agent sets no deadline of its own and waits for all attestors.
 pub const ATTESTATION: Duration = Duration::from_secs(10);
 
-/// Containers that one policy call may ask for: a good policy asks for one.
+/// Containers that one policy call may ask for. A good policy asks for one.
 pub const CONTAINERS_ASKED: usize = 8;
 
-/// A scenario's file: an engine's reply has as many bytes at most, and a scenario holds several usual ones.
+/// Bytes of a scenario's file. It may be as large as an engine's longest reply, and so holds several usual ones.
 pub const SCENARIO_FILE: usize = containers::limits::ENGINE_REPLY;
-/// Reading a component's file, its signature included.
+/// The time for reading a component's file, including its signature.
 pub const FILE_READ: Duration = Duration::from_secs(10);
-/// A sigstore bundle beside it.
+/// Bytes of a component's sigstore bundle, which lies in a file beside it.
 pub const BUNDLE_FILE: u64 = 1 << 20;
-/// When a component that was not replaced for a reason that may pass is tried again.
+/// The time after which a component whose replacement failed transiently is tried again.
 pub const RETRY_REPLACE: Duration = Duration::from_secs(60);
-/// Compiled components that are kept by their digest, so that going back to one takes no compiler.
+/// Compiled components that are cached by their digest, so that going back to one needs no compilation.
 pub const COMPILED_CACHED: usize = 8;
-/// Bytes of all of them; the built-in policy has some 290,000.
+/// Bytes of all cached compiled components. The built-in policy has some 290,000.
 pub const COMPILED_BYTES: usize = 8 << 20;
-/// How often the files of policies and extensions are looked at; a change counts when two looks agree on it.
+/// How often the files of policies and extensions are checked. A change counts when two checks in a row agree on it.
 pub const FILE_WATCH: Duration = Duration::from_millis(500);
-/// Recorded workloads that a new policy is tried on.
+/// Recorded workloads on which a new policy is tried.
 pub const TRIALS: usize = 16;
 
-/// Extensions.
+/// Extensions of one configuration.
 pub const EXTENSIONS: usize = 16;
 /// Selectors of one extension.
 pub const EXTENSION_SELECTORS: usize = 64;
-/// Bytes of one of them, without the extension's name.
+/// Bytes of one selector of an extension, without the extension's name.
 pub const EXTENSION_SELECTOR: usize = 1 << 10;
 
-/// Answers of one policy that are kept to be used again.
+/// Answers of one policy that are cached for reuse.
 pub const ANSWERS: usize = 1_024;
-/// Bytes of the selectors of one kept answer.
+/// Bytes of the selectors of one cached answer.
 pub const ANSWER_KEPT: usize = 256 << 10;
-/// Bytes of all kept answers, with what the policy was told for them.
+/// Bytes of all cached answers, including the transcripts that led to them.
 pub const ANSWERS_TOTAL: usize = 16 << 20;
 
-/// Bytes of a kind of a policy's own.
+/// Bytes of the name of a selector kind that a policy defines itself.
 pub const OWN_KIND: usize = 64;
 /// Selectors of one answer. Each label and env value of a container may become one.
 pub const SELECTORS: usize = containers::limits::VALUES;
@@ -51,13 +51,14 @@ pub const SELECTOR: usize = 64 << 10;
 pub const SELECTORS_TOTAL: usize = containers::limits::VALUES_TOTAL;
 /// Patterns of `container_id_cgroup_matchers`.
 pub const MATCHERS: usize = 256;
-/// Bytes of one of them: no cgroup path is longer.
+/// Bytes of one pattern. No cgroup path is longer.
 pub const MATCHER: usize = 4 << 10;
-/// Bytes of all of them. The policy compares each with each in every call: the worst take a quarter of its CPU.
+/// Bytes of all patterns. The policy compares each pattern with each other one in every call, and the worst such
+/// patterns take a quarter of its CPU limit.
 pub const MATCHERS_TOTAL: usize = 8 << 10;
 
-/// When an attestation no longer waits for the verification of its image, which goes on without it: before the attestation's
-/// own time is over, from its start on.
+/// The time, from the start of an attestation, after which it no longer waits for the verification of its image. The
+/// limit is shorter than the attestation's own, and the verification continues without it.
 pub const VERIFY_WAIT: Duration = Duration::from_secs(9);
-/// Attestations that wait for verifications; the next is refused.
+/// Attestations that may wait for verifications. The next one is refused.
 pub const VERIFY_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };

@@ -1,4 +1,4 @@
-//! The compiler is a process of its own, which the kernel bounds.
+//! The compiler is a process of its own, with bounds that the kernel enforces.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
@@ -16,7 +16,8 @@ use sandbox::Compilation;
 use self::component::with_types;
 use self::machine::resident;
 
-/// A component of one function with so many locals, read within so many nested loops: small, and slow to compile.
+/// Makes a component of one function, with this many locals that are read within this many nested loops. The component is
+/// small, but slow to compile.
 fn slow(locals: usize, loops: usize) -> Arc<[u8]> {
     let reads: String = (0..locals).map(|number| format!("(drop (local.get {number}))")).collect();
     let module = format!(
@@ -45,7 +46,7 @@ async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_
     sandbox.compile(slow(10, 10)).await.unwrap();
 }
 
-/// Types within types, which whoever parses them goes down with.
+/// Types nested so deeply that parsing them overflows the stack.
 #[tokio::test]
 async fn what_is_too_deep_ends_the_process_of_its_own_only() {
     let sandbox = Sandbox::new(Compilation::Process(env!("CARGO_BIN_EXE_docker-attestor").into())).unwrap();

@@ -1,5 +1,5 @@
-//! Hostile components in the place of good ones, through the files that the configuration names: each is refused, or contained, with
-//! a reason of its own, and what runs goes on.
+//! Hostile components in place of good ones, offered through the files that the configuration names. Each is refused or
+//! contained, with its own reason, and the components in use stay in use.
 
 #![expect(
     clippy::unwrap_used,
@@ -41,10 +41,10 @@ use self::component::{
 };
 use self::machine::{OURS, PID, PID_BELOW, attestor, configure, resident};
 
-/// What measures has the process to itself; everything else shares it.
+/// Tests that measure take the process for themselves with a write lock; all others share it.
 static PROCESS: RwLock<()> = RwLock::const_new(());
 
-/// Which file of a configuration is attacked.
+/// The file of a configuration that is attacked.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Policy,
@@ -74,7 +74,7 @@ impl Service {
         Service { attestor, _folder: folder, policy, extension }
     }
 
-    /// Puts a component into a file, and lets the attestor look.
+    /// Puts a component into a file, and makes the attestor check its files.
     async fn offer(&self, place: Place, component: &[u8]) -> Reloaded {
         std::fs::write(self.path(place), component).unwrap();
         self.attestor.reload().await
@@ -91,7 +91,8 @@ impl Service {
         self.attestor.status().components[place as usize].last_failure.clone().unwrap()
     }
 
-    /// Offers a hostile component: it is refused at that step for that reason, and the good ones go on.
+    /// Offers a hostile component. It must be refused at this step for this reason, and the good components must stay in
+    /// use.
     async fn refuses(&self, place: Place, name: &str, component: &[u8], step: Step, reason: &str) {
         assert_eq!(self.attestor.attest(PID).await.unwrap(), GOOD, "before {name}");
         assert_eq!(self.offer(place, component).await, Reloaded { replaced: 0, failed: 1 }, "{name}");
@@ -112,14 +113,14 @@ impl Service {
     }
 }
 
-/// A component that is nothing but a module.
+/// Makes a component that contains only a module.
 fn of_module(module: &Module) -> Vec<u8> {
     let mut component = Component::new();
     component.section(&ModuleSection(module));
     component.finish()
 }
 
-/// A module with `count` functions of that body.
+/// Makes a module with `count` functions with this body.
 fn functions(count: usize, body: &[u8]) -> Module {
     let mut module = Module::new();
     let mut types = TypeSection::new();
@@ -155,10 +156,10 @@ fn code(count: usize, body: &[u8]) -> Vec<u8> {
     of_module(&functions(count, body))
 }
 
-/// `local.get 0; i32.load; local.set 0`: each load waits for the one before.
+/// `local.get 0; i32.load; local.set 0`: each load depends on the one before.
 const LOAD: [u8; 7] = [0x20, 0, 0x28, 2, 0, 0x21, 0];
 
-/// A component within a component, and so on.
+/// Nests components within one another, this many levels deep.
 fn nested(levels: usize) -> Vec<u8> {
     let mut component = Component::new();
     for _ in 1..levels {
@@ -169,7 +170,8 @@ fn nested(levels: usize) -> Vec<u8> {
     component.finish()
 }
 
-/// A policy of which each component has two instances of the one before: a billion, were all of them made.
+/// Makes a policy in which each component instantiates the previous one twice. Instantiating all would make a billion
+/// instances.
 fn laughs(levels: u32) -> Vec<u8> {
     let mut component = Component::new();
     for level in 0..levels {
@@ -192,7 +194,7 @@ fn laughs(levels: u32) -> Vec<u8> {
     with_attestor(component, 1)
 }
 
-/// The component with an attestor without functions, which is the instance of that number.
+/// Adds an empty attestor interface, which is the instance with this number.
 fn with_attestor(mut component: Component, instance: u32) -> Vec<u8> {
     let mut instances = ComponentInstanceSection::new();
     instances.export_items([("nothing", ComponentExportKind::Component, 0)].into_iter().take(0));
@@ -203,9 +205,9 @@ fn with_attestor(mut component: Component, instance: u32) -> Vec<u8> {
     component.finish()
 }
 
-/// Types of which each names the one before, a thousand times over.
+/// Makes a thousand types of which each names the previous one.
 fn chain() -> Vec<u8> {
-    // instance { alias of the type before; export "a" of it }
+    // instance { alias of the previous type; export "a" of it }
     let mut types = [leb(1_000), vec![0x42, 0]].concat();
     for before in 0..999 {
         types.extend([0x42, 2, 2, 3, 2, 1].into_iter().chain(leb(before)).chain([4, 0, 1, b'a', 5, 0]));
@@ -227,10 +229,11 @@ fn leb(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// A hostile component: its name, its bytes, the step at which it is refused, and why.
+/// A hostile component: its name, its bytes, the step at which it is refused, and the reason.
 type Hostile<'a> = (&'static str, Cow<'a, [u8]>, Step, &'static str);
 
-/// What no function of either world may do. `of` makes a component of its functions and the body of the one that is called.
+/// Functions that misbehave in either world. `of` makes a component from its functions and the body of the function that is
+/// called.
 fn misbehaving(of: fn(&str, &str) -> Vec<u8>) -> [Hostile<'static>; 4] {
     let deeper = "(func $deeper (param i64) (result i64) (i64.add (call $deeper (local.get 0)) (i64.const 1)))";
     [
@@ -249,7 +252,7 @@ fn misbehaving(of: fn(&str, &str) -> Vec<u8>) -> [Hostile<'static>; 4] {
     })
 }
 
-/// What no file of either world may be.
+/// Files that no component of either world may be.
 fn malformed(good: &[u8]) -> Vec<Hostile<'_>> {
     let text = |text: &str| wat::parse_str(text).unwrap();
     let mut random = vec![0_u8; 50_000];
@@ -319,7 +322,7 @@ fn malformed(good: &[u8]) -> Vec<Hostile<'_>> {
     ]
 }
 
-/// A result that is a fault of the policy's, with the text at an address; as data at 64.
+/// The data of a result at 64. The result is a fault of the policy, whose text lies at an address.
 fn fault(at: usize, length: usize) -> String {
     let number = |number: usize| number.to_le_bytes()[..4].to_vec();
     data_at(64, &[number(1), number(8), number(at), number(length)].concat())
@@ -353,7 +356,7 @@ async fn a_hostile_policy_is_refused_for_its_reason_and_the_good_one_goes_on() {
             (br_if $next (i32.lt_u (local.get 6) (i32.const 1000000))))
         (i32.store (i32.const 68) (i32.const 65536)) (i32.store (i32.const 72) (i32.const 1000000)) (i32.const 64)";
     let strings = |count: u32, length: u32| {
-        // A list of strings that are all the same: address 65536, where "ow:n" and NULs are.
+        // A list of equal strings, which all point to address 65536, where "ow:n" is followed by NULs.
         format!(
             "(local i32) (drop (memory.grow (i32.const 100))) (i32.store (i32.const 65536) (i32.const 0x6e3a776f))
             (loop $next
@@ -458,7 +461,7 @@ async fn a_hostile_policy_is_refused_for_its_reason_and_the_good_one_goes_on() {
     }
     done.store(true, Ordering::Relaxed);
     assert!(caller.await.unwrap() > 100, "hardly a call meanwhile: nothing is tested");
-    // What is within the limits is taken.
+    // A component within the limits is accepted.
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for selectors in [&[long.as_str()][..], &many] {
         let replaced = service.offer(Place::Policy, &returning(OURS, selectors)).await;
@@ -513,7 +516,7 @@ async fn a_hostile_extension_is_refused_for_its_reason_and_the_good_one_goes_on(
     ] {
         service.refuses(Place::Extension, name, &component, step, reason).await;
     }
-    // Another name cannot be written: the host writes it.
+    // An extension cannot write another name, because the host adds the name.
     let replaced = service.offer(Place::Extension, &emitting(&["label:name:theirs", &long[1..], "y:a"])).await;
     assert_eq!(replaced, Reloaded { replaced: 1, failed: 0 });
     let x = |text: &str| format!("x:{text}");
@@ -521,10 +524,10 @@ async fn a_hostile_extension_is_refused_for_its_reason_and_the_good_one_goes_on(
     assert_eq!(service.attestor.attest(PID).await.unwrap(), selectors);
 }
 
-/// The length of the one cgroup's path, at 1024.
+/// The length of the only cgroup's path, which is told at 1024.
 const PATH: &str = "(call $cgroups (i32.const 1024)) (i32.load offset=20 (i32.load (i32.const 1028)))";
 
-/// A policy that misbehaves for the workload whose cgroup's path is as long as that of [`PID_BELOW`].
+/// A policy that misbehaves for a workload whose cgroup path is as long as that of [`PID_BELOW`].
 fn hostile_to_one(misbehave: &str) -> Vec<u8> {
     let length = "/docker/".len() + OURS.len() + "/below".len();
     let list = [[256, 1].map(u32::to_le_bytes).concat(), [8192_u32, 8].map(u32::to_le_bytes).concat()];
@@ -554,7 +557,7 @@ async fn what_no_trial_shows_costs_its_own_call_only() {
     }
 }
 
-/// A policy that works, and has some functions of that many statements beside.
+/// A policy that works, and also has this many functions with this many statements.
 fn slow(functions: usize, statement: &str, times: usize) -> Vec<u8> {
     let beside = format!("(func (param i32) {})", statement.repeat(times)).repeat(functions);
     policy(&format!("(table 10 funcref) (global $g (mut i32) (i32.const 0)) {beside}"), "(i32.const 16)")
@@ -564,7 +567,7 @@ const LOADS: &str = "local.get 0 i32.load local.set 0 ";
 const GLOBALS: &str = "global.get $g i32.const 1 i32.add global.set $g ";
 const TABLES: &str = "local.get 0 local.get 0 local.get 0 table.copy ";
 
-/// The slowest that pass the limits, as measured.
+/// The slowest components that pass the limits, by measurement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_is_compiled_in_time_and_delays_nobody() {
     let _alone = PROCESS.write().await;
@@ -629,7 +632,7 @@ async fn memory_is_back_where_it_was_after_many_hostile_components() {
     let mut after = Vec::new();
     for round in 0..40 {
         for component in &hostile {
-            // Another component each time, so that nothing is known of it.
+            // Each round has a different component, so that no compiled one is cached.
             let component = with_section(component, "round", &[round]);
             assert_eq!(service.offer(Place::Policy, &component).await, Reloaded { replaced: 0, failed: 1 });
         }
@@ -637,11 +640,11 @@ async fn memory_is_back_where_it_was_after_many_hostile_components() {
         after.push(resident() >> 10);
     }
     println!("KiB resident after each round: {after:?}");
-    // What may be kept is kept by then: some compiled components.
+    // The caches have filled by now with some compiled components.
     assert!(after[39] < after[9] + (limits::COMPILED_BYTES >> 10), "{after:?}");
 }
 
-/// Whoever writes to the file between the check and the use changes nothing: the bytes that were checked are the bytes that run.
+/// A write to the file between its check and its use changes nothing: the bytes that were checked are the bytes that run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_runs_is_what_was_checked_however_the_file_changes() {
     let _shared = PROCESS.read().await;

@@ -1,4 +1,4 @@
-//! Files that a configuration names: regular ones, read whole and bounded in bytes.
+//! Reads files that a configuration names. They must be regular files, and are read whole and bounded in bytes.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read as _};
@@ -7,20 +7,20 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
 
-/// Why a file was not read; the text does not name it.
+/// Why a file was not read. The text does not name the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// Nothing has this name.
+    /// No file has this name.
     #[error("no such file")]
     Missing,
     /// A directory, a FIFO, a device or a socket.
     #[error("not a regular file")]
     NotRegular,
-    /// It has more bytes than it may have.
+    /// The file has more bytes than the limit.
     #[error("larger than {0} bytes")]
     TooLarge(u64),
-    /// The system refuses it.
+    /// The operating system refuses to open or read the file.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
 }
@@ -34,12 +34,14 @@ impl From<io::Error> for FileError {
     }
 }
 
-/// Reads a regular file of at most `limit` bytes. Symbolic links are followed: Kubernetes mounts are made of them.
+/// Reads a regular file of at most `limit` bytes. Follows symbolic links, because Kubernetes builds its mounts from
+/// them.
 ///
 /// # Errors
 /// See [`FileError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    // Opening a FIFO would wait for its writer, and what is not regular may never end.
+    // NONBLOCK, because opening a FIFO would otherwise wait for a writer. Only regular files are read, because others
+    // may never end.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = open(path, flags, Mode::empty()).map(File::from).map_err(io::Error::from)?;
     if !file.metadata()?.is_file() {
@@ -58,7 +60,8 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 pub struct Fingerprint(Option<[i64; 7]>);
 
 impl Fingerprint {
-    /// The file's fingerprint now; one of its own where there is no file.
+    /// Takes the fingerprint of the file now. A missing file has a fingerprint, too, which differs from that of any
+    /// file.
     pub fn of(path: &Path) -> Fingerprint {
         let fields = |metadata: Metadata| {
             [
@@ -112,7 +115,7 @@ mod tests {
         std::fs::write(folder.path().join("next"), b"2").unwrap();
         std::fs::rename(folder.path().join("next"), &path).unwrap();
         changed("renamed over");
-        // As Kubernetes does it: FILE -> ..data/FILE, and ..data is replaced by a rename.
+        // Kubernetes replaces files like this: FILE links to ..data/FILE, and ..data is replaced by a rename.
         for version in ["v1", "v2"] {
             std::fs::create_dir(folder.path().join(version)).unwrap();
             std::fs::write(folder.path().join(version).join("policy.wasm"), b"2").unwrap();

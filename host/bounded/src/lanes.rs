@@ -1,7 +1,8 @@
-//! A bounded queue for something that few may use at a time: callers wait in lanes, which are served in turn.
+//! A bounded queue for a resource that only a few callers may use at a time. Callers wait in lanes, which are served in
+//! turn.
 //!
-//! A lane belongs to one claimant, which a caller must not be able to choose. So a claimant that asks a thousand times at once waits
-//! behind itself, and every other waits for one turn of each lane at most.
+//! A lane belongs to one claimant, and a caller must not be able to choose its claimant. A claimant that calls a
+//! thousand times at once thus delays only itself. Every other claimant waits for at most one turn of each lane.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,27 +10,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// How many may wait.
+/// How many callers may wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// In one lane.
+    /// The callers in one lane.
     pub lane: usize,
-    /// In all lanes together. A lane that has less than its share of them admits callers all the same.
+    /// The callers in all lanes together. A lane with less than its share of them still admits callers.
     pub total: usize,
 }
 
-/// Why a caller may not wait.
+/// Why a caller is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
-    /// Its own lane is full.
+    /// The caller's own lane is full.
     #[error("{0} calls of the same container or user are waiting already")]
     Lane(usize),
-    /// All lanes together are full.
+    /// All lanes together are full, and the caller's lane has its share.
     #[error("{0} calls are waiting already")]
     Total(usize),
 }
 
-/// Permits, and the lanes of those who wait for one.
+/// The permits, and the lanes of the callers that wait for one.
 #[derive(Debug)]
 pub struct Lanes<K> {
     permits: Semaphore,
@@ -37,54 +38,55 @@ pub struct Lanes<K> {
     queue: Mutex<Queue<K>>,
 }
 
-/// Those who wait.
+/// The waiting callers.
 #[derive(Debug)]
 struct Queue<K> {
     lanes: HashMap<K, Lane>,
-    /// Callers in all lanes.
+    /// The number of callers in all lanes.
     waiting: usize,
 }
 
-/// The callers of one claimant. One of them at a time waits for a permit, so that the permits' queue has one of each lane.
+/// The waiting callers of one claimant. Only one of them at a time queues for a permit, so that the queue for permits
+/// has at most one caller of each lane.
 #[derive(Debug)]
 struct Lane {
     head: Arc<Semaphore>,
     waiting: usize,
 }
 
-/// A place in a lane, given back when it is dropped: also by a caller that gave up.
+/// A caller's place in a lane. The place is given back when it is dropped, also if the caller gives up.
 #[derive(Debug)]
 pub struct Place<'a, K: Eq + Hash> {
     lanes: &'a Lanes<K>,
     claimant: K,
-    /// The lane's.
+    /// The lane's semaphore, which the caller that queues for a permit holds.
     head: Arc<Semaphore>,
 }
 
-/// A permit, given back when it is dropped.
+/// The permit of a caller. The permit is given back when this is dropped.
 #[derive(Debug)]
 pub struct Turn<'a> {
     _permit: Option<SemaphorePermit<'a>>,
-    /// Held by a caller whose lane has one turn at a time.
+    /// Held by a throttled caller, so that its lane has one turn at a time.
     _head: Option<OwnedSemaphorePermit>,
 }
 
 impl<K: Clone + Eq + Hash> Lanes<K> {
-    /// Lanes for `permits` that may be used at the same time.
+    /// Creates lanes for `permits` callers at the same time.
     pub fn new(permits: usize, bounds: Bounds) -> Lanes<K> {
         let queue = Mutex::new(Queue { lanes: HashMap::new(), waiting: 0 });
         Lanes { permits: Semaphore::new(permits), bounds, queue }
     }
 
-    /// A permit, if one is free and no caller waits.
+    /// Takes a permit if one is free and no caller waits.
     pub fn try_turn(&self) -> Option<Turn<'_>> {
         self.permits.try_acquire().ok().map(|permit| Turn { _permit: Some(permit), _head: None })
     }
 
-    /// Counts a caller in its lane, for as long as the place is kept.
+    /// Admits a caller to the lane of its claimant, and counts the caller there until the place is dropped.
     ///
     /// # Errors
-    /// The lane is full; or all lanes together are, and this one has its share of them.
+    /// [`Full`] if the lane is full, or if all lanes together are full and this lane has its share.
     pub fn enter(&self, claimant: K) -> Result<Place<'_, K>, Full> {
         let mut queue = self.queue();
         let in_lane = queue.lanes.get(&claimant).map_or(0, |lane| lane.waiting);
@@ -96,7 +98,7 @@ impl<K: Clone + Eq + Hash> Lanes<K> {
         if in_all >= self.bounds.total && in_lane >= share.max(1) {
             return Err(Full::Total(in_all));
         }
-        // Beyond that only one caller of each lane may wait, however many lanes there are.
+        // Beyond twice the total only one caller of each lane may wait, however many lanes there are.
         if in_all >= 2 * self.bounds.total && in_lane > 0 {
             return Err(Full::Total(in_all));
         }
@@ -115,10 +117,10 @@ impl<K> Lanes<K> {
 }
 
 impl<'a, K: Eq + Hash> Place<'a, K> {
-    /// Waits for a permit. Where `throttled` says so once it is this caller's turn, the next caller of this lane waits until this
-    /// one gives its permit back.
+    /// Waits for a permit. `throttled` is asked once the permit is there. If it returns `true`, the next caller of this
+    /// lane waits until this turn is over.
     pub async fn turn(&self, throttled: impl FnOnce() -> bool) -> Turn<'a> {
-        // An error would mean that the semaphore is closed, which it never is.
+        // `Err` would mean that the semaphore is closed, which never happens.
         let head = Arc::clone(&self.head).acquire_owned().await.ok();
         let permit = self.lanes.permits.acquire().await.ok();
         Turn { _permit: permit, _head: head.filter(|_| throttled()) }
@@ -146,7 +148,8 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { lane: 100, total: 150 };
 
-    /// A caller that enters a lane and uses its turn for a moment; it notes whose turn it was.
+    /// Starts a caller that enters a lane, appends its uid to `order` when its turn comes, and uses the turn for a
+    /// moment.
     fn call(lanes: &Arc<Lanes<u32>>, order: &Arc<Mutex<Vec<u32>>>, uid: u32) -> tokio::task::JoinHandle<()> {
         let (lanes, order) = (Arc::clone(lanes), Arc::clone(order));
         tokio::spawn(async move {
@@ -168,7 +171,8 @@ mod tests {
         }
         let order = order.lock().unwrap();
         let last = |uid: u32| order.iter().rposition(|&turn| turn == uid).unwrap();
-        // One turn of the long lane before each of theirs, and the one that ran when they came.
+        // The short lanes wait for one turn of the long lane before each of their own, and for the turn that ran when
+        // they came.
         assert!(last(3) <= 4 && last(2) <= 7, "{order:?}");
         let queue = lanes.queue();
         assert!(queue.lanes.is_empty() && queue.waiting == 0);

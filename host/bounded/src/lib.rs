@@ -1,4 +1,5 @@
-//! What the other crates bound their inputs with: texts, files, queues, warnings and work that many ask for.
+//! Bounds on inputs for the other crates: on texts, files, queues, warnings, and work that many callers ask for at
+//! once.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Work that is done once for all who ask for it at the same time.
+//! Work that is done once for all callers that ask for it at the same time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-/// Pieces of work that are being done, by what is asked for.
+/// The pieces of work in progress, by key.
 #[derive(Debug)]
 pub struct SingleFlight<K, T> {
     in_flight: Mutex<HashMap<K, Arc<OnceCell<T>>>>,
@@ -19,7 +19,8 @@ impl<K, T> Default for SingleFlight<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T: Clone> SingleFlight<K, T> {
-    /// Does the work, or waits for the caller that does it already. If that caller is cancelled, the next does it.
+    /// Does the work, or waits for the caller that already does it. If that caller is cancelled, the next one does the
+    /// work.
     pub async fn run<Work>(&self, key: &K, work: impl FnOnce() -> Work) -> T
     where
         Work: Future<Output = T>,
@@ -36,7 +37,7 @@ impl<K, T> SingleFlight<K, T> {
     }
 }
 
-/// One of those who ask. The last to leave removes the entry, also where all of them gave up.
+/// A caller. The last one to leave removes the entry, even if all callers gave up.
 struct Caller<'a, K: Eq + Hash, T> {
     flights: &'a SingleFlight<K, T>,
     key: &'a K,
@@ -47,7 +48,8 @@ impl<K: Eq + Hash, T> Drop for Caller<'_, K, T> {
     fn drop(&mut self) {
         let mut in_flight = self.flights.in_flight();
         let own = in_flight.get(self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
-        // Two references are the entry's and this caller's: no other waits. What is done is not for those who come later.
+        // A count of two means the entry and this caller, so no other caller waits. Finished work is removed at once,
+        // because callers that come later need a fresh result.
         if own && (self.cell.initialized() || Arc::strong_count(&self.cell) == 2) {
             in_flight.remove(self.key);
         }

@@ -1,15 +1,16 @@
-//! Text from outside: cut at a bound, and shown so that nothing of it is hidden.
+//! Text from outside: cut to a bound, and escaped so that no part of it is invisible.
 
 use icu_properties::CodePointMapData;
 use icu_properties::props::GeneralCategory;
 
-/// As many whole characters of a text as `bytes` hold.
+/// Cuts a text to the whole characters that fit into `bytes` bytes.
 pub fn cut(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
-/// Whether a character cannot be seen, or changes how the text around it is shown. Those are Unicode's general categories Cc
-/// (control characters), Cf (format characters, such as zero-width and bidirectional ones), Zl and Zp (line and paragraph separators).
+/// Whether a character is invisible, or changes how the text around it is displayed. Those are Unicode's general
+/// categories Cc (control characters), Cf (format characters, such as zero-width and bidirectional ones), Zl and Zp
+/// (line and paragraph separators).
 pub fn is_invisible(char: char) -> bool {
     matches!(
         CodePointMapData::<GeneralCategory>::new().get(char),
@@ -32,7 +33,8 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
-/// Whether a text is 64 lowercase hex digits: a SHA-256 digest without its name, or a container's id.
+/// Whether a text is 64 lowercase hex digits, as a SHA-256 digest without the name of its algorithm and a container's
+/// id are.
 pub fn is_sha256_hex(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

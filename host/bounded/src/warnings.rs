@@ -1,9 +1,9 @@
-//! Warnings that workloads can cause.
+//! A rate limit for warnings that workloads can cause.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A bound on the warnings that workloads can cause: ten in ten seconds.
+/// Limits the warnings that workloads can cause to ten in ten seconds.
 #[derive(Debug, Default)]
 pub struct Warnings(Mutex<Option<(Instant, u32)>>);
 
@@ -11,7 +11,8 @@ impl Warnings {
     const WINDOW: Duration = Duration::from_secs(10);
     const ADMITTED: u32 = 10;
 
-    /// How many were dropped before, if one more may be written now.
+    /// Returns `Some` if one more warning may be logged now, with the number of warnings dropped in the previous
+    /// window.
     pub fn admit(&self) -> Option<u32> {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *window {

@@ -7,12 +7,12 @@
 //!
 //! | clause | what holds | where |
 //! |---|---|---|
-//! | a | the claim is 64 lowercase hex digits, the engine answers with exactly that id and an init pid | [`ContainerId`], [`Init::find`] |
+//! | a | the claim is 64 lowercase hex digits, and the engine answers with exactly that id and an init pid | [`ContainerId`], [`Init::find`] |
 //! | b | the engine's pids are ours: its socket's peer is in our pid namespace | `engine::connection::Connect` |
-//! | c | init is genuine: started before the engine was asked, pid 1 of a trusted pid namespace directly below ours | [`Init::find`] |
-//! | d | the container's cgroup is in no other container's, but those that the engine or we are in, or that `CgroupParent` names | [`Above::may_hold`] |
+//! | c | init is genuine: it started before the engine was asked, and is pid 1 of a trusted pid namespace directly below ours | [`Init::find`] |
+//! | d | the container's cgroup lies in no other container's cgroup, except one that the engine or we are in, or one that `CgroupParent` names | [`Above::explains`] |
 //! | d | the claimant's cgroup is the container's or below it, in every hierarchy that names the container | [`below_container`] |
-//! | e | no other container between the two, unless the claimant is in a nested pid namespace | [`no_container_between`] |
+//! | e | no other container's cgroup lies between the container's and the claimant's, unless the claimant is in a nested pid namespace | [`no_container_between`] |
 //! | f | the claimant's pid namespace is init's or a descendant of it | [`within_namespace`] |
 
 use std::fmt;
@@ -27,10 +27,10 @@ use crate::engine::Inspected;
 use crate::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
 
 impl ContainerId {
-    /// The id in a claim.
+    /// Parses the container id of a claim.
     ///
     /// # Errors
-    /// Clause a does not hold.
+    /// [`NotProven`] if clause a does not hold.
     pub fn parse(claim: &str) -> Result<ContainerId, NotProven> {
         ContainerId::new(claim).ok_or_else(|| {
             let start: String = claim.chars().take(80).collect();
@@ -55,7 +55,8 @@ impl Proven {
 }
 
 impl PartialEq for Proven {
-    /// Equal facts; the same answer of the engine has them without a look.
+    /// Compares the facts. Two proofs from the same answer of the engine share their facts and compare equal without a
+    /// look at them.
     fn eq(&self, other: &Proven) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
     }
@@ -67,16 +68,16 @@ pub enum Clause {
     /// The claim is a whole container id, and the engine answers with that id.
     #[serde(rename = "a")]
     Id,
-    /// The engine's pids are ours.
+    /// The pids that the engine reports are pids of our namespace.
     #[serde(rename = "b")]
     Engine,
-    /// Init is genuine.
+    /// The init process is genuine.
     #[serde(rename = "c")]
     Init,
     /// Init and the claimant are in the container's cgroup.
     #[serde(rename = "d")]
     Cgroup,
-    /// No other container lies between.
+    /// No other container's cgroup lies between the container's and the claimant's.
     #[serde(rename = "e")]
     NothingBetween,
     /// The claimant is in init's pid namespace or below it.
@@ -85,7 +86,7 @@ pub enum Clause {
 }
 
 impl fmt::Display for Clause {
-    /// Its letter.
+    /// Writes the clause's letter.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Clause::Id => "a",
@@ -98,7 +99,7 @@ impl fmt::Display for Clause {
     }
 }
 
-/// Why a claim is not proven: the clause, what was seen, and what to do.
+/// Why a claim is not proven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not proven (clause {clause}): {seen}; {remedy}")]
 pub struct NotProven {
@@ -110,14 +111,14 @@ pub struct NotProven {
     pub remedy: &'static str,
 }
 
-/// The init process of a container, as the kernel shows it. Kept with the engine's answer: the answer belongs to this
-/// process, not to the id.
+/// The init process of a container, as the kernel shows it. It is cached together with the engine's answer, because the
+/// answer belongs to this process and not to the id.
 pub struct Init {
     process: Arc<dyn Process>,
     pid: i32,
-    /// The hierarchies in which its path contains the container's id.
+    /// The cgroup hierarchies in which the path of init contains the container's id.
     hierarchies: Vec<Hierarchy>,
-    /// None where the kernel refuses it and nothing can be said about namespaces.
+    /// `None` where the kernel does not let us read it. Clause f is then skipped.
     namespace: Option<PidNamespace>,
 }
 
@@ -129,37 +130,39 @@ struct Hierarchy {
     container: Box<[u8]>,
 }
 
-/// What the host can check of pid namespaces.
+/// What the host can check about pid namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProofContext {
-    /// We may read other users' namespace links (CAP_SYS_PTRACE). With it an unreadable link is no proof; without it clause f
-    /// and the owner of the namespace in clause c are left out, and Configure has warned.
+    /// We may read other users' namespace links (CAP_SYS_PTRACE). If `true`, an unreadable link means that the claim is
+    /// not proven. If `false`, clause f and the namespace's owner in clause c are skipped, and Configure has warned of
+    /// that.
     pub reads_namespaces: bool,
-    /// The operator declares that the engine's pids are ours (`engine_shares_pid_namespace`): its own pid namespace may be one
-    /// below ours, and so the parent of its containers'.
+    /// The operator declares that the engine's pids are ours (`engine_shares_pid_namespace`). The engine may then run
+    /// in a pid namespace below ours, so that its containers' namespaces lie deeper than one level below ours.
     pub declared: bool,
 }
 
 impl ProofContext {
-    /// Everything is checked.
+    /// Every clause is checked.
     pub const ALL: ProofContext = ProofContext { reads_namespaces: true, declared: false };
 }
 
-/// Why no init process was found.
+/// Why no init process is accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The process that the engine names is not the container's.
+    /// The process that the engine names is not the container's init.
     #[error(transparent)]
     NotProven(#[from] NotProven),
-    /// The processes could not be read, for example without free file descriptors. The fault is transient and proves nothing.
+    /// The processes could not be read, for example because no file descriptor was free. The failure is transient and
+    /// proves nothing.
     #[error("{0}")]
     Unreadable(String),
 }
 
 impl Init {
-    /// Finds the init process that the engine names and holds it to clause c and to its part of clause d. `asked_at` is
-    /// [`Processes::now`] before the engine was asked. `Ok(None)`: there is no such process, or one that started after the engine
-    /// was asked and so is another.
+    /// Finds the init process that the engine names, and checks clause c and init's side of clause d. `asked_at` is
+    /// [`Processes::now`] before the engine was asked. Returns `Ok(None)` if there is no such process, or if the
+    /// process started after the engine was asked and so is another one.
     pub fn find(
         processes: &dyn Processes,
         id: &ContainerId,
@@ -211,22 +214,24 @@ impl Init {
         Ok(init.alive().then_some(init))
     }
 
-    /// Whether this very process still lives.
+    /// Whether this process, and not another one with its pid, still lives.
     pub fn alive(&self) -> bool {
         self.process.alive()
     }
 
-    /// Its pid in our pid namespace.
+    /// The pid of init in our pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Clause c: pid 1 of a pid namespace directly below ours, which clause b makes the engine's, that belongs to our user
-    /// namespace or to one that the engine's user created.
+    /// Checks that init is pid 1 of a trusted pid namespace (clause c). A trusted namespace lies directly below ours,
+    /// which is the engine's by clause b, and belongs to our user namespace or to one that the engine's user or root
+    /// created.
     ///
-    /// `NSpid` lists one pid for each pid namespace from that of /proc, which is ours, down to the process's own (proc_pid_status(5)).
-    /// Two of them mean that the parent of init's namespace is ours. NS_GET_PARENT would say the same, but not without
-    /// CAP_SYS_PTRACE. A namespace that a process in another container made is at least one further down.
+    /// `NSpid` lists one pid for each pid namespace from that of /proc, which is ours, down to the process's own
+    /// (proc_pid_status(5)). Two pids mean that the parent of init's namespace is ours. NS_GET_PARENT would say the
+    /// same, but only with CAP_SYS_PTRACE. A namespace that a process in another container made lies at least one level
+    /// further down.
     fn first_of_trusted_namespace(
         &self,
         id: &ContainerId,
@@ -272,8 +277,8 @@ impl Init {
     }
 }
 
-/// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container. `Ok(Err(…))`: it is, but the container is too
-/// large for any answer.
+/// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container. Returns `Ok(Err(…))` if the process
+/// is in the container, but the container is too large for any answer.
 pub fn prove(
     running: &RunningContainer,
     process: &dyn Process,
@@ -294,7 +299,8 @@ fn malformed() -> NotProven {
     }
 }
 
-/// Clause f: the claimant's pid namespace is init's or a descendant of it. Answers whether it is a strict descendant.
+/// Checks that the claimant's pid namespace is init's or a descendant of it (clause f). Returns whether it is a strict
+/// descendant.
 fn within_namespace(
     init: &Init,
     process: &dyn Process,
@@ -322,9 +328,10 @@ fn within_namespace(
 }
 
 impl Hierarchy {
-    /// Clause d, init's side: where init's path contains the id, and the container's cgroup there. At least one: `/` proves
-    /// nothing. And none may lie in a cgroup of another container or user, who could make one that is named like this container.
-    /// `above` is only asked for where one does.
+    /// Checks init's side of clause d, and returns the container's cgroup in each hierarchy where init's path contains
+    /// the id. There must be at least one, because `/` proves nothing. No such cgroup may lie in the cgroup of another
+    /// container or user, since its owner could make a cgroup named like this container, unless `above` explains it.
+    /// `above` is called only where one lies there.
     fn of_init(
         id: &ContainerId,
         cgroup: &[u8],
@@ -363,18 +370,20 @@ impl Hierarchy {
     }
 }
 
-/// Whether a component is the cgroup of a user's service manager (systemd's user@.service), in which that user makes cgroups.
+/// Whether a path component is the cgroup of a user's service manager (systemd's user@.service), in which that user
+/// makes cgroups.
 fn is_user_manager(name: &[u8]) -> bool {
     let uid = name.strip_prefix(b"user@").and_then(|rest| rest.strip_suffix(b".service"));
     uid.is_some_and(|uid| uid.iter().all(u8::is_ascii_digit))
 }
 
-/// What explains that a container's cgroup lies in another container's or in a user's (clause d): that we or the engine's process
-/// are in that one too (Docker inside Docker, rootless Docker), or `HostConfig.CgroupParent`.
+/// What explains that a container's cgroup lies in the cgroup of another container or of a user (clause d). Either we
+/// or the engine's process are in that cgroup too (Docker inside Docker, rootless Docker), or `HostConfig.CgroupParent`
+/// names it.
 struct Above {
-    /// The texts of /proc/PID/cgroup of ourselves and of the engine's process.
+    /// The texts of /proc/PID/cgroup of our process and of the engine's.
     inside: Vec<Vec<u8>>,
-    /// `CgroupParent` as a path, and as the path that systemd makes of a slice's name.
+    /// `CgroupParent` read as a path, and as the path that systemd makes of a slice's name.
     parents: Vec<Vec<Vec<u8>>>,
 }
 
@@ -383,7 +392,7 @@ impl Above {
         let mut inside = vec![processes.own_cgroup()?];
         if let Some(engine) = &inspected.engine.process {
             match engine.cgroup() {
-                // The pidfd says after the reading that the process lives: what was read is the engine's.
+                // The pidfd shows that the engine's process lives after the read, so the text is that of the engine.
                 Ok(cgroup) if engine.alive() => inside.push(cgroup),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -398,18 +407,19 @@ impl Above {
         Ok(Above { inside, parents })
     }
 
-    /// Whether every component before the container's own that is another's is explained.
+    /// Whether every ancestor of the container's own component that belongs to another container or user is explained.
     fn explains(&self, line: &CgroupLine<'_>, container: &[u8], is_anothers: impl Fn(&&[u8]) -> bool) -> bool {
         let path = components(container);
         let Some((_, before)) = path.split_last() else { return true };
-        // How far the path is that of a cgroup which we or the engine are in.
+        // The number of leading components that are also those of a cgroup which we or the engine are in.
         let shared = self.inside.iter().map(|text| {
             let lines = parse_cgroup(text).unwrap_or_default();
             let own = lines.iter().find(|own| own.same_hierarchy(line)).map(|own| components(own.path));
             own.map_or(0, |own| before.iter().zip(&own).take_while(|(one, other)| one == other).count())
         });
         let shared = shared.max().unwrap_or(0);
-        // A cgroup parent counts from the root on, which a cgroup namespace shows as some `..`, or from such a cgroup on.
+        // A cgroup parent is relative to the root, which a cgroup namespace shows as some `..`, or to such a shared
+        // cgroup.
         let root = before.iter().take_while(|name| **name == b"..").count();
         let named = |base: usize, until: usize| {
             let below = before.get(base..=until).unwrap_or_default();
@@ -421,7 +431,7 @@ impl Above {
     }
 }
 
-/// The components of a cgroup's path; `/` has none.
+/// Splits a cgroup's path into its components. `/` has none.
 fn components(path: &[u8]) -> Vec<&[u8]> {
     match path.strip_prefix(b"/").unwrap_or(path) {
         b"" => Vec::new(),
@@ -429,12 +439,12 @@ fn components(path: &[u8]) -> Vec<&[u8]> {
     }
 }
 
-/// The components of a `CgroupParent`, which is a user's text: `//` is one slash.
+/// Splits a `CgroupParent` into its components. It is a user's text, so repeated slashes count as one.
 fn path_of_parent(parent: &[u8]) -> Vec<Vec<u8>> {
     parent.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
-/// The path of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)). `None` for what is no slice's name.
+/// The path of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)). `None` if the name is not that of a slice.
 fn slice_path(name: &[u8]) -> Option<Vec<Vec<u8>>> {
     let stem = name.strip_suffix(b".slice").filter(|stem| !stem.contains(&b'/'))?;
     let dashes = stem.iter().enumerate().filter(|(_, byte)| **byte == b'-').map(|(index, _)| index);
@@ -450,9 +460,9 @@ fn outside(seen: String) -> NotProven {
     }
 }
 
-/// Clause d, the claimant's side: in each of these hierarchies its path is the container's cgroup or lies below it.
-/// Hierarchies are matched by their controllers, paths component by component, as bytes. What is below the container's cgroup
-/// goes to `below`.
+/// Checks the claimant's side of clause d: in each of these hierarchies its path is the container's cgroup or lies
+/// below it. Hierarchies are matched by their controllers, and paths are compared as bytes, component by component. The
+/// rest of each path, below the container's cgroup, is passed to `below`.
 fn below_container(
     id: &ContainerId,
     hierarchies: &[Hierarchy],
@@ -476,8 +486,8 @@ fn below_container(
     Ok(())
 }
 
-/// Init's path cut after the first component that contains the id. (Not init's whole path: with systemd or dind inside, init
-/// sits in a child of the container's cgroup.)
+/// Cuts init's path after the first component that contains the id. Init's whole path would be wrong: with systemd or
+/// dind inside the container, init sits in a child of the container's cgroup.
 fn container_cgroup<'a>(id: &ContainerId, path: &'a [u8]) -> Option<&'a [u8]> {
     let id = id.as_str().as_bytes();
     let start = path.windows(id.len()).position(|window| window == id)? + id.len();
@@ -485,8 +495,8 @@ fn container_cgroup<'a>(id: &ContainerId, path: &'a [u8]) -> Option<&'a [u8]> {
     path.get(..end)
 }
 
-/// Clause e: below the container's cgroup no component holds another container's id, unless the claimant is in a pid namespace
-/// below the container's: what it runs inside.
+/// Checks that no component below the container's cgroup holds another container's id (clause e). A claimant in a pid
+/// namespace below the container's is exempt, because it is what the container itself runs inside.
 fn no_container_between(id: &ContainerId, rest: &[u8], nested: bool) -> Result<(), NotProven> {
     if nested {
         return Ok(());
@@ -504,7 +514,7 @@ fn no_container_between(id: &ContainerId, rest: &[u8], nested: bool) -> Result<(
     }
 }
 
-/// Whether a component holds a run of exactly 64 or more hex digits that is not this container's id.
+/// Whether a path component holds a run of 64 or more hex digits that is not this container's id.
 fn holds_other_id(component: &[u8], id: &ContainerId) -> bool {
     component.split(|byte| !byte.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != id.as_str().as_bytes())
 }
@@ -552,7 +562,8 @@ mod tests {
         Ok(RunningContainer { id, container, init, context, fetched: std::time::Instant::now() })
     }
 
-    /// We are in `own`, the engine's process in `engine`, and the container was started with this cgroup parent.
+    /// The explanations when we are in `own`, the engine's process is in `engine`, and the container was started with
+    /// this cgroup parent.
     fn above(own: &str, engine: &str, parent: &str) -> Above {
         let parent = parent.as_bytes();
         let parents = [Some(path_of_parent(parent)), slice_path(parent)].into_iter().flatten();
@@ -600,7 +611,7 @@ mod tests {
         let swapped = [line(2, "name=systemd", &container), line(1, "cpu", &container), line(0, "", &container)];
         let missing = [line(1, "name=systemd", &container)];
         assert_eq!(clause(&init, &init, &[2, 1]), None);
-        // Hierarchies are matched by their controllers: their numbers are nobody's choice, but may differ.
+        // Hierarchies are matched by their controllers. Their numbers cannot be chosen, but may differ.
         let renumbered = [line(7, "pids", &container), line(9, "name=systemd", &container)];
         assert_eq!(clause(&init, &renumbered, &[2, 1]), None);
         for claimant in [&moved_in_one[..], &swapped[..], &missing[..]] {
@@ -638,20 +649,21 @@ mod tests {
         let accepted = |init: &str, above: Above| running(&one(init), above).is_ok();
         let dind = format!("/docker/{OTHER}");
         let inner = format!("{dind}/docker/{ID}");
-        // Docker inside Docker: the agent beside the inner engine, or only the engine known.
+        // Docker inside Docker: the agent runs beside the inner engine, or only the engine's process is known.
         assert!(accepted(&inner, above(&dind, "", "")));
         assert!(accepted(&inner, above(&format!("{dind}/agent"), "", "")));
         assert!(accepted(&inner, above("/system.slice/agent.service", &format!("{dind}/init"), "")));
         // The same as seen from a cgroup namespace.
         assert!(accepted(&format!("/../{OTHER}/docker/{ID}"), above("/", &format!("/../{OTHER}/init"), "")));
-        // No relation to us or to the engine, or only to what the other container's name begins with.
+        // The other container has no relation to us or to the engine, or its name only begins with that of one which
+        // has.
         let host = || above("/system.slice/agent.service", "/system.slice/docker.service", "");
         assert!(!accepted(&format!("{dind}/{ID}"), host()));
         assert!(!accepted(&inner, host()));
         assert!(!accepted(&format!("/system.slice/docker.service/{OTHER}/{ID}"), host()));
         assert!(!accepted(&format!("{dind}-x/docker/{ID}"), above(&dind, "", "")));
         assert!(!accepted(&format!("{dind}/{}/{ID}", OTHER.replace('f', "e")), above(&dind, "", "")));
-        // What was asked for with --cgroup-parent, as a path or as a slice, below the root or below where the engine is.
+        // Named by --cgroup-parent, as a path or as a slice, below the root or below the engine's own cgroup.
         let parent = |parent: &str| above("/system.slice/agent.service", "/system.slice/docker.service", parent);
         assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("/pods/{OTHER}"))));
         assert!(accepted(&format!("/pods/{OTHER}/{ID}"), parent(&format!("pods//{OTHER}/"))));
@@ -701,7 +713,7 @@ mod tests {
         assert_eq!(path("docker"), None);
     }
 
-    /// Pieces that an attacker would build names of.
+    /// Pieces from which an attacker would build cgroup names.
     fn name() -> impl Strategy<Value = String> {
         prop::collection::vec(
             prop_oneof![
@@ -731,8 +743,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4_096))]
 
-        /// Whatever a process outside the container's cgroup names its own cgroups, and wherever it puts them, it does not
-        /// meet the proof: said here by components, there by bytes.
+        /// A process outside the container's cgroup cannot meet the proof, however it names its own cgroups and
+        /// wherever it makes them. The test compares components, where the proof compares bytes.
         #[test]
         fn no_path_that_a_process_can_choose_meets_the_proof(parent in path(), scope in name(), below in path(), own in path()) {
             let init_components: Vec<String> = parent.iter().chain([&scope]).chain(&below).cloned().collect();
@@ -754,7 +766,7 @@ mod tests {
             }
         }
 
-        /// The parser of /proc/PID/stat believes nothing before the last `)`.
+        /// The parser of /proc/PID/stat ignores everything before the last `)`.
         #[test]
         fn a_name_cannot_forge_the_start_time(name in "[ -~\n)(]{0,40}", start in 0_u64..u64::MAX) {
             let text = format!("4242 ({name}) S 1 1 1 0 -1 4194560 1 0 0 0 1 1 0 0 20 0 1 0 {start} 1 1\n");

@@ -1,16 +1,16 @@
-//! What a text may hold. A configuration comes nowhere near these bounds; a text that exceeds one is an error.
+//! Bounds on what a text may hold. A configuration comes nowhere near them, and a text that exceeds one is an error.
 //!
 //! | bound | value | reason |
 //! |---|---|---|
-//! | [`TEXT`] | 1 MiB | everything that is made of a text is a multiple of its size |
+//! | [`TEXT`] | 1 MiB | the memory for everything that is made from a text is a multiple of its size |
 //! | [`DEPTH`] | 64 | parser, decoder and the drop of a [`Document`](crate::Document) recurse, and a thread's stack is finite |
-//! | [`ITEMS`] | 10,000 | an item takes some 100 bytes of memory and 2 of the text (`[]`), and flattened JSON gives it up to 64 keys |
-//! | [`PATH`] | 4 KiB | [`Warnings`](crate::Warnings) keeps a path for each key: keys of 1 MiB would make gigabytes of 10,000 items |
+//! | [`ITEMS`] | 10,000 | an item takes some 100 bytes of memory but only 2 of the text (`[]`), and flattened JSON gives it up to 64 keys |
+//! | [`PATH`] | 4 KiB | [`Warnings`](crate::Warnings) keeps a path for each key: 10,000 items with keys of 1 MiB would take gigabytes |
 
 /// Bytes of a text.
 pub const TEXT: usize = 1 << 20;
 
-/// Levels of objects and lists within one another.
+/// Levels of nested objects and lists.
 pub const DEPTH: usize = 64;
 
 /// Items of objects and elements of lists in a whole text. In JSON they are counted a second time when nested objects
@@ -18,5 +18,5 @@ pub const DEPTH: usize = 64;
 pub const ITEMS: usize = 10_000;
 
 /// Bytes of a path that [`Warnings`](crate::Warnings) keeps. The path of an unknown key is cut there. A key with a
-/// longer path is not counted among the repeated ones.
+/// longer path is never reported as repeated.
 pub const PATH: usize = 4 << 10;

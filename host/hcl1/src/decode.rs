@@ -1,4 +1,4 @@
-//! From the tree to typed values, with the original's rules.
+//! Decodes the tree into typed values, by the original's rules.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -6,43 +6,45 @@ use std::sync::Arc;
 
 use crate::{Document, Error, Item, Key, Literal, Node, Position, Reason, Warnings};
 
-/// A type that a value of a text can be put into.
+/// A type that a value of a text can be decoded into.
 ///
-/// A struct calls [`decode_object`] with its fields. A type that is written as a string decodes a `String` first, and answers
-/// [`Value::mismatch`] when that does not suit it.
+/// A struct calls [`decode_object`] with its fields. A type that is written as a string decodes a `String` first, and
+/// returns [`Value::mismatch`] if the string does not suit it.
 pub trait Decode {
-    /// Puts `value` into `self`. A key that is repeated in the text is decoded once for each time, in the order of the text.
+    /// Decodes `value` into `self`. A repeated key is decoded once for each time that it is written, in the order of
+    /// the text.
     ///
-    /// `path` is where the value stands, such as `server.listen[2]`, for errors and warnings; it is empty for a whole text.
+    /// `path` is the value's location, such as `server.listen[2]`, for errors and warnings. It is empty for a whole
+    /// text.
     ///
     /// # Errors
-    /// When the value does not suit the type.
+    /// If the value does not suit the type.
     fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error>;
 
-    /// Whether a repeated scalar or list is added to what was decoded before, as lists are. Otherwise the last one counts.
-    /// [`RepeatedKey`](crate::RepeatedKey) says so.
+    /// Whether a repeated scalar or list is added to what was decoded before, as with lists. Otherwise the last one
+    /// counts. [`RepeatedKey`](crate::RepeatedKey) reports which.
     fn joins(&self) -> bool {
         false
     }
 }
 
-/// A value that is to be decoded: a node of the tree, or the entries of an object that are written apart from one another
-/// (`a "x" { … }` and `a "y" { … }` together are the value of `a`).
+/// A value to be decoded: a node of the tree, or the entries of an object that are written apart from one another. For
+/// example, `a "x" { … }` and `a "y" { … }` together are the value of `a`.
 #[derive(Debug, Clone)]
 pub struct Value<'a>(View<'a>);
 
 #[derive(Debug, Clone)]
 enum View<'a> {
     Node(&'a Node),
-    /// The entries, and where the first of them or their object begins.
+    /// The entries, and the position of the first of them or of their object.
     Entries(Vec<Entry<'a>>, Position),
 }
 
 /// An entry of an object, seen from that object.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    /// The keys of the item, without those that led to the object. More than one where the value is nested deeper; none for a
-    /// value that was written without a key (`a = { … }` beside `a "x" { … }`).
+    /// The keys of the item, without those that led to the object. There are several if the value is nested deeper, and
+    /// none if the value was written without a further key (`a = { … }` beside `a "x" { … }`).
     pub keys: &'a [Key],
     /// The value.
     pub value: &'a Node,
@@ -92,7 +94,7 @@ impl<'a> Value<'a> {
         Some(Document { items: self.entries()?.into_iter().map(item).collect() })
     }
 
-    /// Where the value begins.
+    /// The position at which the value begins.
     pub fn position(&self) -> Position {
         match &self.0 {
             View::Node(node) => node.position(),
@@ -100,12 +102,13 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The error that the value at `path` does not suit its target, which takes what `expected` says: `a string`.
+    /// Returns the error that the value at `path` does not suit its target. `expected` describes what the target takes,
+    /// for example `a string`.
     pub fn mismatch(&self, path: &str, expected: impl Into<Cow<'static, str>>) -> Error {
         Error::new(self.position(), Reason::Mismatch { path: path.to_owned(), expected: expected.into() })
     }
 
-    /// The value that entries make together. `None` if there are none.
+    /// Combines entries into one value. `None` if there are none.
     fn of_entries(entries: Vec<Entry<'a>>) -> Option<Value<'a>> {
         let position = entries.first()?.value.position();
         Some(Value(View::Entries(entries, position)))
@@ -116,11 +119,11 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Decodes an object into its fields. Keys match a field's name whatever their case. A key that names no field is added to
-/// `warnings`.
+/// Decodes an object into its fields. Keys match the names of fields regardless of case. A key that names no field is
+/// added to `warnings`.
 ///
 /// # Errors
-/// When the value is no object, or a field's value does not suit the field.
+/// If the value is no object, or a field's value does not suit the field.
 pub fn decode_object(
     path: &str,
     value: &Value<'_>,
@@ -159,32 +162,32 @@ fn entries_of(items: &[Item]) -> Vec<Entry<'_>> {
     items.iter().map(|item| Entry { keys: &item.keys, value: &item.value }).collect()
 }
 
-/// Entries by their first key, whatever its case.
+/// Entries by their first key, regardless of case.
 struct ByKey<'a> {
-    /// The place in `groups`, by key.
-    places: HashMap<String, usize>,
+    /// The index in `groups`, by key.
+    indices: HashMap<String, usize>,
     /// Entries without the key, in the order of the text.
     groups: Vec<Vec<Entry<'a>>>,
 }
 
 impl<'a> ByKey<'a> {
     fn new(entries: &[Entry<'a>]) -> ByKey<'a> {
-        let mut by_key = ByKey { places: HashMap::new(), groups: Vec::new() };
+        let mut by_key = ByKey { indices: HashMap::new(), groups: Vec::new() };
         let mut previous: Option<(&Key, usize)> = None;
         for Entry { keys, value } in entries {
             let Some((first, rest)) = keys.split_first() else { continue };
-            let place = match previous {
-                Some((key, place)) if is_shared(key, first) => place,
+            let index = match previous {
+                Some((key, index)) if is_shared(key, first) => index,
                 _ => {
                     let next = by_key.groups.len();
-                    *by_key.places.entry(fold(&first.name)).or_insert(next)
+                    *by_key.indices.entry(fold(&first.name)).or_insert(next)
                 }
             };
-            previous = Some((first, place));
-            if place == by_key.groups.len() {
+            previous = Some((first, index));
+            if index == by_key.groups.len() {
                 by_key.groups.push(Vec::new());
             }
-            if let Some(group) = by_key.groups.get_mut(place) {
+            if let Some(group) = by_key.groups.get_mut(index) {
                 group.push(Entry { keys: rest, value });
             }
         }
@@ -193,12 +196,12 @@ impl<'a> ByKey<'a> {
 
     /// The entries whose first key is `name`, without that key, in the order of the text.
     fn get(&self, name: &str) -> impl Iterator<Item = Entry<'a>> {
-        self.places.get(&fold(name)).and_then(|place| self.groups.get(*place)).into_iter().flatten().copied()
+        self.indices.get(&fold(name)).and_then(|index| self.groups.get(*index)).into_iter().flatten().copied()
     }
 }
 
-/// Whether two keys are one key of the text, which stands before all that its object holds. Comparing keys like this keeps a key
-/// of 1 MiB from being read again for each of 10,000 items.
+/// Whether two keys are the same key of the text, which precedes everything in its object. Comparing pointers avoids
+/// reading a key of 1 MiB again for each of 10,000 items.
 fn is_shared(one: &Key, other: &Key) -> bool {
     Arc::ptr_eq(&one.name, &other.name)
 }
@@ -214,7 +217,7 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// From a string, a heredoc, or a number without a fraction as it is written.
+/// Decodes a string, a heredoc, or a number without a fraction as it is written.
 impl Decode for String {
     fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
         match value.literal() {
@@ -227,7 +230,7 @@ impl Decode for String {
     }
 }
 
-/// From `true` or `false`.
+/// Decodes `true` or `false`.
 impl Decode for bool {
     fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
         match value.literal() {
@@ -240,7 +243,8 @@ impl Decode for bool {
     }
 }
 
-/// From a number without a fraction, or a string that holds one as Go writes them: `-1`, `0x1F`, `010`, `0o17`, `0b11`, `1_000`.
+/// Decodes a number without a fraction, or a string that holds one in Go's notation: `-1`, `0x1F`, `010`, `0o17`,
+/// `0b11`, `1_000`.
 impl Decode for i64 {
     fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
         let number = match value.literal() {
@@ -252,7 +256,7 @@ impl Decode for i64 {
     }
 }
 
-/// From a number.
+/// Decodes a number.
 impl Decode for f64 {
     fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
         let number = match value.literal() {
@@ -266,7 +270,7 @@ impl Decode for f64 {
     }
 }
 
-/// What Go's `strconv.ParseInt` makes of a text when it finds the base out itself.
+/// Parses a text as Go's `strconv.ParseInt` does when it detects the base itself.
 fn integer(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix(['+', '-']) {
         Some(digits) => (text.starts_with('-'), digits),
@@ -293,7 +297,7 @@ fn integer(text: &str) -> Option<i64> {
     i64::try_from(if negative { -magnitude } else { magnitude }).ok()
 }
 
-/// The value of an optional key: `Some` once the key was written.
+/// Decodes an optional key: `Some` once the key was written.
 impl<T: Decode + Default> Decode for Option<T> {
     fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
         self.get_or_insert_default().decode(path, value, warnings)
@@ -315,11 +319,11 @@ impl<T: Decode + ?Sized> Decode for Box<T> {
     }
 }
 
-/// From a list `[ … ]`, or from an empty object. Repeated lists are joined.
+/// Decodes a list `[ … ]`, or an empty object. Repeated lists are joined.
 impl<T: Decode + Default> Decode for Vec<T> {
     fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
         let Some(nodes) = value.list() else {
-            // The original takes an empty object for an empty list in a field, but not in a map or a list.
+            // The original accepts an empty object as an empty list in a field, but not in a map or a list.
             return match &value.0 {
                 View::Entries(entries, _) if entries.is_empty() => Ok(()),
                 _ => Err(value.mismatch(path, "a list [ … ]")),
@@ -327,7 +331,7 @@ impl<T: Decode + Default> Decode for Vec<T> {
         };
         for node in nodes {
             let mut element = T::default();
-            // The second of two joined lists continues the count, so that each element has a path of its own.
+            // The second of two joined lists continues the count, so that each element has its own path.
             element.decode(&format!("{path}[{}]", self.len()), &node.into(), warnings)?;
             self.push(element);
         }
@@ -339,7 +343,7 @@ impl<T: Decode + Default> Decode for Vec<T> {
     }
 }
 
-/// From an object whose keys are not known beforehand. Repeated objects are joined.
+/// Decodes an object whose keys are not known beforehand. Repeated objects are joined.
 impl<T: Decode + Default> Decode for BTreeMap<String, T> {
     fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
         let entries = value.expect_entries(path)?;

@@ -1,4 +1,4 @@
-//! The tree that a text is parsed into.
+//! The tree that parsing a text produces.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ pub struct Document {
 }
 
 impl Document {
-    /// Puts the document's values into `target`.
+    /// Decodes the document into `target`.
     ///
     /// # Errors
-    /// When a value has another type than its target, with the path and the position of the value.
+    /// If a value has another type than its target. The error has the path and the position of the value.
     pub fn decode(&self, target: &mut dyn Decode) -> Result<Warnings, Error> {
         let mut warnings = Warnings::default();
         target.decode("", &Value::from(self), &mut warnings)?;
@@ -23,10 +23,10 @@ impl Document {
     }
 }
 
-/// `key = value`, `key { … }` or `key "label" { … }`.
+/// An item: `key = value`, `key { … }` or `key "label" { … }`.
 ///
-/// HCL1 makes no difference between an attribute and a block, nor between a label and a key: `a "b" { c = 1 }` has the keys `a`
-/// and `b`. Of JSON, `{"a": {"b": {"c": 1}}}` is parsed into the same item.
+/// HCL1 does not distinguish an attribute from a block, nor a label from a key: `a "b" { c = 1 }` has the keys `a` and
+/// `b`. The JSON text `{"a": {"b": {"c": 1}}}` is parsed into the same item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// One key or more.
@@ -40,23 +40,23 @@ pub struct Item {
 pub struct Key {
     /// The key without quotes and escapes. Shared, because a key of nested JSON objects is part of many items.
     pub name: Arc<str>,
-    /// Where the key begins.
+    /// The position at which the key begins.
     pub position: Position,
 }
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
-    /// A scalar, and where it begins.
+    /// A scalar and its position.
     Literal(Literal, Position),
-    /// `[…]`, and where it begins.
+    /// A list `[…]` and its position.
     List(Vec<Node>, Position),
-    /// `{…}`, and where it begins.
+    /// An object `{…}` and its position.
     Object(Vec<Item>, Position),
 }
 
 impl Node {
-    /// Where the value begins.
+    /// The position at which the value begins.
     pub fn position(&self) -> Position {
         match self {
             Node::Literal(_, position) | Node::List(_, position) | Node::Object(_, position) => *position,
@@ -71,9 +71,9 @@ pub enum Literal {
     Bool(bool),
     /// A number without fraction and exponent, as it is written: `10`, `-1`, `0x1F`, `010` (octal).
     Number(String),
-    /// A number with a fraction or an exponent, as it is written. The original's scanner is lax, so that the text need not be a
-    /// number (`1e`).
+    /// A number with a fraction or an exponent, as it is written. The original's scanner is lax, so the text may not be
+    /// a valid number (`1e`).
     Float(String),
-    /// A string or a heredoc, without quotes and escapes; the null of JSON is an empty one.
+    /// A string or a heredoc, without quotes and escapes. The null of JSON is an empty string.
     String(String),
 }

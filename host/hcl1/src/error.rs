@@ -1,4 +1,4 @@
-//! Why a text is rejected, and where.
+//! The reasons for which a text is rejected, and their positions.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,12 +25,12 @@ impl fmt::Display for Position {
     }
 }
 
-/// A text, or a value in it, was rejected.
+/// The rejection of a text, or of a value in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// Where: in the text, or one character behind its end.
+    /// The position in the text, or one character behind its end.
     pub position: Position,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -58,7 +58,7 @@ pub enum Reason {
     NestedTooDeep,
     /// The text has more items than [`ITEMS`].
     TooManyItems,
-    /// The character begins no token. A NUL byte and U+E123 are illegal within comments as well.
+    /// The character begins no token. A NUL byte and U+E123 are illegal even within comments.
     IllegalCharacter(char),
     /// A string ends with its line, with the text, or with a NUL byte.
     StringNotTerminated,
@@ -74,11 +74,11 @@ pub enum Reason {
     CommentNotTerminated,
     /// `/` is followed neither by `/` nor by `*`.
     CommentIncomplete,
-    /// A backslash in a string is followed by something that is no escape.
+    /// A backslash in a string is followed by something that is no escape sequence.
     IllegalEscape,
     /// `\400` and above: an octal escape is one byte.
     OctalEscapeTooLarge,
-    /// `\u` or `\U` with the number of something that is no character.
+    /// `\u` or `\U` with a number that is no character's.
     EscapeNoCharacter,
     /// `0x` without a digit.
     HexadecimalNumber,
@@ -88,18 +88,18 @@ pub enum Reason {
     LeadingZero,
     /// A bare word in JSON that is neither `true`, `false` nor `null`.
     UnknownWord,
-    /// A token stands where the grammar has another one.
+    /// A token stands where the grammar requires another one.
     Unexpected {
-        /// What the grammar has there.
+        /// The token that the grammar requires.
         expected: Expected,
-        /// What was found.
+        /// The token that was found.
         found: Found,
     },
     /// A value does not suit its target. Made by [`Decode`](crate::Decode); see [`Value::mismatch`](crate::Value::mismatch).
     Mismatch {
         /// The path of the value, such as `server.listen[2]`.
         path: String,
-        /// What the target takes, for people: `a string`.
+        /// What the target takes, in words: `a string`.
         expected: Cow<'static, str>,
     },
 }
@@ -132,7 +132,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What the grammar has at a place.
+/// What the grammar requires at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expected {
@@ -148,7 +148,7 @@ pub enum Expected {
     CommaOrClosingBracket,
     /// `}` after the items of an object.
     ClosingBrace,
-    /// The object that a JSON text is.
+    /// The object that a JSON text must be.
     Object,
     /// A string, as a key of a JSON object.
     QuotedKey,

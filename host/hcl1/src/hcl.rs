@@ -4,7 +4,7 @@ use crate::bounds::{DEPTH, ITEMS};
 use crate::scan::{Chars, is_digit, is_letter, is_space, position_of};
 use crate::{Error, Expected, Found, Item, Key, Literal, Node, Position, Reason};
 
-/// The original reserves this code point for its own use, and rejects it wherever it stands.
+/// A code point that the original reserves for its own use, and rejects wherever it stands.
 const RESERVED: char = '\u{e123}';
 
 pub(super) fn parse(text: &str) -> Result<Vec<Item>, Error> {
@@ -12,7 +12,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Item>, Error> {
         return Err(Error::new(position_of(text, offset), Reason::IllegalCharacter(RESERVED)));
     }
     let mut parser = Parser { chars: Chars::new(text), ahead: None, items: 0 };
-    // The items end with the text, or with `"n" = ` and no value, as the agent reprints the null of JSON.
+    // The items end with the text. They may also end with `"n" = ` and no value, because the agent writes the null of
+    // JSON like that.
     parser.items(0)
 }
 
@@ -21,7 +22,7 @@ enum Token {
     End,
     Ident(String),
     Literal(Literal),
-    /// A heredoc is a value, while a string may be a key.
+    /// A heredoc, which can only be a value, while a string may also be a key.
     Heredoc(String),
     Assign,
     Comma,
@@ -29,7 +30,7 @@ enum Token {
     CloseBrace,
     OpenBracket,
     CloseBracket,
-    /// A character that the scanner knows and the grammar does not: `.`, `+` or `-`.
+    /// A character that the scanner accepts and the grammar does not: `.`, `+` or `-`.
     Sign(char),
 }
 
@@ -59,7 +60,7 @@ impl Token {
 
 struct Parser<'a> {
     chars: Chars<'a>,
-    /// The next token and its position, if `peek` has scanned it.
+    /// The next token and its position, if it was scanned ahead.
     ahead: Option<(Token, Position)>,
     items: usize,
 }
@@ -107,7 +108,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads the keys of an item, up to and with its `=` or `{`. Answers whether it was `=`.
+    /// Reads the keys of an item, up to and including its `=` or `{`. Returns whether it was `=`.
     fn keys(&mut self, first: Token, position: Position) -> Result<(Vec<Key>, bool), Error> {
         let mut keys = Vec::new();
         let (mut token, mut position) = (first, position);
@@ -295,7 +296,7 @@ impl Parser<'_> {
             let is_mark = line.len() >= least && line.trim_start_matches(is_blank).trim_end_matches('\r') == mark;
             let ended = self.chars.next().is_none();
             match (is_mark, ended) {
-                // SPIRE's agent reprints a heredoc at the end of plugin_data without the last newline.
+                // SPIRE's agent writes a heredoc at the end of plugin_data without the last newline.
                 (true, _) => {
                     let body =
                         self.chars.slice(body_start, self.chars.offset()).to_owned() + if ended { "\n" } else { "" };

@@ -188,8 +188,8 @@ impl Parser<'_> {
     }
 }
 
-/// Takes nested objects apart: `{"a": {"b": {…}}}` is `a "b" {…}`, and `{"a": [{…}, {…}]}` is `a {…}` twice. `count` bounds the
-/// items that come out.
+/// Flattens nested objects: `{"a": {"b": {…}}}` becomes `a "b" {…}`, and `{"a": [{…}, {…}]}` becomes two items `a {…}`.
+/// `count` is the number of items so far, which is bounded.
 fn flattened(items: Vec<Item>, count: &mut usize) -> Result<Vec<Item>, Error> {
     let mut flat = Vec::with_capacity(items.len());
     for item in items {

@@ -17,10 +17,10 @@ pub use self::document::{Document, Item, Key, Literal, Node};
 pub use self::error::{Error, Expected, Found, Position, Reason};
 pub use self::warnings::{RepeatedKey, UnknownKey, Warnings};
 
-/// Parses a text: JSON when its first character that is no white space is `{`, else HCL.
+/// Parses a text. It is JSON if its first character that is not white space is `{`, and HCL otherwise.
 ///
 /// # Errors
-/// When the text is malformed, or exceeds one of the [`bounds`].
+/// If the text is malformed, or exceeds one of the [`bounds`].
 pub fn parse(text: &str) -> Result<Document, Error> {
     if text.len() > bounds::TEXT {
         return Err(Error::new(scan::position_of(text, bounds::TEXT), Reason::TextTooLarge));
@@ -32,10 +32,10 @@ pub fn parse(text: &str) -> Result<Document, Error> {
     Ok(Document { items })
 }
 
-/// Parses a text and puts its values into `target`.
+/// Parses a text and stores its values in `target`.
 ///
 /// # Errors
-/// Those of [`parse`] and of [`Document::decode`].
+/// Those of [`parse`] and [`Document::decode`].
 pub fn decode(text: &str, target: &mut dyn Decode) -> Result<Warnings, Error> {
     parse(text)?.decode(target)
 }

@@ -1,4 +1,4 @@
-//! A reader of characters with their positions, and the tokens that HCL and JSON share.
+//! A reader of characters with their positions, and the scanning that HCL and JSON share.
 
 use crate::{Error, Position, Reason};
 
@@ -37,7 +37,7 @@ impl<'a> Chars<'a> {
         self.slice(self.offset, self.text.len())
     }
 
-    /// Where the next character stands.
+    /// The position of the next character.
     pub(super) fn position(&self) -> Position {
         Position { line: self.line, column: self.column }
     }
@@ -70,21 +70,21 @@ impl<'a> Chars<'a> {
         skipped
     }
 
-    /// The error that `reason` holds where the next character stands.
+    /// Returns an error with this reason, at the position of the next character.
     pub(super) fn error(&self, reason: Reason) -> Error {
         Error::new(self.position(), reason)
     }
 
-    /// Reads a string after its opening quote, up to and with the closing one. With `interpolation` (HCL), quotes and newlines
-    /// within `${…}` belong to the string, and escapes there are checked but stay as they are written.
+    /// Reads a string after its opening quote, up to and including the closing one. With `interpolation` (HCL), quotes
+    /// and newlines within `${…}` belong to the string, and escapes there are checked but left as written.
     pub(super) fn string(&mut self, interpolation: bool) -> Result<String, Error> {
-        // Bytes, not characters, because `\xff` stands for a byte. Bytes that are no UTF-8 become U+FFFD.
+        // Bytes, not characters, because `\xff` stands for a byte. Bytes that are not UTF-8 become U+FFFD.
         let mut value: Vec<u8> = Vec::new();
         let mut braces = 0_usize;
         loop {
             let start = self.offset;
             let Some(char) = self.peek() else { return Err(self.error(Reason::StringNotTerminated)) };
-            // The original takes a NUL byte for the end of the text.
+            // The original treats a NUL byte as the end of the text.
             if char == '\0' || char == '\n' && braces == 0 {
                 return Err(self.error(Reason::StringNotTerminated));
             }
@@ -110,7 +110,7 @@ impl<'a> Chars<'a> {
         }
     }
 
-    /// The bytes that an escape stands for. Its backslash was read already.
+    /// Returns the bytes that an escape stands for. The backslash was already read.
     fn escape(&mut self, hcl: bool) -> Result<Vec<u8>, Error> {
         let simple = match self.peek() {
             Some('a') => 0x07,
@@ -141,7 +141,7 @@ impl<'a> Chars<'a> {
                 )?;
                 return match (kind, u8::try_from(value), char::from_u32(value)) {
                     ('x', Ok(byte), _) => Ok(vec![byte]),
-                    // The original makes U+FFFD of a surrogate in HCL, and panics on one in JSON.
+                    // The original turns a surrogate into U+FFFD in HCL, and panics on one in JSON.
                     (_, _, None) if hcl && value < 0x11_0000 => Ok("\u{fffd}".into()),
                     (_, _, Some(char)) => Ok(char.to_string().into_bytes()),
                     _ => Err(self.error(Reason::EscapeNoCharacter)),
@@ -165,7 +165,7 @@ impl<'a> Chars<'a> {
         Ok(value)
     }
 
-    /// Skips a fraction and an exponent after an integer's digits. Answers whether there was any.
+    /// Skips a fraction and an exponent after the digits of an integer. Returns whether there was either.
     pub(super) fn fraction(&mut self) -> bool {
         let decimal = |char: char| char.is_ascii_digit();
         let fraction = self.next_if(|char| char == '.').is_some();
@@ -176,7 +176,7 @@ impl<'a> Chars<'a> {
         if exponent {
             self.next_if(|char| matches!(char, '+' | '-'));
             if self.skip_while(decimal) == 0 {
-                // In the original, the character after an exponent without digits belongs to the number.
+                // In the original, the character after an exponent without digits is part of the number.
                 self.next_if(|char| char != '\0');
             }
         }

@@ -1,4 +1,4 @@
-//! What is odd about the keys of a text, though it can be decoded.
+//! Warnings about the keys of a text that can be decoded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::fmt;
 use crate::bounds::PATH;
 use crate::{Node, Position};
 
-/// The keys that nothing asked for, and those that were written more than once.
+/// The keys that match no field, and those that were written more than once.
 ///
 /// Most programs print both, or refuse a text with unknown keys, because an unknown key is most often a misspelt one.
 #[derive(Debug, Clone, Default)]
 pub struct Warnings {
     unknown: BTreeMap<String, Position>,
-    /// Every key that was given a scalar or a list, by its path.
+    /// Every key that was given a scalar or a list, by path.
     written: BTreeMap<String, Written>,
 }
 
@@ -25,39 +25,40 @@ struct Written {
     joined: bool,
 }
 
-/// A key that nothing asked for.
+/// A key that matches no field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownKey<'a> {
-    /// Its path, such as `server.lisen`; cut at [`PATH`] bytes.
+    /// The path of the key, such as `server.lisen`, cut at [`PATH`] bytes.
     pub path: &'a str,
-    /// Where it was written first.
+    /// The position at which the key was first written.
     pub position: Position,
 }
 
-/// A key that was written more than once. Displays how often, where, and what counts; neither its path nor its values, which may
-/// be secrets: `is written twice (line 1 and line 3): the last one counts`.
+/// A key that was written more than once. Its `Display` tells how often, where, and which value counts, for example `is
+/// written twice (line 1 and line 3): the last one counts`. It shows neither the path nor the values, which may be
+/// secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RepeatedKey<'a> {
-    /// Its path, such as `server.listen`.
+    /// The path of the key, such as `server.listen`.
     pub path: &'a str,
-    /// How often it was written: 2 or more.
+    /// How often the key was written: 2 or more.
     pub times: usize,
-    /// Where its first value begins.
+    /// The position of the first value.
     pub first: Position,
-    /// Where its last value begins.
+    /// The position of the last value.
     pub last: Position,
     /// Whether the values were joined to one list. Otherwise the last one counts.
     pub joined: bool,
 }
 
 impl Warnings {
-    /// The keys that nothing asked for, sorted by path, each path once.
+    /// The keys that match no field, sorted by path, each path once.
     pub fn unknown(&self) -> impl Iterator<Item = UnknownKey<'_>> {
         self.unknown.iter().map(|(path, position)| UnknownKey { path, position: *position })
     }
 
-    /// The keys that were given a scalar or a list more than once, sorted by path. Repeated objects are none of them: their keys
-    /// are joined.
+    /// The keys that were given a scalar or a list more than once, sorted by path. Repeated objects are not among them,
+    /// because their keys are joined.
     pub fn repeated(&self) -> impl Iterator<Item = RepeatedKey<'_>> {
         self.written.iter().filter(|(_, written)| written.times > 1).map(|(path, written)| {
             let Written { times, first, last, joined } = *written;

@@ -1,4 +1,4 @@
-//! Panics: each costs its own call and nothing else.
+//! Containment of panics: each panic fails its own call and nothing else.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,7 +11,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
-/// A service whose panics are answered.
+/// A service whose panics are answered with Internal.
 #[derive(Clone)]
 pub(crate) struct Contained<S>(pub(crate) S);
 
@@ -41,10 +41,11 @@ where
     }
 }
 
-/// Answers a panic of a call as Internal. [`Services::with`](crate::Services::with) does so for every call. A service may do it
-/// earlier, to see the outcome.
+/// Turns a panic of a call into an Internal error. [`Services::with`](crate::Services::with) does so for every call. A
+/// service may call this itself to see the outcome earlier.
 ///
-/// What a panic may leave half done must not be used again: the call's future is dropped, and what calls share has to be swapped
+/// State that a panic may leave half changed must not be used again. The call's future is dropped. State that calls
+/// share must be swapped as a whole, or be behind locks that survive a panic.
 /// whole or behind locks that outlive a panic.
 ///
 /// # Errors

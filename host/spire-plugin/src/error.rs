@@ -8,15 +8,15 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The client asks for something that this crate does not speak.
+    /// The client asks for something that this crate does not support.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The socket could not be made.
+    /// The socket could not be created.
     #[error("the plugin's socket cannot be made in {}: {error}", .directory.display())]
     Socket {
-        /// The directory in which the socket's own directory was to be.
+        /// The directory in which the socket's own directory was to be created.
         directory: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// A signal handler could not be set.
@@ -33,20 +33,21 @@ pub enum ServeError {
     Server(#[from] tonic::transport::Error),
 }
 
-/// What a go-plugin client asks for, in the plugin's environment, that this crate does not speak. SPIRE asks for none of it.
+/// A request of a go-plugin client, made in the plugin's environment, that this crate does not support. SPIRE makes
+/// none of these requests.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// None of the client's protocol versions is 1.
     #[error("PLUGIN_PROTOCOL_VERSIONS is {0:?}: this plugin speaks version 1 only")]
     Protocol(String),
-    /// The client wants all of the broker's connections on one socket.
+    /// The client wants all connections of the broker on one socket.
     #[error("PLUGIN_MULTIPLEX_GRPC is set: this plugin does not multiplex its broker; SPIRE does not ask for it")]
     Multiplex,
-    /// The handshake cannot name the socket's directory.
+    /// The handshake cannot express the socket's directory.
     #[error("PLUGIN_UNIX_SOCKET_DIR is {0:?}: it must be UTF-8 without control characters and without \"|\"")]
     SocketDirectory(OsString),
-    /// The socket's directory is to be in one whose owner could put another socket in its place.
+    /// The socket's directory would lie in a directory whose owner could replace the socket.
     #[error(
         "PLUGIN_UNIX_SOCKET_DIR is {directory:?}, which belongs to user {owner}: only root or the plugin's user {user} may own it; \
          chown it, or name another"
@@ -59,7 +60,7 @@ pub enum Refusal {
         /// The uid of the plugin.
         user: u32,
     },
-    /// The socket's directory is to be in one where other users could put another socket in its place.
+    /// The socket's directory would lie in a directory where other users could replace the socket.
     #[error(
         "PLUGIN_UNIX_SOCKET_DIR is {directory:?}, which others may write to (mode {mode:04o}): chmod go-w it, set its sticky bit, \
          or name another"
@@ -70,7 +71,7 @@ pub enum Refusal {
         /// The permission bits of its mode.
         mode: u32,
     },
-    /// The client wants TLS with certificates that both sides make.
+    /// The client wants TLS with certificates that both sides generate.
     #[error("PLUGIN_CLIENT_CERT is set: this plugin does not speak AutoMTLS; SPIRE does not ask for it")]
     AutoMtls,
 }

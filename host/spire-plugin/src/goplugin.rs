@@ -1,4 +1,4 @@
-//! go-plugin's own services: broker, stdio, controller.
+//! The services that go-plugin itself requires: broker, stdio and controller.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -15,19 +15,19 @@ use crate::proto::goplugin::grpc_stdio_server::GrpcStdio;
 use crate::proto::goplugin::{ConnInfo, StdioData};
 use crate::socket::NETWORK;
 
-/// The id under which the agent offers its host services.
+/// The broker id under which the agent offers its host services.
 const HOST_SERVICES: u32 = 1;
 
 type Silent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The broker, which takes the address of the agent's host services. The address comes unprompted when the stream opens, perhaps
-/// after Init.
+/// The broker, which receives the address of the agent's host services. The agent sends the address unprompted when the
+/// stream opens, perhaps after Init.
 pub(crate) struct Broker {
     host_services: watch::Sender<Option<PathBuf>>,
 }
 
 impl Broker {
-    /// The broker, and the socket of the host services once it is known.
+    /// Creates the broker, and a receiver of the host services' socket once it is known.
     pub(crate) fn new() -> (Broker, watch::Receiver<Option<PathBuf>>) {
         let (host_services, receiver) = watch::channel(None);
         (Broker { host_services }, receiver)
@@ -38,7 +38,7 @@ impl Broker {
 impl GrpcBroker for Broker {
     type StartStreamStream = Silent<ConnInfo>;
 
-    /// Stays open until the connection closes: the agent fails the load otherwise.
+    /// Keeps the stream open until the connection closes. The agent would otherwise fail to load the plugin.
     async fn start_stream(
         &self,
         request: Request<Streaming<ConnInfo>>,
@@ -60,7 +60,7 @@ impl GrpcBroker for Broker {
     }
 }
 
-/// The plugin's stdout and stderr through gRPC. Nothing is sent, because the agent reads stderr itself; the stream stays open.
+/// The plugin's stdout and stderr over gRPC. The stream stays open and empty, because the agent reads stderr itself.
 pub(crate) struct Stdio;
 
 #[tonic::async_trait]
@@ -72,7 +72,8 @@ impl GrpcStdio for Stdio {
     }
 }
 
-/// The controller, which ends the plugin. It answers first: the agent's streams end only after the answer.
+/// The controller, which ends the plugin. The controller answers before the plugin stops, because the agent's streams
+/// end only after the answer.
 pub(crate) struct Controller {
     stop: Arc<watch::Sender<bool>>,
 }
@@ -88,7 +89,7 @@ impl GrpcController for Controller {
     async fn shutdown(&self, _: Request<()>) -> Result<Response<()>, Status> {
         let stop = Arc::clone(&self.stop);
         tokio::spawn(async move {
-            // The graceful stop sends what is answered, this answer too.
+            // The graceful stop still sends answers that are complete, and the pause makes this answer one of them.
             tokio::time::sleep(SHUTDOWN_PAUSE).await;
             let _ = stop.send(true);
         });

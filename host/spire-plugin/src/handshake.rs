@@ -1,4 +1,4 @@
-//! How go-plugin starts a plugin: what the environment says, and the one line on stdout.
+//! How go-plugin starts a plugin: the variables of the environment, and the one line on stdout.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -9,29 +9,29 @@ use crate::limits::SHOWN_VERSIONS;
 
 /// The version of go-plugin's own protocol.
 const CORE_PROTOCOL: &str = "1";
-/// The plugin protocol's version that SPIRE speaks.
+/// The version of the plugin protocol that SPIRE uses.
 const PROTOCOL: &str = "1";
 
-/// What go-plugin says in the environment. None of it changes what a plugin answers.
+/// go-plugin's variables in the environment. None of them changes what a plugin answers.
 #[derive(Debug, Clone)]
 pub struct Environment {
     /// The plugin's type, which is the magic cookie's value.
     kind: &'static str,
     /// The magic cookie: the variable that is named like the plugin's type.
     cookie: Option<OsString>,
-    /// `PLUGIN_PROTOCOL_VERSIONS`: what the client speaks, separated by commas.
+    /// `PLUGIN_PROTOCOL_VERSIONS`: the versions that the client supports, separated by commas.
     protocol_versions: Option<OsString>,
-    /// `PLUGIN_UNIX_SOCKET_DIR`: the directory in which the socket is to be.
+    /// `PLUGIN_UNIX_SOCKET_DIR`: the directory in which the socket must be created.
     socket_dir: Option<OsString>,
-    /// `PLUGIN_MULTIPLEX_GRPC`
+    /// `PLUGIN_MULTIPLEX_GRPC`: whether all connections of the broker share one socket.
     multiplex: Option<OsString>,
-    /// `PLUGIN_CLIENT_CERT`
+    /// `PLUGIN_CLIENT_CERT`: the certificate of a client that wants AutoMTLS.
     client_cert: Option<OsString>,
 }
 
 impl Environment {
     /// Reads the variables that concern a plugin of this type, for example `WorkloadAttestor`. `variable` is
-    /// [`std::env::var_os`], or a test's map.
+    /// [`std::env::var_os`], or reads a test's map.
     pub fn read(kind: &'static str, variable: impl Fn(&str) -> Option<OsString>) -> Environment {
         Environment {
             kind,
@@ -43,7 +43,7 @@ impl Environment {
         }
     }
 
-    /// Whether SPIRE started the program, and not a person.
+    /// Whether SPIRE started the program, rather than a person.
     pub fn is_agent(&self) -> bool {
         self.cookie.as_deref().is_some_and(|value| value == self.kind)
     }
@@ -53,10 +53,10 @@ impl Environment {
         self.socket_dir.as_deref().filter(|directory| !directory.is_empty()).map(Path::new)
     }
 
-    /// Refuses what is not spoken here, rather than pretend.
+    /// Refuses what the client asks for and this crate does not support.
     ///
     /// # Errors
-    /// The client asks for it.
+    /// [`Refusal`] names what the client asks for.
     pub fn check(&self) -> Result<(), Refusal> {
         let set = |value: &Option<OsString>| value.as_deref().is_some_and(|value| !value.is_empty());
         if let Some(versions) = &self.protocol_versions {
@@ -81,7 +81,7 @@ impl Environment {
     }
 }
 
-/// Writes the handshake, the one line that ever goes to stdout.
+/// Writes the handshake, the only line that is ever written to stdout.
 pub(crate) fn announce(network: &str, address: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{CORE_PROTOCOL}|{PROTOCOL}|{network}|{address}|grpc")?;

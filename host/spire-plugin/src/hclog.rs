@@ -1,8 +1,8 @@
-//! The log: one JSON object a line on stderr, in the form of hashicorp/go-hclog, which the agent parses.
+//! The log. Writes one JSON object a line to stderr, in the format of hashicorp/go-hclog, which the agent parses.
 //!
-//! `@message`, `@level` and `@timestamp` are always strings: anything else there kills the agent. Numbers become floats in the
-//! agent, so that all fields are written as strings. Only events of the crates that the program lists pass: those of another
-//! dependency could hold secrets.
+//! `@message`, `@level` and `@timestamp` are always strings, because any other type there kills the agent. All other
+//! fields are written as strings, too, because the agent reads numbers as floats. Only events of the crates that the
+//! program lists are logged, because those of another dependency could hold secrets.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -22,31 +22,34 @@ use crate::limits::{LOG_FIELD, LOG_FLUSH, LOG_LINE, LOG_QUEUE, LOG_STACK};
 /// The crate of this layer, whose events always pass.
 const OWN: &str = env!("CARGO_CRATE_NAME");
 
-/// What the thread that writes to stderr is sent.
+/// A message to the thread that writes to stderr.
 enum Message {
-    /// A line with its end.
+    /// A line with its newline.
     Line(Vec<u8>),
-    /// Asks for an answer once everything before is written.
+    /// A request to answer once all earlier messages are written.
     Flush(SyncSender<()>),
 }
 
 /// The queue of the thread that writes to stderr.
 static LINES: OnceLock<SyncSender<Message>> = OnceLock::new();
-/// Lines that found the queue full, since the last time that this was logged.
+/// The number of lines dropped because the queue was full, since this number was last logged.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Sends the events of these crates to stderr from now on, and panics too. A reader of stderr that is slow or gone costs lines,
-/// never an attestation.
+/// Logs the events of these crates and panics to stderr from now on. If the reader of stderr is slow or gone, lines are
+/// lost, but no attestation is delayed.
 ///
-/// Events of level TRACE never pass, and those of this crate always do. An event's crate is the first part of its target.
+/// Events of level TRACE are never logged, and those of this crate always are. An event's crate is the first part of
+/// its target.
 ///
-/// The first crate is the program's. It is the `@module` of lines that no event wrote: panics, and how many lines were dropped.
+/// The first crate is the program's. It is the `@module` of lines that do not come from an event: panics, and the
+/// number of dropped lines.
 pub fn install(crates: &'static [&'static str]) {
     let module = crates.first().copied().unwrap_or(OWN);
     let (sender, receiver) = sync_channel::<Message>(LOG_QUEUE);
     let writer = move || {
         for message in receiver {
-            // An error is a closed stderr, or a caller that did not wait: nobody reads, and nothing else depends on it.
+            // A failure means that stderr is closed or that the caller of `flush` stopped waiting. Neither matters to
+            // anything else.
             let _ = match message {
                 Message::Line(line) => std::io::stderr().write_all(&line).is_ok(),
                 Message::Flush(done) => done.send(()).is_ok(),
@@ -71,7 +74,7 @@ pub fn install(crates: &'static [&'static str]) {
     }));
 }
 
-/// Waits until what was logged so far has been written, at most a moment: stderr may be stuck.
+/// Waits until all earlier lines are written, but no longer than `LOG_FLUSH`, because stderr may be stuck.
 pub fn flush() {
     let (done, written) = sync_channel(1);
     if let Some(lines) = LINES.get()
@@ -81,9 +84,9 @@ pub fn flush() {
     }
 }
 
-/// The layer that writes hclog's lines.
+/// The layer that writes lines in hclog's format.
 struct Hclog {
-    /// The crates whose events pass, beside [`OWN`].
+    /// The crates whose events are logged, in addition to [`OWN`].
     crates: &'static [&'static str],
 }
 
@@ -100,8 +103,8 @@ impl<S: Subscriber> Layer<S> for Hclog {
     }
 }
 
-/// Whether an event may be logged: it is of one of these crates, or of the crate of this layer. An event's target begins with the
-/// name of its crate.
+/// Whether an event may be logged, because it comes from one of these crates or from the crate of this layer. An
+/// event's target begins with the name of its crate.
 pub fn passes(metadata: &Metadata<'_>, crates: &[&str]) -> bool {
     metadata.target().split("::").next().is_some_and(|name| name == OWN || crates.contains(&name))
 }
@@ -122,14 +125,16 @@ fn line(level: &'static str, module: &str, mut fields: Map<String, Value>) -> Ve
     fields.insert("@timestamp".to_owned(), Value::from(timestamp(OffsetDateTime::now_utc())));
     let mut text = Value::Object(fields).to_string().into_bytes();
     if text.len() > LOG_LINE {
-        // Each field is bounded: they were many, or escaping made them long. Where it came from says more than nothing.
+        // Each field is bounded, so there were many fields or escaping made them long. The module still tells where the
+        // line came from.
         return line(level, module, text_only("a log line was too long"));
     }
     text.push(b'\n');
     text
 }
 
-/// RFC 3339 with exactly six digits of a second: another form makes the agent take the line for plain text.
+/// Formats a time as RFC 3339 with exactly six digits of a second. The agent takes a line with another format for plain
+/// text.
 fn timestamp(now: OffsetDateTime) -> String {
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
@@ -164,7 +169,7 @@ impl Fields {
     }
 }
 
-/// The fields of a line with a message only.
+/// The fields of a line that has only a message.
 fn text_only(text: &str) -> Map<String, Value> {
     Map::from_iter([("@message".to_owned(), bounded(text))])
 }
@@ -191,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    /// Remembers the targets of the events that pass.
+    /// Records the targets of the events that are logged.
     struct Passed(Arc<Mutex<Vec<String>>>);
 
     impl<S: Subscriber> Layer<S> for Passed {

@@ -1,4 +1,4 @@
-//! The health service: the agent never asks, test clients do.
+//! The gRPC health service. The agent never calls it, but test clients do.
 
 use std::pin::Pin;
 
@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::{HealthCheckRequest, HealthCheckResponse, health_server};
 
-/// The service that go-plugin asks about, and the server as a whole.
+/// The names that a client may ask about: the service of go-plugin, and the server as a whole.
 const SERVICES: [&str; 2] = ["plugin", ""];
 
 pub(crate) struct Health;

@@ -1,17 +1,17 @@
-//! The beginning and the end of the plugin's life, as SPIRE has it.
+//! SPIRE's Init service, which begins and ends the life of a plugin.
 
 use tonic::{Request, Response, Status};
 
 use crate::proto::init::{DeinitRequest, DeinitResponse, InitRequest, InitResponse, init_server};
 
 pub(crate) struct Init {
-    /// The full names of the services that are served beside those of go-plugin.
+    /// The full names of the services that are served in addition to those of go-plugin.
     pub(crate) services: Vec<String>,
 }
 
 #[tonic::async_trait]
 impl init_server::Init for Init {
-    /// Exactly the services that are served. What the agent offers comes through the broker.
+    /// Returns exactly the services that are served. The agent's own services are offered through the broker.
     async fn init(&self, _: Request<InitRequest>) -> Result<Response<InitResponse>, Status> {
         Ok(Response::new(InitResponse { plugin_service_names: self.services.clone() }))
     }

@@ -2,45 +2,50 @@
 
 use std::time::Duration;
 
-/// How long calls in flight may still take once the end has begun. The agent kills the plugin after 2 s.
+/// How long calls in flight may still take once the plugin stops. The agent kills the plugin after 2 s.
 pub(crate) const DRAIN: Duration = Duration::from_millis(1_500);
 /// How long calls are still answered after SIGTERM. Under systemd the plugin gets SIGTERM with the agent, before Deinit.
 pub(crate) const TERMINATION_GRACE: Duration = Duration::from_secs(1);
-/// The pause between the answer to Shutdown and the stop. The graceful stop sends what is answered, and this answer must be too.
+/// The pause between the answer to Shutdown and the stop. The graceful stop sends only complete answers, and this
+/// answer must be one.
 pub(crate) const SHUTDOWN_PAUSE: Duration = Duration::from_millis(50);
 /// How often getppid(2) is asked where the kernel has no pidfd (before Linux 5.3).
 pub(crate) const PARENT_POLL: Duration = Duration::from_secs(1);
 
-/// Calls that the agent may cancel before they have been looked at. The agent cancels a workload's calls when the workload does,
-/// and it is the only client. Beyond this number, 20 by default, h2 closes the connection with every other call.
+/// Calls that the agent may cancel before the server has accepted them. The agent, the only client, cancels a
+/// workload's calls when the workload does. Beyond this number (20 by default) h2 closes the connection, which fails
+/// all other calls.
 pub(crate) const CANCELLED_CALLS: usize = 65_536;
-/// The pause after a connection could not be accepted. File descriptors are short, and may be there again.
+/// The pause after accepting a connection failed. The usual reason is a lack of file descriptors, and some may be free
+/// again by then.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Tries to make the socket's directory. Its name is random, and a cleaning plugin removes it between two system calls only.
+/// Attempts to create the socket's directory. Its name is random, and another plugin's cleanup can remove it only
+/// between two system calls.
 pub(crate) const DIRECTORY_TRIES: u32 = 16;
-/// Characters of the client's protocol versions that are repeated in an error.
+/// Characters of the client's protocol versions that an error repeats.
 pub(crate) const SHOWN_VERSIONS: usize = 100;
 
-/// A log line's bytes. The agent splits lines over 64 KiB, and loses them.
+/// Bytes of a log line. The agent splits lines over 64 KiB, and loses them.
 pub(crate) const LOG_LINE: usize = 60 << 10;
 /// Bytes of one field of a log line, so that one long field leaves room for the others.
 pub(crate) const LOG_FIELD: usize = 16 << 10;
 /// Log lines that wait for a reader of stderr. The agent reads them as they come; more are dropped and counted.
 pub(crate) const LOG_QUEUE: usize = 1_024;
-/// The stack of the thread that writes the log. It keeps one line.
+/// The stack of the thread that writes the log. That thread holds one line at a time.
 pub(crate) const LOG_STACK: usize = 256 << 10;
-/// How long the end waits for the log to be written. Stderr may be stuck.
+/// How long the end of the program waits for the log to be written. Stderr may be stuck.
 pub(crate) const LOG_FLUSH: Duration = Duration::from_millis(200);
 
 /// How often recorded metrics are sent.
 pub(crate) const METRICS_INTERVAL: Duration = Duration::from_secs(1);
-/// One call of the metrics service. The agent answers within milliseconds, or hangs.
+/// The time for one call of the metrics service. The agent answers within milliseconds, or hangs.
 pub(crate) const METRICS_CALL: Duration = Duration::from_secs(2);
 /// The longest pause after the metrics service failed. The pause doubles from [`METRICS_INTERVAL`] on.
 pub(crate) const METRICS_BACKOFF: Duration = Duration::from_secs(60);
-/// Samples that are kept for one series between two sendings. The rest only count.
+/// Samples that are kept for one series between two sends. Further ones are counted only.
 pub(crate) const METRICS_SAMPLES: usize = 64;
-/// Gauges that wait to be sent. Of more the first are sent.
+/// Gauges that wait to be sent. Further ones are dropped.
 pub(crate) const METRICS_GAUGES: usize = 256;
-/// Series that wait to be sent, gauges too. Of more the first are sent. A label's values may come from outside.
+/// Series that wait to be sent, including gauges. Further ones are dropped. The bound is needed because a label's
+/// values may come from outside.
 pub(crate) const METRICS_SERIES: usize = 4_096;

@@ -1,7 +1,7 @@
 //! Metrics for the agent's metrics host service, which adds them to its own.
 //!
-//! Recording never waits: counters are summed and samples kept in a bounded buffer until a task of its own sends them. An agent
-//! without the service, or one that hangs, costs samples, and what was counted is sent when it answers.
+//! Recording never waits. Counters are summed and samples kept in a bounded buffer until a separate task sends them. If
+//! the agent has no such service or hangs, samples are lost, and the counts are sent once it answers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,7 +23,8 @@ pub type Label = (&'static str, Cow<'static, str>);
 
 /// Records metrics, and sends them to the agent's metrics host service. Cheap to clone: all clones record to the same place.
 ///
-/// The agent adds no plugin's name to a key, so that each key begins with the name that [`HostMetrics::new`] is given.
+/// The agent adds no plugin's name to a key. Each key therefore begins with the prefix that is passed to
+/// [`HostMetrics::new`].
 #[derive(Clone, Default)]
 pub struct HostMetrics(Option<Arc<Recorder>>);
 
@@ -36,9 +37,9 @@ struct Recorder {
 /// The name and labels of a series.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Series {
-    /// The counter's or the gauge's name.
+    /// The name of the counter or the gauge.
     name: &'static str,
-    /// The name of the sample that goes with a counter.
+    /// The name of the sample that is recorded with a counter.
     sample: Option<&'static str>,
     labels: Vec<Label>,
 }
@@ -47,7 +48,7 @@ struct Series {
 struct Recorded {
     count: u32,
     seconds: Vec<f32>,
-    /// A gauge's value. Nothing is counted then.
+    /// The value of a gauge. The count is then 0.
     gauge: Option<f32>,
 }
 
@@ -62,12 +63,12 @@ impl Recorder {
 }
 
 impl HostMetrics {
-    /// Metrics that a plugin sends while it is served. Every key is `prefix`, then the metric's own name.
+    /// Creates metrics that a plugin sends while it is served. Every key is `prefix`, then the metric's own name.
     pub fn new(prefix: &'static str) -> HostMetrics {
         HostMetrics(Some(Arc::new(Recorder { prefix, series: Mutex::default() })))
     }
 
-    /// Metrics that go nowhere, for a program that is not served as a plugin.
+    /// Creates metrics that are discarded, for a program that is not served as a plugin.
     pub fn disabled() -> HostMetrics {
         HostMetrics(None)
     }
@@ -108,7 +109,7 @@ impl HostMetrics {
         }
     }
 
-    /// Keeps the counts of what could not be sent for the next time.
+    /// Keeps the counts and gauges that could not be sent for the next attempt.
     fn keep(&self, unsent: BTreeMap<Series, Recorded>) {
         let Some(recorder) = &self.0 else { return };
         let mut series = recorder.series();
@@ -122,7 +123,7 @@ impl HostMetrics {
         }
     }
 
-    /// Sends what is recorded to the host services, once the broker knows their socket. Ends with its task.
+    /// Sends the recorded metrics to the host services, once the broker knows their socket. Never returns.
     pub(crate) async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
         let Some(recorder) = &self.0 else { return };
         let mut connected: Option<(PathBuf, MetricsClient<Channel>)> = None;
@@ -131,7 +132,7 @@ impl HostMetrics {
             tokio::time::sleep(pause).await;
             let Some(services) = services.borrow_and_update().clone() else { continue };
             let client = match connected.take() {
-                Some((known, client)) if known == services => client,
+                Some((dialled, client)) if dialled == services => client,
                 _ => MetricsClient::new(socket::dial(&services)),
             };
             let mut batch = std::mem::take(&mut *recorder.series());
@@ -148,7 +149,7 @@ impl HostMetrics {
     }
 }
 
-/// Sends, and takes what was sent out of `batch`.
+/// Sends the series in `batch`, and removes those that were sent.
 async fn send_batch(
     recorder: &Recorder,
     mut client: MetricsClient<Channel>,
@@ -165,7 +166,7 @@ async fn send_batch(
         if let Some(val) = entry.get().gauge {
             let gauge = SetGaugeRequest { key: recorder.key(entry.key().name), val, labels };
             match tokio::time::timeout(METRICS_CALL, client.set_gauge(gauge)).await {
-                // An agent that refuses gauges has the rest.
+                // If the agent refuses a gauge, the remaining series are still sent.
                 Ok(Err(status)) if status.code() == Code::Unavailable => return Err(status),
                 _ => drop(entry.remove()),
             }
@@ -181,7 +182,7 @@ async fn send_batch(
         if let Ok(Err(status)) = sent {
             return Err(status);
         }
-        // Sent, or perhaps: what may have arrived late is not sent twice.
+        // Sent, or perhaps sent: a counter that may have arrived despite a timeout is not sent twice.
         let (series, recorded) = entry.remove_entry();
         sent.map_err(late)??;
         if let Some(sample) = series.sample {

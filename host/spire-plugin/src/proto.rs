@@ -1,8 +1,9 @@
-//! The generated code of SPIRE's services: traits to implement, servers of them, clients for tests, and messages.
+//! Generated code of SPIRE's services: traits to implement, servers of them, clients for tests, and messages.
 //!
-//! [`Config`] and [`WorkloadAttestor`] are the traits of a workload attestor, and [`ConfigServer`] and [`WorkloadAttestorServer`]
-//! make services of what implements them. A method that a plugin does not implement answers Unimplemented. That is right for
-//! [`WorkloadAttestor::attest_reference`]: the agent then calls [`WorkloadAttestor::attest`] instead.
+//! [`Config`] and [`WorkloadAttestor`] are the traits of a workload attestor, and [`ConfigServer`] and
+//! [`WorkloadAttestorServer`] turn their implementations into services. A method that a plugin does not implement
+//! returns Unimplemented. That suits [`WorkloadAttestor::attest_reference`], because the agent then calls
+//! [`WorkloadAttestor::attest`] instead.
 //!
 //! For another of SPIRE's services, generate the code from its proto file and pass it to [`Services::with`](crate::Services::with).
 
@@ -38,7 +39,7 @@ mod reference {
     tonic::include_proto!("spiffe.broker");
 }
 
-/// What hashicorp/go-plugin asks of every plugin.
+/// The services that hashicorp/go-plugin requires of every plugin.
 #[expect(
     unreachable_pub,
     unused_qualifications,
@@ -50,7 +51,7 @@ pub(crate) mod goplugin {
     tonic::include_proto!("plugin");
 }
 
-/// What gRPC's health checking asks.
+/// The service of gRPC's health checking.
 #[expect(
     unreachable_pub,
     unused_qualifications,
@@ -62,7 +63,7 @@ pub(crate) mod health {
     tonic::include_proto!("grpc.health.v1");
 }
 
-/// What SPIRE asks of every plugin.
+/// The service that SPIRE requires of every plugin.
 #[expect(
     unreachable_pub,
     unused_qualifications,
@@ -81,6 +82,6 @@ pub(crate) mod host {
 }
 
 impl WorkloadPidReference {
-    /// The type's name in a reference's `type_url`.
+    /// The type's name in the `type_url` of a reference.
     pub const TYPE_URL: &'static str = "type.googleapis.com/spiffe.broker.WorkloadPIDReference";
 }

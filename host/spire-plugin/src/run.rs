@@ -1,4 +1,4 @@
-//! A plugin's `main`.
+//! The `main` function of a plugin.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -9,11 +9,12 @@ use tokio::runtime::Runtime;
 
 use crate::hclog;
 
-/// Runs a plugin from its log's start to its exit code, for a program that needs more than [`Plugin::run`](crate::Plugin::run).
+/// Runs a plugin from the start of its log to its exit code, for a program that needs more than
+/// [`Plugin::run`](crate::Plugin::run).
 ///
-/// The events of `crates` are logged from here on, the program's own first. `plugin` is what the program does until SPIRE ends it,
-/// and usually ends with [`Started::serve`](crate::Started::serve). Its error is logged. Work that still blocks a thread of the
-/// runtime at the end is not waited for.
+/// The events of `crates` are logged from now on, the program's own crate first. `plugin` is the future that runs until
+/// SPIRE ends the plugin, and it usually ends with [`Started::serve`](crate::Started::serve). Its error is logged. At
+/// the end, work that still blocks a thread of the runtime is not waited for.
 pub fn run<E: Display>(
     crates: &'static [&'static str],
     runtime: io::Result<Runtime>,

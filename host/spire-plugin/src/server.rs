@@ -1,4 +1,5 @@
-//! A plugin as SPIRE runs it: launch, handshake, services, end. The facts of the wire are those of go-plugin and spire-plugin-sdk.
+//! A plugin as SPIRE runs it: launch, handshake, services, end. Details of the protocol are those of go-plugin and
+//! spire-plugin-sdk.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -30,12 +31,13 @@ use crate::socket::{self, Socket, SocketDirectory};
 use crate::{health, init, parent, run, signals};
 
 impl Plugin {
-    /// What go-plugin says in the environment of this process.
+    /// Reads go-plugin's variables from the environment of this process.
     pub fn environment(&self) -> Environment {
         Environment::read(self.kind, |name| std::env::var_os(name))
     }
 
-    /// Runs the program as the plugin, and is all that its `main` has to do. A person who starts the program is told what it is.
+    /// Runs the program as the plugin, and is all that its `main` has to do. A person who starts the program is told
+    /// that it is a plugin.
     ///
     /// `crates` are those whose events are logged, the program's own first ([`hclog::install`](crate::hclog::install)).
     pub fn run(self, crates: &'static [&'static str], services: Services) -> ExitCode {
@@ -48,21 +50,22 @@ impl Plugin {
         run(crates, tokio::runtime::Runtime::new(), async { self.start(&environment)?.serve(services).await })
     }
 
-    /// Starts the plugin as far as it goes without its services. The socket listens, and nothing is announced yet: SPIRE waits
-    /// up to 60 s for [`Started::serve`].
+    /// Starts the plugin without its services. The socket listens, but the handshake is not written yet. SPIRE waits up
+    /// to 60 s for it, that is, for [`Started::serve`].
     ///
-    /// From here on SIGINT is ignored. SIGTERM and the end of the parent process stop what is served, or will be. Every other
-    /// signal is the program's own affair.
+    /// From now on SIGINT is ignored. SIGTERM and the end of the parent process stop the plugin, even before it serves.
+    /// All other signals are left to the program.
     ///
     /// # Errors
-    /// The environment asks for something that is not spoken here, or the socket or a signal handler cannot be made.
+    /// If the environment asks for something that is not supported, or the socket or a signal handler cannot be
+    /// created.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(self, environment: &Environment) -> Result<Started, ServeError> {
         environment.check()?;
         let stop = Arc::new(watch::Sender::new(false));
-        // Unlike `send`, `send_replace` counts before anything listens, too.
+        // `send_replace` stores the value even if there is no receiver yet, unlike `send`.
         let terminated = Arc::clone(&stop);
         signals::watch(move || {
             terminated.send_replace(true);
@@ -78,8 +81,9 @@ impl Plugin {
         Ok(Started { socket, listener, stop })
     }
 
-    /// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
-    /// user's own; root sees everybody's. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is not found.
+    /// Finds the socket directories of all plugins of this name that this user may enter, in the order of their paths.
+    /// Those are the user's own, and for root those of all users. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for
+    /// is not found.
     pub fn directories(&self) -> Vec<SocketDirectory> {
         socket::directories(self)
     }
@@ -94,16 +98,17 @@ pub struct Started {
 }
 
 impl Started {
-    /// The directory of the socket, which only this user may enter. Sockets of the plugin's own may be made here; their names are
-    /// those of [`Plugin::with_sockets`].
+    /// The directory of the socket, which only this user may enter. The plugin may make sockets of its own here, with
+    /// the names given to [`Plugin::with_sockets`].
     pub fn directory(&self) -> &Path {
         self.socket.directory()
     }
 
-    /// Writes the handshake to stdout, and serves until SPIRE ends the plugin. Calls in flight then have 1.5 s.
+    /// Writes the handshake to stdout, and serves until SPIRE ends the plugin. Calls in flight then have 1.5 s to
+    /// finish.
     ///
     /// # Errors
-    /// Stdout is closed, or the server failed.
+    /// If stdout is closed, or the server failed.
     pub async fn serve(self, services: Services) -> Result<(), ServeError> {
         self.socket.announce().map_err(ServeError::Handshake)?;
         services.serve_until(self.listener, self.stop).await?;
@@ -112,7 +117,8 @@ impl Started {
     }
 }
 
-/// What a plugin serves, beside what go-plugin and SPIRE ask of every plugin: health, broker, stdio, controller and Init.
+/// The services of a plugin, in addition to those that go-plugin and SPIRE require of every plugin: health, broker,
+/// stdio, controller and Init.
 #[derive(Default)]
 pub struct Services {
     routes: RoutesBuilder,
@@ -121,13 +127,13 @@ pub struct Services {
 }
 
 impl Services {
-    /// Nothing yet.
+    /// Creates an empty set of services.
     pub fn new() -> Services {
         Services::default()
     }
 
-    /// Adds a gRPC service, which Init names to SPIRE. A panic in one of its calls is answered as Internal
-    /// ([`contained`](crate::contained)); one in a stream that the service returned costs the connection.
+    /// Adds a gRPC service, which Init names to SPIRE. A panic in a call of the service is answered with Internal
+    /// ([`contained`](crate::contained)). A panic in a stream that the service returned closes the connection.
     ///
     /// # Panics
     /// If the same service was added before.
@@ -146,7 +152,7 @@ impl Services {
         self
     }
 
-    /// The full names of the services, as Init tells them to SPIRE.
+    /// The full names of the services, as Init names them to SPIRE.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -157,16 +163,16 @@ impl Services {
         self
     }
 
-    /// Serves on a listener until the controller is told to shut down. It is for tests inside one process: nothing is
-    /// announced, and no signal or parent process is looked at.
+    /// Serves on a listener until the controller's Shutdown is called. Meant for tests inside one process: no handshake
+    /// is written, and neither signals nor the parent process are watched.
     ///
     /// # Errors
-    /// The server failed.
+    /// If the server failed.
     pub async fn serve_on(self, listener: UnixListener) -> Result<(), ServeError> {
         self.serve_until(listener, Arc::new(watch::Sender::new(false))).await
     }
 
-    /// Serves until `stop` says true, and then no longer than [`DRAIN`].
+    /// Serves until `stop` becomes true, and then no longer than [`DRAIN`].
     async fn serve_until(mut self, listener: UnixListener, stop: Arc<watch::Sender<bool>>) -> Result<(), ServeError> {
         let (broker, host_services) = Broker::new();
         let mut stopped = stop.subscribe();
@@ -187,7 +193,7 @@ impl Services {
         });
         tokio::select! {
             served = serving => served?,
-            // Streams that the agent keeps open must not hold up the end.
+            // Streams that the agent keeps open must not delay the end.
             () = async {
                 let _ = stopped.wait_for(|&stop| stop).await;
                 tokio::time::sleep(DRAIN).await;
@@ -241,7 +247,7 @@ mod tests {
         client.unary(Request::new(request), method, ProstCodec::<I, O>::default()).await.map(Response::into_inner)
     }
 
-    /// Answers every process with its pid, but panics at 0.
+    /// Answers each process with its pid, but panics at 0.
     #[derive(Clone)]
     struct Attestor;
 
@@ -265,7 +271,7 @@ mod tests {
         let services = Services::new().with(WorkloadAttestorServer::new(Attestor)).with(ConfigServer::new(Attestor));
         let plugin = tokio::spawn(services.serve_on(listener));
 
-        // A connection that comes and goes changes nothing.
+        // A connection that opens and closes changes nothing.
         for _ in 0..2 {
             let mut client = connect(&path).await;
             let mut names: InitResponse =
@@ -299,7 +305,7 @@ mod tests {
             client.streaming(offers, broker, ProstCodec::<ConnInfo, ConnInfo>::default()).await.unwrap().into_inner();
         assert!(timeout(MOMENT, broker.message()).await.is_err(), "the broker's stream has ended");
 
-        // The answer comes while the broker's stream is open, and the stream holds the end up no longer than the drain.
+        // The answer arrives while the broker's stream is open, and the stream delays the end no longer than `DRAIN`.
         timeout(MOMENT, call::<(), ()>(&mut client, "/plugin.GRPCController/Shutdown", ())).await.unwrap().unwrap();
         timeout(DRAIN + MOMENT, plugin).await.unwrap().unwrap().unwrap();
     }

@@ -1,6 +1,6 @@
-//! The Compose project and service of a container: `compose:project:shop`, `compose:service:web`. Grant: `labels`.
+//! Derives the Compose project and service of a container: `compose:project:shop`, `compose:service:web`. Grant: `labels`.
 //!
-//! These are labels, so they are as good as whoever may start containers on the machine.
+//! Both come from labels, and anyone who may start containers on the machine can choose labels.
 
 use exports::docker_attestor::policy::deriver::{Guest, Workload};
 
@@ -21,7 +21,7 @@ impl Guest for Compose {
     }
 }
 
-/// What Compose lets a project or a service be called: with another value, somebody else wrote the label.
+/// Whether Compose allows a project or a service of this name. A label with another value was not written by Compose.
 fn is_name(value: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=128).contains(&value.len()) && value.bytes().all(fits)

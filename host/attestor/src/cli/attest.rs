@@ -1,4 +1,4 @@
-//! `docker-attestor attest`
+//! The command `docker-attestor attest`.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::style::Style;
 use super::{Failure, Output, PLACEHOLDER, Target};
 
-/// Selectors in the suggested entry.
+/// The maximum of selectors in the suggested entry.
 const SUGGESTED: usize = 3;
 
 pub(super) async fn run(
@@ -60,8 +60,8 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A ready `spire-server entry create` line. Never with env selectors: their values may be secrets. None when nothing else
-/// is there, as the server takes no entry without selectors.
+/// A ready `spire-server entry create` line. It never has env selectors, because their values may be secrets. `None` if
+/// there are no other selectors, as the server accepts no entry without selectors.
 fn entry(trust_domain: &str, selectors: &[String]) -> Option<String> {
     let kinds = ["label:", "image_config_digest:", "image_manifest_digest:", "image_id:"];
     let suggested = kinds.iter().flat_map(|kind| selectors.iter().filter(move |selector| selector.starts_with(kind)));
@@ -70,7 +70,7 @@ fn entry(trust_domain: &str, selectors: &[String]) -> Option<String> {
         quoted(&format!("spiffe://{trust_domain}/spire/agent/PARENT")),
         quoted(&format!("spiffe://{trust_domain}/WORKLOAD"))
     );
-    // One that names the image, and labels for the rest.
+    // One selector that names the image, and labels for the rest.
     let mut chosen: Vec<&String> =
         suggested.clone().filter(|selector| !selector.starts_with("label:")).take(1).collect();
     chosen.extend(suggested.filter(|selector| selector.starts_with("label:")).take(SUGGESTED - chosen.len()));
@@ -84,7 +84,8 @@ fn entry(trust_domain: &str, selectors: &[String]) -> Option<String> {
     Some(line)
 }
 
-/// A word of a POSIX shell, safe whatever is in it; with `$'…'` where characters cannot be seen (POSIX.1-2024, 2.2.4).
+/// Quotes a word for a POSIX shell, safe whatever the word contains. Uses `$'…'` for invisible characters
+/// (POSIX.1-2024, 2.2.4).
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {

@@ -1,4 +1,4 @@
-//! `docker-attestor explain`
+//! The command `docker-attestor explain`.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,9 +12,9 @@ use crate::error::code_name;
 use crate::workload::decision::Decision;
 use crate::workload::{Answer, Exchange};
 
-/// Lines of one kind that are shown of a step.
+/// The maximum of lines that are printed of one step.
 const LINES: usize = 24;
-/// Characters of a line that are shown.
+/// The maximum of characters that are printed of a line.
 const LINE: usize = 240;
 
 pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
@@ -84,14 +84,14 @@ fn step(number: usize, exchange: &Exchange, out: &mut impl Write, style: Style) 
     writeln!(out)
 }
 
-/// A line's start, safe on a terminal.
+/// The start of a line, safe to print on a terminal.
 fn shown(line: &str) -> String {
     let start: String = line.chars().take(LINE).collect();
     let more = if start.len() < line.len() { " …" } else { "" };
     printable(&start) + more
 }
 
-/// An answer in short: names and counts, since values of labels and env may be secrets.
+/// A summary of an answer. It has names and counts only, since the values of labels and env may be secrets.
 fn summary(answer: &Answer) -> (String, Vec<String>) {
     let lines = |count: usize, what: &str| format!("{count} {what}");
     match answer {
@@ -112,7 +112,7 @@ fn summary(answer: &Answer) -> (String, Vec<String>) {
         Answer::Container(Some(proven)) => {
             let container = proven.container();
             let labels = container.labels.iter().map(|(name, _)| format!("label {name}"));
-            // A variable without a value has no `=`; what else has none may be a value.
+            // A variable without a value has no `=`. Any other text without `=` may be a value and is not printed.
             let env = container.env.iter().filter_map(|variable| variable.split_once('='));
             let names = labels.chain(env.map(|(name, _)| format!("env {name}"))).collect();
             let text = format!(
@@ -150,7 +150,7 @@ fn kinds(selectors: &[String]) -> String {
     let mut kinds: Vec<(&str, usize)> = Vec::new();
     for selector in selectors {
         let kind = selector.split_once(':').map_or(selector.as_str(), |(kind, _)| kind);
-        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+        match kinds.iter_mut().find(|(counted, _)| *counted == kind) {
             Some((_, count)) => *count += 1,
             None => kinds.push((kind, 1)),
         }

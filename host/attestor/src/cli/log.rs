@@ -12,10 +12,10 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use crate::telemetry::LOGGED;
 
-/// Writes warnings to stderr, with `verbose` everything.
+/// Installs the log, which writes warnings to stderr, or everything if `verbose`.
 pub(super) fn install(verbose: bool) {
     let least = if verbose { Level::DEBUG } else { Level::WARN };
-    // It is set once in a process; who was first stays.
+    // A process can set its subscriber only once, and the first one stays.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Stderr(least)));
 }
 

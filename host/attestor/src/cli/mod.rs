@@ -1,7 +1,8 @@
-//! The command line: what a person who starts the program gets.
+//! The command line, for a person who starts the program.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 the answer is bad news (an attestation failed, a
-//! configuration is invalid), 2 it could not be asked (usage, files).
+//! Results go to stdout, everything else to stderr. Exit code 0 means success. Exit code 1 means a negative answer (an
+//! attestation failed, a configuration is invalid). Exit code 2 means that there is no answer (wrong usage, unreadable
+//! files).
 
 mod attest;
 mod explain;
@@ -34,7 +35,7 @@ use crate::service::{self, PLUGIN};
 use crate::telemetry::LOGGED;
 use crate::telemetry::metrics::Metrics;
 
-/// The contract that this program speaks.
+/// The version of the contract that this program implements.
 const CONTRACT: &str = "docker-attestor:policy@1.0.0";
 /// What `--version` prints after the name.
 const VERSION: &str = concat!(
@@ -43,11 +44,11 @@ const VERSION: &str = concat!(
     env!("BUILTIN_POLICY_DIGEST"),
     ", contract docker-attestor:policy@1.0.0)"
 );
-/// The trust domain where no agent.conf names one: a placeholder.
+/// The placeholder for the trust domain if no agent.conf names one.
 const PLACEHOLDER: &str = "example.org";
-/// How often a person who waits is told what for.
+/// How often a waiting user is told about the progress.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// Bytes of a configuration file.
+/// The maximum of bytes of a configuration file.
 const CONFIG_FILE: u64 = 1 << 20;
 
 /// The docker workload attestor for SPIRE.
@@ -107,7 +108,7 @@ enum Command {
     Man,
 }
 
-/// Which process, on which machine, under which configuration.
+/// The process to attest, its machine and its configuration.
 #[derive(Debug, Args)]
 struct Target {
     /// The process id
@@ -127,7 +128,7 @@ enum Output {
     Json,
 }
 
-/// Runs as what the command line and the environment say: the compiler, a plugin, or a command line tool.
+/// Runs in the role that the arguments and the environment select: compiler process, plugin, or command line tool.
 pub fn run() -> ExitCode {
     if let Some(code) = compiler::run(std::env::args_os()) {
         return code;
@@ -167,15 +168,14 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
-        // A thread is there only while something blocks, and few are needed: but names are looked up in DNS there, some
-        // of them slowly, while images are judged and files are read.
+        // Threads exist only while something blocks, and few are needed. But DNS lookups block there, some for long,
+        // while images are verified and files are read.
         .max_blocking_threads(64)
         .enable_all()
         .build()
 }
 
-/// Stdout, whose reader may leave when it has read enough: what is written then is dropped, and the exit code stays the
-/// answer's.
+/// Stdout whose reader may close it early. Output after that is dropped, and the exit code remains that of the answer.
 struct Stdout<W>(W);
 
 impl<W: Write> Write for Stdout<W> {
@@ -194,7 +194,7 @@ impl<W: Write> Write for Stdout<W> {
     }
 }
 
-/// Why a command has no answer.
+/// Why a command ends without an answer.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
@@ -203,7 +203,7 @@ enum Failure {
     Configuration { path: PathBuf, invalid: Invalid },
     #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
     Attestation(#[from] Error),
-    /// The container engine could not be asked.
+    /// The container engine is unreachable.
     #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
     Unreachable(Error),
     #[error("stdout: {0}")]
@@ -219,7 +219,7 @@ impl Failure {
     }
 }
 
-/// What a person may do where the engine cannot be asked, beside what the error says.
+/// Advice to the user, in addition to the error's own text, if the engine is unreachable.
 const ADVICE: &str = "If the engine runs and its socket refuses this user: run this as root.";
 
 impl Command {
@@ -246,9 +246,9 @@ impl Command {
     }
 }
 
-/// An attestation, and on which machine it was made.
+/// An attestation, and the machine on which it was made.
 struct Attested {
-    /// "process 42", "process 42 of the recorded machine FILE"
+    /// Either "process 42" or "process 42 of the recorded machine FILE (DESCRIPTION)".
     subject: String,
     pid: i32,
     /// The file of the recorded machine.
@@ -295,26 +295,26 @@ impl Target {
     }
 }
 
-/// Components are compiled in another process of this very program, whatever became of its file. (The program of unit tests is no
-/// compiler.)
+/// Where components are compiled: in another process of this same program, even if its file was replaced or deleted.
+/// The program of unit tests cannot act as the compiler.
 fn compilation() -> Compilation {
     if cfg!(test) { Compilation::ThisProcess } else { Compilation::Process("/proc/self/exe".into()) }
 }
 
-/// The sandbox, with its compiler in a process of its own.
+/// Creates the sandbox, with the compiler in a process of its own.
 fn sandbox_runtime() -> Result<Arc<Runtime>, Failure> {
     let runtime = Runtime::new(compilation());
     runtime.map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
 }
 
-/// An attestor of the machine that the program runs on, not configured yet.
+/// Creates an attestor of the machine that the program runs on, without a configuration yet.
 fn attestor_of_this_machine() -> Result<Attestor, Failure> {
     let machine =
         ThisMachine::open().map_err(|error| Failure::Usage(format!("the processes cannot be read: {error}")))?;
     Ok(Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled()))
 }
 
-/// Waits, and says on stderr what for while that takes time.
+/// Waits for `work`, and prints its progress on stderr once a second.
 async fn waiting<T>(work: impl Future<Output = T>, progress: impl Fn() -> String) -> T {
     let mut work = std::pin::pin!(work);
     loop {
@@ -329,7 +329,8 @@ async fn waiting<T>(work: impl Future<Output = T>, progress: impl Fn() -> String
     }
 }
 
-/// Reads an agent.conf or a plugin_data file, and what `plugin_data_file` names. Errors name the file they are about.
+/// Reads an agent.conf or a plugin_data file, and the file that `plugin_data_file` names. Errors name the file that
+/// they are about.
 fn read_config(path: &Path) -> Result<(ConfigurationFile, Configuration), Failure> {
     let about = |path: &Path| {
         let path = path.to_owned();
@@ -357,7 +358,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// The program, and the digest of the policy that decided.
+/// The version of the program and the digest of the policy that decided.
 fn provenance(policy: &str) -> String {
     format!("docker-attestor {} (policy {policy}, contract {CONTRACT})", env!("CARGO_PKG_VERSION"))
 }
@@ -384,7 +385,7 @@ mod tests {
         assert!(parse(&[]).is_err());
     }
 
-    /// What a command line prints, and its exit code or failure.
+    /// The output of a command line, and its exit code or failure.
     async fn run_with(arguments: &[&str]) -> (String, Result<ExitCode, Failure>) {
         let cli = Cli::try_parse_from([&["docker-attestor"], arguments].concat()).unwrap();
         let mut out = Vec::new();

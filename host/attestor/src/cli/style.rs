@@ -1,13 +1,13 @@
-//! Colour, on a terminal only.
+//! Colours, which are used on a terminal only.
 
 use std::io::{IsTerminal as _, stdout};
 
-/// Whether to colour.
+/// Whether to print colours.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style(bool);
 
 impl Style {
-    /// Colour if stdout is a terminal that takes it, and NO_COLOR is not set (no-color.org).
+    /// Enables colours if stdout is a terminal that supports them, and NO_COLOR is not set (no-color.org).
     pub(super) fn of_stdout() -> Style {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");

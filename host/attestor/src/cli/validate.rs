@@ -1,4 +1,4 @@
-//! `docker-attestor validate`
+//! The command `docker-attestor validate`.
 
 use std::io::Write;
 use std::path::Path;

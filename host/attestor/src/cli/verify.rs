@@ -1,4 +1,4 @@
-//! `docker-attestor verify`
+//! The command `docker-attestor verify`.
 
 use std::io::Write;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub(super) async fn run(
     Ok(match examination.outcome {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) if examination.unreachable.is_empty() => ExitCode::FAILURE,
-        // No verdict: it could not be asked.
+        // There is no verdict, because a registry or the log is unreachable.
         Err(_) => ExitCode::from(2),
     })
 }

@@ -1,11 +1,12 @@
-//! The two files that an operator has: an agent.conf with the plugin, or the plugin's `plugin_data` alone.
+//! The two kinds of files that an operator may have: an agent.conf that contains the plugin, and a file with the
+//! plugin's `plugin_data` alone.
 
 use hcl1::{Document, Value};
 
 use super::raw::AgentConf;
 use super::{Configuration, Invalid, load_document};
 
-/// A file that an operator has.
+/// An operator's configuration file.
 #[derive(Debug, Clone)]
 pub struct ConfigurationFile {
     /// Which of the two kinds it is.
@@ -27,12 +28,12 @@ pub enum FileKind {
 #[derive(Debug, Clone)]
 enum Data {
     Here(Document),
-    /// In the file that `plugin_data_file` names.
+    /// The data is in the file that `plugin_data_file` names.
     Elsewhere(String),
 }
 
 impl ConfigurationFile {
-    /// Finds out which kind of file the text is, and the plugin's data in it.
+    /// Determines which kind of file the text is, and finds the plugin's data in it.
     pub fn parse(text: &str) -> Result<ConfigurationFile, Invalid> {
         let document = hcl1::parse(text)?;
         let is_agent_conf = document
@@ -61,7 +62,7 @@ impl ConfigurationFile {
         Ok(ConfigurationFile { kind: FileKind::AgentConf, trust_domain: conf.trust_domain, data })
     }
 
-    /// The file that the plugin's data is in, if it is not in this one (`plugin_data_file`).
+    /// The path of the file that holds the plugin's data, if that is another file than this one (`plugin_data_file`).
     pub fn elsewhere(&self) -> Option<&str> {
         match &self.data {
             Data::Elsewhere(path) => Some(path),
@@ -69,12 +70,12 @@ impl ConfigurationFile {
         }
     }
 
-    /// This file with the plugin's data of another one.
+    /// Combines this file with the plugin's data of another one.
     pub fn with_data_of(self, elsewhere: ConfigurationFile) -> ConfigurationFile {
         ConfigurationFile { data: elsewhere.data, ..self }
     }
 
-    /// What the plugin's data means.
+    /// Validates the plugin's data.
     pub fn load(&self) -> Result<Configuration, Invalid> {
         match &self.data {
             Data::Here(document) => load_document(document),

@@ -1,4 +1,5 @@
-//! What `policy { … }` and `extension "NAME" { … }` mean. The files that they name are read when they are put to use.
+//! Validates `policy { … }` and `extension "NAME" { … }`. The files that they name are read when the configuration is
+//! activated.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,64 +13,64 @@ use super::{OnFailure, raw};
 use crate::kinds::reserved;
 use crate::limits;
 
-/// Digests in one pin.
+/// The maximum of digests in one pin.
 const DIGESTS: usize = 64;
-/// Settings of one component, and bytes of one.
+/// The maximum of settings of one component, and of bytes of one setting.
 const SETTINGS: usize = 256;
 const SETTING: usize = 4_096;
-/// Bytes of an extension's name.
+/// The maximum of bytes of an extension's name.
 const NAME: usize = 64;
 
-/// A component in a file: a policy, or the file of an extension.
+/// A component in a file: the policy, or an extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Component {
     /// The file. Symbolic links are followed.
     pub path: PathBuf,
-    /// Which bytes of it may run.
+    /// Which contents of the file may run.
     pub pin: Pin,
-    /// Its own settings, sorted by key.
+    /// The component's own settings, sorted by key.
     pub settings: Vec<(String, String)>,
 }
 
-/// Which bytes may run.
+/// Which contents of a component's file may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
     /// Those with one of these digests (`sha256:…`).
     Digests(Vec<String>),
-    /// Those that somebody signed.
+    /// Those that one of the allowed identities signed.
     Signed {
         /// The file of the sigstore bundle.
         bundle: PathBuf,
-        /// Who.
+        /// The identities that may sign.
         signers: Identities,
-        /// The version may go down.
+        /// Whether a new file may have a lower version than the one that runs.
         allow_older: bool,
     },
-    /// Whatever is in the file (`unpinned = true`).
+    /// Any content (`unpinned = true`).
     Unpinned,
 }
 
 /// `extension "NAME" { … }`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
-    /// Its selectors begin with this name.
+    /// The name, with which all its selectors begin.
     pub name: String,
     /// Its component.
     pub component: Component,
-    /// What it is told of a workload.
+    /// Which facts about a workload it receives.
     pub grants: Grants,
-    /// What becomes of an attestation whose extension fails.
+    /// What an attestation does if the extension fails.
     pub on_failure: OnFailure,
 }
 
-/// What an extension is told of a workload.
+/// The facts about a workload that an extension receives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Grants {
     /// The container's labels.
     pub labels: bool,
-    /// The container's environment.
+    /// The container's environment variables.
     pub env: bool,
-    /// The image.
+    /// The facts about the image.
     pub image: bool,
     /// The process's effective uid and gid.
     pub process: bool,
@@ -105,7 +106,7 @@ pub(super) fn policy(raw: raw::Component, report: &mut Report) -> Option<Compone
     component("policy", raw, report)
 }
 
-/// Checks the values of every `extension`; sorted by name.
+/// Checks the values of every `extension`, and returns the extensions sorted by name.
 pub(super) fn extensions(raw: BTreeMap<String, raw::Extension>, report: &mut Report) -> Vec<Extension> {
     if raw.len() > limits::EXTENSIONS {
         report.error(format!("extension: {} of them: at most {} may be", raw.len(), limits::EXTENSIONS));
@@ -167,7 +168,7 @@ fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Comp
                     signers
                 }
                 Err(errors) => {
-                    // Above stands an error for each that is empty.
+                    // The errors about empty keys are already in the report.
                     if !raw.issuer.is_empty() && !raw.identity.is_empty() {
                         errors.iter().for_each(|error| report.error(error.to_string()));
                     }
@@ -208,7 +209,7 @@ fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Comp
     (report.errors.len() == before).then(|| Component { path, pin, settings: raw.settings.into_iter().collect() })
 }
 
-/// An absolute path; an empty text is the caller's to refuse.
+/// Parses an absolute path. The caller refuses an empty text.
 fn absolute(key: &str, text: &str, report: &mut Report) -> PathBuf {
     let path = PathBuf::from(text);
     if !text.is_empty() && !path.is_absolute() {

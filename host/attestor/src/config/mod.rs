@@ -1,4 +1,5 @@
-//! The configuration: what the agent sends, what was written in it, what it means.
+//! The configuration, in three steps: the text that the agent sends, the keys written in it, and the values that they
+//! mean.
 
 pub mod agent_conf;
 mod components;
@@ -18,10 +19,10 @@ pub use self::signatures::{OnFailure, Sigstore};
 pub use self::validated::Configuration;
 use crate::error::Error;
 
-/// Why a configuration is refused: everything that is wrong with it.
+/// Why a configuration is refused: all its errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
-    /// One line each; holds keys and positions, never the value of a secret.
+    /// One line for each error. A line holds keys and positions, never the value of a secret.
     pub errors: Vec<String>,
 }
 
@@ -45,7 +46,7 @@ impl From<hcl1::Error> for Invalid {
     }
 }
 
-/// Reads `plugin_data` as the agent sends it. `trust_domain` is the one of the request.
+/// Parses and validates `plugin_data` as the agent sends it. `trust_domain` is that of the request.
 pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Invalid> {
     let trust_domain = validated::trust_domain(trust_domain);
     let loaded = hcl1::parse(text).map_err(Invalid::from).and_then(|document| load_document(&document));

@@ -1,4 +1,4 @@
-//! What was written: every key that the plugin knows, by type only.
+//! The configuration as written: every key that the plugin knows, checked by type only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +25,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// The configuration, and what is odd about its keys.
+    /// Decodes the configuration, and warns of unknown and repeated keys.
     pub(super) fn decode(value: &Value<'_>) -> Result<(Raw, Warnings), Error> {
         let mut raw = Raw::default();
         let mut warnings = Warnings::default();
@@ -128,7 +128,7 @@ impl Credentials {
 
 impl Decode for Credentials {
     fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        // What stands before an @ in a registry's key may be a password.
+        // The part of a registry's key before an @ may be a password.
         let path = match path.rsplit_once('@') {
             Some((_, host)) => &format!("sigstore.registry_credentials.…@{host}"),
             None => path,
@@ -137,7 +137,7 @@ impl Decode for Credentials {
     }
 }
 
-/// A text that is never shown.
+/// A text that is never printed.
 #[derive(Default)]
 struct Secret(String);
 
@@ -153,7 +153,7 @@ impl Decode for Secret {
     }
 }
 
-/// `policy { … }`, and what an extension has like it.
+/// `policy { … }`, and the keys that an extension shares with it.
 #[derive(Debug, Default)]
 pub(super) struct Component {
     pub(super) path: String,
@@ -236,7 +236,7 @@ impl Decode for Selectors {
     }
 }
 
-/// As much of an agent.conf as concerns the plugin.
+/// The part of an agent.conf that concerns the plugin.
 #[derive(Default)]
 pub(super) struct AgentConf {
     pub(super) trust_domain: Option<String>,
@@ -246,7 +246,7 @@ pub(super) struct AgentConf {
 /// `WorkloadAttestor "docker" { … }`
 #[derive(Default)]
 pub(super) struct Plugin {
-    /// The first `plugin_data`; the agent sends no other.
+    /// The first `plugin_data`, because the agent sends only that one.
     pub(super) data: Option<Document>,
     pub(super) data_file: Option<String>,
 }
@@ -284,7 +284,7 @@ impl Decode for Plugin {
     }
 }
 
-/// Keeps the first object that comes by.
+/// Keeps the first object that is decoded into it.
 struct First<'a>(&'a mut Option<Document>);
 
 impl Decode for First<'_> {

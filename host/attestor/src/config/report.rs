@@ -1,22 +1,22 @@
-//! What there is to say of a configuration.
+//! The findings about a configuration: errors, warnings and notes.
 
-/// Everything that was found in one configuration. The texts hold keys and positions, never the value of a secret.
+/// All findings about one configuration. The texts hold keys and positions, never the value of a secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Each refuses the configuration.
+    /// Errors; a single one refuses the configuration.
     pub errors: Vec<String>,
-    /// Each may be a mistake; the configuration is used.
+    /// Possible mistakes; the configuration is used all the same.
     pub warnings: Vec<String>,
-    /// For information.
+    /// Notes for information.
     pub notes: Vec<Note>,
 }
 
-/// Something that an operator may want to know.
+/// A fact about the configuration that an operator may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// The part of the configuration that it is about.
+    /// The part of the configuration that the note is about.
     pub section: Section,
-    /// What there is to know.
+    /// The text of the note.
     pub text: String,
 }
 
@@ -45,7 +45,7 @@ impl Report {
         self.notes.push(Note { section, text: text.into() });
     }
 
-    /// The value, or `None` with its error added.
+    /// Returns the value, or adds the error and returns `None`.
     pub fn keep<T>(&mut self, outcome: Result<T, String>) -> Option<T> {
         outcome.map_err(|error| self.error(error)).ok()
     }

@@ -1,4 +1,4 @@
-//! What `sigstore { … }` means. Files that it names are read when it is put to use.
+//! Validates `sigstore { … }`. The files that it names are read when the configuration is activated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,15 +14,15 @@ use super::report::{Report, Section};
 
 const TTL_MOST: Duration = Duration::from_secs(7 * 24 * 3_600);
 const ENTRIES_MOST: usize = 100_000;
-/// Values in one list.
+/// The maximum of values in one list.
 const LIST: usize = 1_024;
 
-/// What `sigstore { … }` asks for.
+/// The validated `sigstore { … }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sigstore {
     /// How images are verified.
     pub options: Options,
-    /// What becomes of a workload whose image does not verify.
+    /// What an attestation does if the workload's image does not verify.
     pub on_failure: OnFailure,
 }
 
@@ -31,12 +31,12 @@ pub struct Sigstore {
 pub enum OnFailure {
     /// The attestation fails.
     Deny,
-    /// The selectors come without what failed.
+    /// The attestation returns the selectors without those of the failed part.
     Omit,
 }
 
 impl OnFailure {
-    /// The value of `key`; "deny" if there is none.
+    /// Parses the value of `key`; an empty text means "deny".
     pub(super) fn parse(key: &str, text: &str, report: &mut Report) -> OnFailure {
         match text {
             "" | "deny" => OnFailure::Deny,
@@ -49,7 +49,7 @@ impl OnFailure {
     }
 }
 
-/// Checks every value.
+/// Checks every value of `sigstore { … }`.
 pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigstore> {
     let before = report.errors.len();
     let defaults = Options::default();
@@ -181,7 +181,7 @@ fn is_log(text: &str) -> bool {
     strict && Url::parse(text).is_ok_and(|url| url.port() != Some(0))
 }
 
-/// A text from a configuration as it may be shown: what stands before an @ may be a password.
+/// Makes a text from the configuration safe to print: the part before an @ may be a password.
 fn without_user(text: &str) -> String {
     text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"))
 }
@@ -192,7 +192,7 @@ fn is_digest(text: &str) -> bool {
     digest.strip_prefix("sha256:").is_some_and(is_sha256_hex)
 }
 
-/// Whole hours, minutes and seconds, as Go writes them: `1h30m`.
+/// Parses whole hours, minutes and seconds in Go's notation, such as `1h30m`.
 fn duration(text: &str) -> Option<Duration> {
     let mut seconds = 0_u64;
     let mut number = String::new();

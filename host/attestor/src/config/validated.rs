@@ -1,4 +1,4 @@
-//! What the configuration means: every value checked, before the first attestation.
+//! The configuration with every value checked, which happens before the first attestation.
 
 use std::path::PathBuf;
 
@@ -15,47 +15,48 @@ use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
-/// A unix socket's path, without the final NUL (unix(7)).
+/// The maximum of bytes of a unix socket's path, without the final NUL (unix(7)).
 const SOCKET_PATH: usize = 107;
-/// Keys written more than once that are named, and bytes of the path of one: a text may have thousands, and long ones.
+/// How many repeated keys are named in warnings, and how many bytes of each key's path. A text may repeat thousands of
+/// keys, with long paths.
 const REPEATED: usize = 32;
 const REPEATED_PATH: usize = 256;
 
-/// A configuration that can be used.
+/// A configuration without errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
-    /// The Docker engine.
+    /// Where the Docker engine listens.
     pub docker: Endpoint,
-    /// The version of its API to speak; negotiated if none.
+    /// The version of the engine's API to speak; negotiated if `None`.
     pub docker_version: Option<ApiVersion>,
     /// The operator declares that the engine's pids are ours (decision 1b).
     pub engine_shares_pid_namespace: bool,
-    /// Find container ids anywhere in cgroup paths; with `false` the matchers decide, if there are any.
+    /// Whether to find container ids anywhere in cgroup paths. If `false`, the matchers decide, if there are any.
     pub use_new_container_locator: bool,
-    /// Judged by the policy.
+    /// The cgroup matchers, which the policy parses and applies.
     pub container_id_cgroup_matchers: Vec<String>,
-    /// Cgroup and mountinfo lines at debug.
+    /// Whether to log cgroup and mountinfo lines at debug.
     pub verbose_container_locator_logs: bool,
-    /// Verify the image's signatures, if at all.
+    /// How to verify the image's signatures; `None` to verify none.
     pub sigstore: Option<Sigstore>,
-    /// The policy in a file; the built-in one if none.
+    /// The policy in a file; `None` for the built-in policy.
     pub policy: Option<Component>,
-    /// Sorted by name.
+    /// The extensions, sorted by name.
     pub extensions: Vec<Extension>,
-    /// Its warnings and notes.
+    /// The warnings and notes about this configuration.
     pub report: Report,
 }
 
-/// The checks of everything but the trust domain.
+/// Checks everything but the trust domain.
 pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuration, Invalid> {
     let mut report = Report::default();
     let keys: Vec<String> = key_warnings.unknown().map(|key| printable(key.path)).collect();
     if !keys.is_empty() {
         report.error(format!("unknown configurations detected: {}", keys.join(",")));
     }
-    let later = later(&raw);
-    if !later.is_empty() {
-        report.error(format!("{}: not supported yet", later.join(", ")));
+    let unsupported = unsupported_keys(&raw);
+    if !unsupported.is_empty() {
+        report.error(format!("{}: not supported yet", unsupported.join(", ")));
     }
     let docker = report.keep(endpoint(&raw));
     let docker_version = match raw.docker_version.as_str() {
@@ -91,7 +92,7 @@ pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuratio
     }
 }
 
-/// A warning for each key that is written more than once.
+/// Adds a warning for each key that is written more than once.
 fn warn_of_repeated(key_warnings: &Warnings, report: &mut Report) {
     for repeated in key_warnings.repeated().take(REPEATED) {
         report.warn(format!("{} {repeated}", printable(cut(repeated.path, REPEATED_PATH))));
@@ -102,8 +103,8 @@ fn warn_of_repeated(key_warnings: &Warnings, report: &mut Report) {
     }
 }
 
-/// The keys that are there, and that nothing is built for.
-fn later(raw: &Raw) -> Vec<&'static str> {
+/// The keys in the configuration that are known but not implemented yet.
+fn unsupported_keys(raw: &Raw) -> Vec<&'static str> {
     [
         ("podman_socket_path", raw.podman_socket_path.is_some()),
         ("podman_socket_path_template", raw.podman_socket_path_template.is_some()),
@@ -112,7 +113,7 @@ fn later(raw: &Raw) -> Vec<&'static str> {
         ("use_rootless_podman", raw.use_rootless_podman.is_some()),
     ]
     .into_iter()
-    .filter_map(|(key, there)| there.then_some(key))
+    .filter_map(|(key, present)| present.then_some(key))
     .collect()
 }
 

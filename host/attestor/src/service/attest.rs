@@ -1,4 +1,4 @@
-//! Attest and AttestReference.
+//! The calls Attest and AttestReference.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +25,7 @@ impl WorkloadAttestor {
     }
 
     async fn selectors(&self, pid: i32) -> Result<Vec<String>, Status> {
-        // Dropped in the middle when the caller gives up.
+        // A caller that gives up drops this future midway, and the code stays `Cancelled`.
         let mut record = RecordOnDrop { metrics: &self.metrics, code: Code::Cancelled, started: Instant::now() };
         let attest =
             async { self.attestor.attest(pid).await.map_err(|error| Status::new(error.code(), error.to_string())) };
@@ -35,7 +35,7 @@ impl WorkloadAttestor {
     }
 }
 
-/// Records an attestation when it is over, however it ends.
+/// Records the metrics of an attestation when it is dropped, however the attestation ends.
 struct RecordOnDrop<'a> {
     metrics: &'a Metrics,
     code: Code,
@@ -55,7 +55,8 @@ impl proto::WorkloadAttestor for WorkloadAttestor {
         Ok(Response::new(AttestResponse { selector_values }))
     }
 
-    /// Other references are answered Unimplemented, not InvalidArgument: the agent then passes us over quietly.
+    /// Returns Unimplemented, not InvalidArgument, for other types of references, because the agent then skips this
+    /// plugin quietly.
     async fn attest_reference(
         &self,
         request: Request<AttestReferenceRequest>,

@@ -1,4 +1,4 @@
-//! Configure and Validate.
+//! The calls Configure and Validate.
 
 use std::sync::Arc;
 

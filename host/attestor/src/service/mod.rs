@@ -1,4 +1,4 @@
-//! The plugin as spire-agent runs it: its gRPC services, and its status socket.
+//! The plugin as spire-agent runs it: the gRPC services and the status socket.
 
 mod attest;
 mod config;
@@ -19,19 +19,19 @@ use crate::machine::ThisMachine;
 use crate::scenario::trial_workloads;
 use crate::telemetry::metrics::Metrics;
 
-/// The program as SPIRE's plugin.
+/// The description of this program as a SPIRE plugin.
 pub const PLUGIN: Plugin = Plugin::workload_attestor("docker-attestor").with_sockets(&[status::SOCKET]);
-/// A request's bytes, as Go's gRPC servers accept them by default.
+/// The maximum of bytes of a Configure or Validate request: the default of Go's gRPC servers.
 const REQUEST: usize = 4 << 20;
 
 /// Why the plugin could not be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The plugin's socket or server failed, or the environment asks for something that is not spoken.
+    /// The plugin's socket or server failed, or the agent asks for a protocol that is not supported.
     #[error(transparent)]
     Plugin(#[from] spire_plugin::ServeError),
-    /// The sandbox cannot be made.
+    /// The sandbox cannot be created.
     #[error(transparent)]
     Sandbox(#[from] SetupError),
     /// /proc cannot be read.
@@ -60,7 +60,7 @@ pub async fn serve(environment: Environment, compilation: Compilation) -> Result
     Ok(started.serve(services(attestor, metrics)).await?)
 }
 
-/// What the agent calls.
+/// The gRPC services that the agent calls.
 fn services(attestor: Arc<Attestor>, metrics: Metrics) -> Services {
     let config = config::Config::new(Arc::clone(&attestor));
     Services::new()
@@ -69,8 +69,8 @@ fn services(attestor: Arc<Attestor>, metrics: Metrics) -> Services {
         .with(ConfigServer::new(config).max_decoding_message_size(REQUEST))
 }
 
-/// Takes as many file descriptors as we may have. A process that waits to be attested holds one, a cached container two, and
-/// systemd's soft limit of 1,024 is for programs that use select(2).
+/// Raises the soft limit of file descriptors to the hard limit. A process that waits to be attested holds one
+/// descriptor and a cached container two, while systemd's soft limit of 1,024 is meant for programs that use select(2).
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -79,11 +79,11 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Reloads at every SIGHUP. Signals that come meanwhile are one.
+/// Reloads at every SIGHUP. Signals that arrive during a reload count as one.
 async fn reload(attestor: Arc<Attestor>, mut hangups: Signal) {
     while hangups.recv().await.is_some() {
         let attestor = Arc::clone(&attestor);
-        // In a task of its own: whatever becomes of it, the next signal is heard.
+        // Runs in a task of its own, so that a panic does not end the handling of signals.
         if let Ok(outcome) = tokio::spawn(async move { attestor.reload().await }).await {
             tracing::info!(
                 replaced = %outcome.replaced, failed = %outcome.failed, "SIGHUP: looked at policy and extensions again"
@@ -113,7 +113,7 @@ mod tests {
         let services = services(attestor, Metrics::disabled());
         let expected =
             ["spire.plugin.agent.workloadattestor.v1.WorkloadAttestor", "spire.service.common.config.v1.Config"];
-        assert_eq!(services.names(), expected, "what Init tells");
+        assert_eq!(services.names(), expected, "the services that Init announces");
         tokio::spawn(services.serve_on(listener));
         let connect = tower::service_fn(move |_| {
             let connected = UnixStream::connect(path.clone());

@@ -1,5 +1,5 @@
-//! The status socket: tells who connects what is in use, as one JSON document, and hears nothing. It lies beside the plugin's
-//! socket, in a directory that only our user may enter.
+//! The status socket, which writes one JSON document about the components in use to each connection and reads nothing.
+//! The socket lies beside the plugin's own, in a directory that only our user may enter.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,22 +17,22 @@ use super::PLUGIN;
 use crate::attestor::Attestor;
 use crate::components::history::Status;
 
-/// The name of the socket, beside that of the plugin.
+/// The name of the socket, which lies beside that of the plugin.
 pub(super) const SOCKET: &str = "status.sock";
-/// One answer, on either side.
+/// The time for one answer, both to write it and to read it.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long the socket of another user is waited for. Anybody can make one in /tmp that accepts and says nothing; a plugin
-/// answers within a millisecond.
+/// The time to wait for the socket of another user. Any user can make a socket in /tmp that accepts and never answers,
+/// while a plugin answers within a millisecond.
 const ANSWER_OF_OTHERS: Duration = Duration::from_millis(500);
-/// Sockets of one other user that are asked at the same time: each takes a file descriptor, and one user's thousands must not
-/// keep the plugins of the rest from being asked.
+/// Sockets of one other user that are asked at the same time. Each takes a file descriptor, and the thousands of
+/// sockets of one user must not keep the plugins of other users from being asked.
 const OTHERS: usize = 8;
-/// Bytes of one answer.
+/// The maximum of bytes of one answer.
 const LONGEST: u64 = 1 << 20;
-/// The pause after a connection could not be accepted.
+/// The pause after accepting a connection failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers one connection after the other, for as long as its task lives.
+/// Answers one connection after the other until its task ends.
 pub(super) async fn serve(listener: UnixListener, attestor: Arc<Attestor>) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
@@ -41,27 +41,29 @@ pub(super) async fn serve(listener: UnixListener, attestor: Arc<Attestor>) {
         };
         let Ok(mut answer) = serde_json::to_vec(&attestor.status()) else { continue };
         answer.push(b'\n');
-        // Who does not read waits for itself: what is answered usually fits into the socket's buffer.
+        // A client that does not read delays the others by `ANSWER` at most. An answer usually fits into the socket's
+        // buffer.
         let _ = timeout(ANSWER, stream.write_all(&answer)).await;
     }
 }
 
-/// A running plugin's status socket, and whose it is.
+/// The status socket of a running plugin, and its owner.
 pub struct Found {
     /// The socket.
     pub path: PathBuf,
-    /// The uid of its user.
+    /// The uid of the socket's owner.
     pub owner: u32,
 }
 
 impl Found {
-    /// Whether it belongs to neither root nor the user that asks.
+    /// Whether the socket belongs to neither root nor the user that asks.
     pub fn is_others(&self) -> bool {
         self.owner != 0 && self.owner != rustix::process::geteuid().as_raw()
     }
 }
 
-/// The status sockets of running plugins that this user may open: its own; root sees everybody's.
+/// Finds the status sockets of running plugins that this user may open: the user's own, and for root those of all
+/// users.
 pub fn find() -> Vec<Found> {
     PLUGIN
         .directories()
@@ -70,24 +72,26 @@ pub fn find() -> Vec<Found> {
         .collect()
 }
 
-/// Asks all of them at the same time, and hands out their answers as they come. How long a socket is waited for depends on its owner
-/// alone: were it cut short once others have answered, a false socket that answers at once could hide a slow plugin.
+/// Asks all sockets at the same time, and yields their answers as they arrive. The wait for a socket depends on its
+/// owner alone. If it were cut short once others have answered, a false socket that answers at once could hide a slow
+/// plugin.
 ///
-/// An answer is an error where no process listens, or answers in time, or the answer is malformed.
+/// An answer is `Err` if no process listens, if none answers in time, or if the answer is malformed.
 pub fn ask(found: Vec<Found>) -> JoinSet<(Found, io::Result<Status>)> {
-    let mut turns = HashMap::new();
+    let mut permits = HashMap::new();
     let asking = found.into_iter().map(|found| {
-        let turns = Arc::clone(turns.entry(found.owner).or_insert_with(|| Arc::new(Semaphore::new(OTHERS))));
+        let permits = Arc::clone(permits.entry(found.owner).or_insert_with(|| Arc::new(Semaphore::new(OTHERS))));
         async move {
             let answer = match found.is_others() {
                 false => within(ANSWER, answer(&found.path)).await,
                 true => {
-                    // The wait for a turn counts too, so that all of them together take no longer than one.
-                    let in_turn = async {
-                        let _turn = turns.acquire().await;
+                    // The wait for a permit counts too, so that all sockets of one user together take no longer than
+                    // one.
+                    let with_permit = async {
+                        let _permit = permits.acquire().await;
                         answer(&found.path).await
                     };
-                    within(ANSWER_OF_OTHERS, in_turn).await
+                    within(ANSWER_OF_OTHERS, with_permit).await
                 }
             };
             (found, answer)
@@ -96,17 +100,17 @@ pub fn ask(found: Vec<Found>) -> JoinSet<(Found, io::Result<Status>)> {
     asking.collect()
 }
 
-/// What the plugin behind a status socket answers. Anybody may have made that socket.
+/// Reads the answer of a status socket. Any user may have made that socket.
 async fn answer(path: &Path) -> io::Result<Status> {
     let mut answer = Vec::new();
     UnixStream::connect(path).await?.take(LONGEST).read_to_end(&mut answer).await?;
     Ok(serde_json::from_slice(&answer)?)
 }
 
-async fn within(patience: Duration, answer: impl Future<Output = io::Result<Status>>) -> io::Result<Status> {
+async fn within(limit: Duration, answer: impl Future<Output = io::Result<Status>>) -> io::Result<Status> {
     let late = |_| {
-        let text = format!("it does not answer within {} s", patience.as_secs_f32());
+        let text = format!("it does not answer within {} s", limit.as_secs_f32());
         io::Error::new(io::ErrorKind::TimedOut, text)
     };
-    timeout(patience, answer).await.map_err(late)?
+    timeout(limit, answer).await.map_err(late)?
 }

@@ -1,8 +1,9 @@
-//! What an operator sees of the running plugin: its log and its metrics.
+//! The telemetry of the running plugin: its log and its metrics.
 
 pub mod metrics;
 
-/// The crates whose events are logged, the program's first. A crate of this workspace that logs must be here, or its events vanish.
+/// The crates whose events are logged, this program's first. A crate of this workspace that logs must be listed here,
+/// or its events are dropped.
 pub const LOGGED: &[&str] = &["docker_attestor", "containers", "image_signatures", "sandbox", "spire_plugin"];
 
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod tests {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         for entry in [here, here.parent().unwrap()].iter().flat_map(|folder| fs::read_dir(folder).unwrap()) {
             let Ok(manifest) = fs::read_to_string(entry.unwrap().path().join("Cargo.toml")) else { continue };
-            // Only a crate that uses tracing logs.
+            // Only a crate that depends on tracing logs.
             if manifest.lines().any(|line| line.starts_with("tracing")) {
                 let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap();
                 let name = name.trim_matches('"').replace('-', "_");

@@ -1,5 +1,5 @@
-//! The contract's promise: what was built against 1.0 runs as long as there is a 1, a later minor is no reason to refuse, and what is
-//! missing is named.
+//! The promise of the contract. A component built against 1.0 runs as long as the major version is 1. A later minor version
+//! is no reason for refusal. A missing import is named.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the verdict")]
 
@@ -16,7 +16,7 @@ use wit_parser::Resolve;
 use crate::component::{encode, encode_in, extension_text, policy_text};
 use crate::machine::{PID, attestor, configure, unconfigured};
 
-/// The bytes of these components are frozen: they import every function of their world.
+/// The digests of frozen components that import every function of their world.
 const POLICY: &str = "sha256:e4c63895a1b31170fb754e19fe0d484fa3ccde502c3b53391c641b657db5c4bd";
 const EXTENSION: &str = "sha256:b1f590cb6bac2ea24287ab9e21a9b823e5a12988e20aafedc9bebf2a2b037983";
 
@@ -24,7 +24,7 @@ fn frozen(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/contract/1.0").join(name)
 }
 
-/// Made them once, of the texts beside them, when the contract was 1.0.0.
+/// Made the frozen components once, from the texts beside them, when the contract was 1.0.0.
 #[test]
 #[ignore = "writes the components of contract 1.0, which are frozen"]
 fn freeze() {
@@ -51,7 +51,7 @@ async fn components_of_1_0_run() {
     assert!(notes.contains(&"frozen at 1.0.0".to_owned()), "{notes:?}");
 }
 
-/// Of these no text is left: they were made by the encoder of that day, and import nothing.
+/// These components have no text any more. The encoder of that time made them, and they import nothing.
 #[tokio::test]
 async fn components_of_1_0_that_import_nothing_run() {
     let policy = std::fs::read(frozen("policy.wasm")).unwrap();
@@ -60,7 +60,8 @@ async fn components_of_1_0_that_import_nothing_run() {
     assert!(offered(&extension, false).await.unwrap().contains(&"label:name:ours".to_owned()));
 }
 
-/// The contract as a later version might have it: a function more in `process` and in `log`, an interface more in both worlds.
+/// The contract as a later version might be: one more function in `process` and in `log`, and one more interface in both
+/// worlds.
 fn later(version: &str) -> Resolve {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/policy.wit")).unwrap();
     let text = [
@@ -80,7 +81,7 @@ fn later(version: &str) -> Resolve {
     resolve
 }
 
-/// A policy of a later version that imports this function too, and calls it.
+/// A policy of a later version that also imports and calls this function.
 fn policy(version: &str, interface: &str, function: &str, signature: &str) -> Vec<u8> {
     let text = policy_text(version, "", "(i32.const 16)", "(i32.const 16)");
     encode_in(&and_calls(&text, version, interface, function, signature), &later(version), "policy")
@@ -99,7 +100,7 @@ fn and_calls(text: &str, version: &str, interface: &str, function: &str, signatu
     text.replacen("(module", &format!("(module {import}"), 1)
 }
 
-/// What a program that speaks 1.0 says of a component.
+/// The result of offering a component to this program, which speaks 1.0.
 async fn offered(component: &[u8], policy: bool) -> Result<Vec<String>, Error> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), component).unwrap();
@@ -109,7 +110,7 @@ async fn offered(component: &[u8], policy: bool) -> Result<Vec<String>, Error> {
     attestor.attest(PID).await
 }
 
-/// At which step it is refused, and why.
+/// The step at which a component is refused, and the reason.
 async fn refused(component: &[u8], policy: bool) -> (&'static str, String) {
     match offered(component, policy).await {
         Err(Error::Component { step, reason, .. }) => (step, reason),
@@ -158,12 +159,13 @@ async fn another_major_is_refused_with_both_versions() {
     }
 }
 
-/// A program that speaks a later minor, as far as a linker goes: it has every function of it, and so all of 1.0.
+/// A program that speaks a later minor version, as far as a linker is concerned. It has every function of that version, and
+/// thus all of 1.0.
 #[test]
 fn components_of_1_0_link_where_there_is_more() {
     let engine = Engine::new(Config::new().wasm_component_model(true)).unwrap();
     for world in ["policy", "extension"] {
-        // Imports what the frozen one does, of 1.1, and what is new there.
+        // Imports the same as the frozen component, but from 1.1, and the new functions of 1.1.
         let text =
             std::fs::read_to_string(frozen(&format!("{world}-imports-all.wat"))).unwrap().replace("@1.0.0", "@1.1.0");
         let text = and_calls(&text, "1.1.0", "log", "flush", "");
@@ -175,7 +177,7 @@ fn components_of_1_0_link_where_there_is_more() {
         assert!(Description::of(&component).unwrap().imports.iter().all(|import| import.ends_with("@1.0.0")));
         let component = Component::from_binary(&engine, &component).unwrap();
         linker.instantiate_pre(&component).unwrap();
-        // And where there is nothing it does not.
+        // Without these functions in the linker, instantiation fails.
         Linker::<()>::new(&engine).instantiate_pre(&component).err().unwrap();
     }
 }

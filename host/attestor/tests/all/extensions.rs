@@ -1,4 +1,4 @@
-//! Extensions: what each is told, what it adds, and what becomes of an attestation when one fails.
+//! Extensions: the facts that each receives, the selectors that it adds, and the outcome of an attestation when one fails.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
@@ -34,7 +34,7 @@ impl Setup {
         path
     }
 
-    /// Adds an extension; `more` is what else its block says.
+    /// Adds an extension. `more` is the rest of its block.
     fn extension(mut self, name: &str, component: &[u8], more: &str) -> Setup {
         let path = self.put(&format!("{name}.wasm"), component);
         writeln!(self.plugin_data, "extension {name:?} {{ path = {path:?} unpinned = true {more} }}").unwrap();
@@ -46,20 +46,20 @@ impl Setup {
     }
 }
 
-/// A policy that obtains our container, if the process is in it.
+/// A policy that asks for our container, and so obtains it if the process is in it.
 fn obtaining() -> Vec<u8> {
     returning(OURS, &["own:good"])
 }
 
-/// Where the arguments of `derive` lie behind their address, by the canonical ABI: an option's case, then what it holds.
+/// The offsets of the arguments of `derive` from their address, by the canonical ABI: the case of an option, then its value.
 const LABELS: usize = 0;
 const ENV: usize = 12;
 const IMAGE: usize = 24;
 const PROCESS: usize = 60;
 const SETTINGS: usize = 72;
 
-/// Emits what it is told: the first label's value, the first variable, the image's name, uid and gid, and every setting's value; or
-/// that it is told no such thing.
+/// Emits the facts that it receives: the first label's value, the first variable, the image's name, uid and gid, and every
+/// setting's value. For a fact that it does not receive, it emits that.
 fn telling() -> Vec<u8> {
     let decimal = "
         (func $number (param $letter i32) (param $number i32) (local $at i32) (local $end i32)
@@ -80,7 +80,7 @@ fn telling() -> Vec<u8> {
                 (else (call $emit (i32.const {or}) (i32.const {length}))))"
         )
     };
-    // A text whose address lies at `offset` of what lies at `of`.
+    // A text whose address lies at `offset` from what `of` points to.
     let text = |of: &str, offset: usize| {
         format!("(call $emit (i32.load offset={offset} {of}) (i32.load offset={} {of}))", offset + 4)
     };
@@ -142,14 +142,14 @@ async fn an_extension_is_told_what_it_is_granted_and_nothing_else() {
 #[tokio::test]
 async fn every_process_of_a_container_has_the_selectors_of_its_own_user() {
     let attestor = Setup::new(&obtaining()).extension("x", &telling(), "grants = [\"process\"]").attestor().await;
-    // An answer may be used again for the same process, never for the other.
+    // A cached answer may be reused for the same process, never for the other one.
     for pid in [PID, PID, PID_OF_USER, PID_OF_USER, PID, PID_OF_USER, PID] {
         let ids = if pid == PID { ["x:u0", "x:g0"] } else { ["x:u1000", "x:g2000"] };
         assert_eq!(attestor.attest(pid).await.unwrap()[4..], ids, "process {pid}");
     }
     assert!(attestor.explain(PID).await.unwrap().reused);
     assert!(!attestor.explain(PID_OF_USER).await.unwrap().reused);
-    // Where nobody asks for the user, one answer serves both.
+    // If no component asks for the user, one answer serves both processes.
     let attestor = Setup::new(&obtaining()).extension("x", &telling(), "grants = [\"labels\"]").attestor().await;
     attestor.attest(PID).await.unwrap();
     assert!(attestor.explain(PID_OF_USER).await.unwrap().reused);
@@ -192,7 +192,7 @@ async fn selectors_come_in_the_order_of_names_and_of_each_extension() {
     assert!(attestor.explain(PID).await.unwrap().reused);
 }
 
-/// Takes about a third of the CPU that it may.
+/// Uses about a third of its CPU limit.
 fn slow() -> Vec<u8> {
     let text = "(local $left i32) (local.set $left (i32.const 12000000))
         (loop $next (br_if $next (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
@@ -208,20 +208,19 @@ async fn extensions_run_at_the_same_time() {
     let attestor = setup.attestor().await;
     let explanation = attestor.explain(PID).await.unwrap();
     assert_eq!(explanation.outcome.unwrap(), ["own:good"]);
-    // On one core too: each lets the others run now and then, and so each takes about as long as all.
+    // This holds on one core too. Each extension yields now and then, so each takes about as long as all together.
     let each: f64 = explanation.derived.iter().map(|derived| derived.elapsed.as_secs_f64()).sum();
     let all = explanation.elapsed.as_secs_f64();
     assert!(each > 2.0 * all, "each {each:.3} s in all, together {all:.3} s");
 }
 
-/// Works for the recorded workload that it is tried on; for ours, whose first label has a value of four letters, it does what it
-/// should not.
+/// Works for the recorded workload of its trial, and misbehaves for ours, whose first label has a value of four letters.
 fn failing_for_ours(then: &str) -> Vec<u8> {
     let label = format!("(i32.load offset=12 (i32.load offset={} (local.get 0)))", LABELS + 4);
     extension("", &format!("(if (i32.eq {label} (i32.const 4)) (then {then})) (call $done)"))
 }
 
-/// Answers with the container's first variable and the label as its error.
+/// Fails with an error text that holds the container's first variable and the label.
 fn refusing(more: &str) -> Vec<u8> {
     let env = format!("(i32.load offset={} (local.get 0))", ENV + 4);
     extension(
@@ -297,19 +296,20 @@ async fn an_extension_runs_for_a_process_in_one_proven_container_only() {
     for (pid, expected) in [
         (PID, &["own:good", "x:a"][..]),
         (PID_BELOW, &["own:good", "x:a"]),
-        // In a container within ours: the policy obtained both, and no extension could say of which it speaks.
+        // The process is in a container within ours. The policy obtained both containers, so an extension could not tell
+        // about which one it speaks.
         (PID_WITHIN, &["own:good"]),
         (PID_OF_HOST, &["own:good"]),
-        // There is no such process.
+        // There is no process with this pid.
         (999, &["own:good"]),
     ] {
         let explanation = attestor.explain(pid).await.unwrap();
         assert_eq!(explanation.outcome.unwrap(), expected, "process {pid}");
-        // An answer that is used again was extended before.
+        // A reused answer already has the selectors of the extensions.
         let ran = if explanation.reused { 0 } else { expected.len() - 1 };
         assert_eq!(explanation.derived.len(), ran, "process {pid}");
     }
-    // With the built-in policy the same.
+    // The built-in policy behaves the same.
     let plugin_data = setup.plugin_data.split_once('\n').unwrap().1;
     let attestor = crate::machine::attestor(plugin_data).await;
     assert_eq!(attestor.attest(PID_OF_HOST).await.unwrap(), [""; 0]);
@@ -319,7 +319,7 @@ async fn an_extension_runs_for_a_process_in_one_proven_container_only() {
 
 #[tokio::test]
 async fn policy_and_extensions_together_keep_the_limits_of_an_answer() {
-    // 4,096 selectors of eight letters each, from 65,536 on: `own:` and the number as four letters.
+    // 4,096 selectors of eight letters each, from 65,536 on: `own:` and the number in four letters.
     let many = "(local $n i32) (local $at i32) (drop (memory.grow (i32.const 10)))
         (loop $next
             (local.set $at (i32.add (i32.const 65536) (i32.mul (local.get $n) (i32.const 8))))
@@ -333,7 +333,7 @@ async fn policy_and_extensions_together_keep_the_limits_of_an_answer() {
             (local.set $n (i32.add (local.get $n) (i32.const 1)))
             (br_if $next (i32.lt_u (local.get $n) (i32.const 4096))))
         (i32.store (i32.const 68) (i32.const 131072)) (i32.store (i32.const 72) (i32.const 4096))";
-    // 16 selectors, of 65,536 bytes and less: the same text, each a byte shorter.
+    // 16 selectors, the longest of 65,536 bytes: the same text, each one a byte shorter.
     let long = "(local $n i32) (drop (memory.grow (i32.const 10)))
         (memory.fill (i32.const 65536) (i32.const 120) (i32.const 65536))
         (i32.store (i32.const 65536) (i32.const 0x3a6e776f))

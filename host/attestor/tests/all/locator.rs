@@ -1,5 +1,5 @@
-//! The container locator, through the real sandbox, against recorded answers of the Go attestor: every process of the folder
-//! that `ATTESTOR_VECTORS` names.
+//! Compares the container locator, in the real sandbox, with recorded answers of the Go attestor: for every process in the
+//! folder that `ATTESTOR_VECTORS` names.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
@@ -45,7 +45,7 @@ async fn claims_agree_with_the_recorded_answers() {
 }
 
 fn process(case: &Value) -> RecordedProcess {
-    // Lines are joined with newlines again, so that the text is the recorded one.
+    // Lines are joined with newlines later, which restores the recorded text.
     let lines = |name: &str| case[name].as_str().unwrap().split('\n').map(str::to_owned).collect();
     RecordedProcess {
         cgroup: lines("cgroup"),
@@ -57,7 +57,7 @@ fn process(case: &Value) -> RecordedProcess {
     }
 }
 
-/// The id, nothing, or the kind of error.
+/// The expected id, an empty text for none, or the kind of error.
 fn expected(claim: &Value) -> Result<String, String> {
     match claim["error"].as_str() {
         Some(error) => Err(error.to_owned()),

@@ -1,5 +1,5 @@
-//! The tests of the program in one test program, so that wasmtime is linked once. Those that measure the memory of their process
-//! stand alone: `compiler` and `components`.
+//! The program's tests in one test program, so that wasmtime is linked once. The tests that measure the memory of their
+//! process are separate: `compiler` and `components`.
 
 mod component;
 mod machine;

@@ -27,7 +27,7 @@ fn the_plugin_stops_in_order_when_its_parent_was_killed() {
     let mut handshake = String::new();
     stdout.read_line(&mut handshake).unwrap();
     assert!(handshake.starts_with("1|1|unix|"), "{handshake}");
-    // The plugin is the last that holds stdout: it ends with the plugin.
+    // The plugin is the last process that holds stdout, so stdout is closed when the plugin ends.
     let (ended, end) = mpsc::channel();
     let reads = move || ended.send(stdout.read_to_end(&mut Vec::new()));
     std::thread::Builder::new().spawn(reads).unwrap();

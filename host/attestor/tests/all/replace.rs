@@ -1,5 +1,5 @@
-//! Loading and replacing policies and extensions: which bytes may run, what makes them run, and that nothing of the old and the new
-//! is ever mixed.
+//! Loading and replacing policies and extensions: which bytes may run, what triggers a replacement, and that the old and the
+//! new are never mixed.
 
 #![expect(
     clippy::unwrap_used,
@@ -68,7 +68,7 @@ fn used(attestor: &Attestor, number: usize) -> ComponentStatus {
     attestor.status().components[number].clone()
 }
 
-/// The step at which the last attempt to replace a component failed, and why.
+/// The step at which the last attempt to replace a component failed, and the reason.
 fn failure(attestor: &Attestor, number: usize) -> (Step, String) {
     let failure = used(attestor, number).last_failure.unwrap();
     (failure.step, failure.reason)
@@ -97,7 +97,7 @@ async fn a_changed_file_runs_when_its_digest_is_listed() {
     assert_eq!(attestor.reload().await, REPLACED, "a pin has no order");
     assert_eq!(selectors(&attestor).await, ["own:one"]);
 
-    // One digest: whatever else is in the file, it goes on.
+    // One digest is allowed. Whatever else is put into the file, the policy stays in use.
     configure(&attestor, &format!("policy {{ path = {path:?} sha256 = {:?} }}", digest(&one))).await.unwrap();
     folder.put("policy.wasm", &two);
     assert_eq!(attestor.reload().await, FAILED);
@@ -140,7 +140,7 @@ async fn a_file_that_cannot_be_read_is_refused_by_path_and_reason() {
         assert_eq!(error.code(), tonic::Code::InvalidArgument);
         let text = error.to_string();
         assert!(text.starts_with(&format!("policy: {}: read: ", path.display())) && text.contains(reason), "{text}");
-        // The same in the place of a file that was good.
+        // The same problems where a good file was before.
         std::fs::remove_file(folder.path("policy.wasm")).unwrap();
         symlink(&path, folder.path("policy.wasm")).unwrap();
         assert_eq!(attestor.reload().await, FAILED, "{name}");
@@ -152,7 +152,8 @@ async fn a_file_that_cannot_be_read_is_refused_by_path_and_reason() {
 
 static TEST_BED: LazyLock<TestBed> = LazyLock::new(TestBed::new);
 
-/// A configuration whose policy has to be signed. With a `sigstore` block images are verified too, if the policy asks for that.
+/// A configuration whose policy must be signed. If it has a `sigstore` block, images are verified too, if the policy asks
+/// for that.
 fn signed(folder: &Folder, more: &str) -> String {
     TEST_BED.save(&folder.path("world"));
     format!(
@@ -164,7 +165,7 @@ fn signed(folder: &Folder, more: &str) -> String {
     )
 }
 
-/// What `cosign sign-blob --bundle` makes.
+/// The bundle that `cosign sign-blob --bundle` makes.
 fn bundle(file: &[u8], options: &Options) -> Vec<u8> {
     TEST_BED.bundle(&Content::Message(file.to_vec()), Version::V03, options).bytes
 }
@@ -237,7 +238,7 @@ async fn a_signed_policy_never_goes_back_unless_that_is_allowed() {
         let (step, why) = failure(&attestor, 0);
         assert!(step == Step::Version && why.contains(said) && why.contains("allow_older"), "{step}: {why}");
         assert_eq!(selectors(&attestor).await, ["own:equal"]);
-        // Nor by way of Configure.
+        // Configure refuses it as well.
         let error = configure(&attestor, &signed(&folder, "")).await.unwrap_err();
         assert!(error.to_string().contains(said), "{error}");
     }
@@ -245,7 +246,7 @@ async fn a_signed_policy_never_goes_back_unless_that_is_allowed() {
     put_signed(&folder, &version("1.0.0", "old"));
     configure(&attestor, &signed(&folder, "allow_older = true")).await.unwrap();
     assert_eq!(selectors(&attestor).await, ["own:old"]);
-    // What it may go back to is not forgotten.
+    // The highest version that ran is still remembered.
     let error = configure(&attestor, &signed(&folder, "")).await.unwrap_err();
     assert!(error.to_string().contains("2.0.0 ran before"), "{error}");
 }
@@ -272,7 +273,7 @@ async fn a_configuration_whose_policy_fails_changes_nothing_and_says_where() {
         assert!(after.failing);
         assert_eq!(ComponentStatus { last_failure: None, failing: false, ..after }, before);
     }
-    // An extension that fails refuses the policy beside it too.
+    // A failing extension also refuses the policy beside it.
     let good = folder.put("good.wasm", &own("two"));
     let bad = folder.put("x.wasm", &extension("", "(unreachable)"));
     let both = format!("{}\nextension \"x\" {{ path = {bad:?} unpinned = true }}", unpinned(&good));
@@ -337,14 +338,14 @@ async fn an_extension_is_replaced_alone() {
     folder.put("x.wasm", &emitting(&["two"]));
     assert_eq!(attestor.reload().await, REPLACED);
     assert_eq!(selectors(&attestor).await, ["own:one", "x:two", "y:one"]);
-    // One that fails leaves the others their way.
+    // A failing component does not affect the replacement of the others.
     folder.put("x.wasm", &extension("", "(unreachable)"));
     folder.put("y.wasm", &emitting(&["two"]));
     folder.put("policy.wasm", &own("two"));
     assert_eq!(attestor.reload().await, Reloaded { replaced: 2, failed: 1 });
     assert_eq!(selectors(&attestor).await, ["own:two", "x:two", "y:two"]);
     assert_eq!(failure(&attestor, 1).0, Step::Trial);
-    // The same file is not tried again for ever: it runs, or it does not.
+    // The same file is not tried again for ever: its content is activated, or refused for good.
     folder.put("x.wasm", &emitting(&["two"]));
     assert_eq!(attestor.reload().await, NOTHING);
 }
@@ -367,7 +368,7 @@ async fn an_answer_ends_with_the_policy_that_gave_it() {
     }
 }
 
-/// A policy that asks for the cgroups, and traps if the path of the first is as long as that of [`PID_BELOW`] and `traps`.
+/// A policy that asks for the cgroups. If `traps`, it traps when the path of the first is as long as that of [`PID_BELOW`].
 fn asks_for_cgroups(value: &str, traps: bool) -> Vec<u8> {
     let length = "/docker/".len() + OURS.len() + "/below".len();
     let selector = format!("own:{value}");
@@ -384,7 +385,7 @@ async fn a_policy_is_tried_on_what_was_attested_before() {
     let folder = Folder::new();
     let path = folder.put("policy.wasm", &asks_for_cgroups("one", false));
     let attestor = attestor(&unpinned(&path)).await;
-    // Nobody knows of such a workload yet: nothing shows.
+    // Such a workload is not recorded yet, so the trial finds nothing.
     folder.put("policy.wasm", &asks_for_cgroups("two", true));
     assert_eq!(attestor.reload().await, REPLACED);
     assert!(matches!(attestor.attest(PID_BELOW).await, Err(Error::Policy { .. })));
@@ -396,7 +397,7 @@ async fn a_policy_is_tried_on_what_was_attested_before() {
     assert_eq!(attestor.reload().await, FAILED);
     let (step, why) = failure(&attestor, 0);
     assert!(step == Step::Trial && why.contains("unreachable"), "{step}: {why}");
-    // Nor does one swap, or a configuration, make it forget.
+    // Neither a replacement nor a configuration discards the recorded workload.
     folder.put("policy.wasm", &asks_for_cgroups("five", false));
     assert_eq!(attestor.reload().await, REPLACED);
     folder.put("policy.wasm", &asks_for_cgroups("four", true));
@@ -406,7 +407,8 @@ async fn a_policy_is_tried_on_what_was_attested_before() {
     assert_eq!(attestor.attest(PID_BELOW).await.unwrap(), ["own:five"]);
 }
 
-/// Returns the value of the first setting; of a second one, `error` or `warning`, `validate` has to say its value.
+/// Returns the value of the first setting. If there is a second one, `error` or `warning`, `validate` reports its value as
+/// such.
 fn obedient() -> Vec<u8> {
     policy_that_validates(
         &[data_at(72, &[1]), data_at(600, &[0, 2, 0, 0, 1]), data_at(68, &[0, 1])].concat(),
@@ -432,7 +434,7 @@ async fn settings_reach_the_policy_which_may_refuse_them() {
     assert_eq!(selectors(&attestor).await, ["own:first"]);
     configure(&attestor, &with("a = \"own:second\"")).await.unwrap();
     assert_eq!(selectors(&attestor).await, ["own:second"]);
-    // They stay for the policy that comes after.
+    // The settings also apply to the policy that comes next.
     folder.put("policy.wasm", &with_section(&obedient(), "other", b""));
     assert_eq!(attestor.reload().await, REPLACED);
     assert_eq!(selectors(&attestor).await, ["own:second"]);
@@ -448,7 +450,7 @@ async fn settings_reach_the_policy_which_may_refuse_them() {
     assert_eq!(selectors(&attestor).await, ["own:third"]);
 }
 
-/// Waits until the attestor answers this, as long as anybody would.
+/// Waits until the attestor answers this, with a generous timeout.
 async fn until(attestor: &Attestor, expected: &[&str], what: &str) {
     let started = Instant::now();
     loop {
@@ -461,7 +463,7 @@ async fn until(attestor: &Attestor, expected: &[&str], what: &str) {
     }
 }
 
-/// Waits until a replacement failed at this step.
+/// Waits until a replacement has failed at this step.
 async fn until_failed(attestor: &Attestor, step: Step) {
     let started = Instant::now();
     while used(attestor, 0).last_failure.is_none_or(|failure| failure.step != step) {
@@ -487,7 +489,8 @@ async fn every_way_of_replacing_a_file_is_seen() {
     folder.put("policy.wasm", &own("four"));
     until(&attestor, &["own:four"], "removed and brought back").await;
 
-    // As Kubernetes mounts it: policy.wasm -> ..data/policy.wasm, ..data -> ..VERSION, and ..data is replaced by a rename.
+    // Kubernetes mounts files like this: policy.wasm -> ..data/policy.wasm, ..data -> ..VERSION, and ..data is replaced by a
+    // rename.
     for version in ["five", "six"] {
         let directory = folder.path(&format!("..{version}"));
         std::fs::create_dir(&directory).unwrap();
@@ -500,7 +503,7 @@ async fn every_way_of_replacing_a_file_is_seen() {
         }
         until(&attestor, &[&format!("own:{version}")], "a symbolic link swapped").await;
     }
-    // Only as long as somebody has the attestor.
+    // The watch ends when the attestor is dropped.
     drop(attestor);
     tokio::time::timeout(Duration::from_secs(20), watching).await.unwrap().unwrap();
 }
@@ -511,7 +514,7 @@ async fn a_file_that_keeps_changing_is_left_until_it_is_quiet() {
     let path = folder.put("policy.wasm", &own("0"));
     let attestor = attestor(&unpinned(&path)).await;
     tokio::spawn(Attestor::watch(Arc::downgrade(&attestor)));
-    // In place and in halves: most looks see what is no component.
+    // The file is written in place and in halves, so most checks see a malformed component.
     for number in 1..=30 {
         let component = own(&number.to_string());
         std::fs::write(&path, &component[..component.len() / 2]).unwrap();
@@ -553,7 +556,7 @@ async fn a_configuration_with_another_file_is_watched_from_then_on() {
     until(&attestor, &["own:three"], "the second file").await;
 }
 
-/// Every answer is whole from one policy, while policies are swapped as fast as they can be.
+/// Every answer comes entirely from one policy, while policies are swapped as fast as possible.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_two_policies_are_never_mixed() {
     const SELECTORS: usize = 200;
@@ -592,7 +595,7 @@ async fn answers_of_two_policies_are_never_mixed() {
         swaps += 1;
         folder.put("policy.wasm", &policies[swaps % 3]);
         assert_eq!(attestor.reload().await, REPLACED);
-        // Who answers now is the new one.
+        // The new policy answers now.
         assert!(selectors(&attestor).await[0].starts_with(&format!("own:{}-", swaps % 3)));
     }
     done.store(true, Ordering::Relaxed);

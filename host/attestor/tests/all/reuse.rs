@@ -1,5 +1,5 @@
-//! Random machines: containers and processes come, move, restart and go; whatever happened, an attestor that uses answers again
-//! says what one says that has seen nothing before.
+//! Random machines on which containers and processes start, move, restart and end. Whatever happened, an attestor that
+//! reuses answers says the same as one that has seen nothing before.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
@@ -22,12 +22,13 @@ use proptest::prelude::*;
 
 use crate::machine::{attestor_of, configure, process};
 
-/// A machine that changes.
+/// A machine whose containers and processes change.
 #[derive(Default)]
 struct State {
     processes: BTreeMap<i32, Arc<Live>>,
     containers: BTreeMap<String, Running>,
-    /// Ids never come back. The others exist from the beginning, not running.
+    /// The ids of removed containers, which never come back. The other containers exist from the beginning, at first not
+    /// running.
     removed: BTreeSet<String>,
     clock: u64,
 }
@@ -65,7 +66,7 @@ impl Processes for Machine {
     }
 }
 
-/// A handle on one process: it does not become another's.
+/// A handle on one process, which never becomes a handle on another one.
 struct Opened(Arc<Live>);
 
 impl Opened {
@@ -124,7 +125,7 @@ impl Engine for Machine {
         let inspected = (!state.removed.contains(id.as_str())).then(|| Inspected {
             container: Container {
                 id: id.as_str().to_owned(),
-                // What the engine says differs between two runs of one id: an old answer shows.
+                // The engine describes each run of an id differently, so that an outdated answer shows.
                 labels: vec![("revision".to_owned(), running.map_or(0, |running| running.revision).to_string())],
                 env: vec![format!("ID={id}")],
                 image: "image".to_owned(),
@@ -150,11 +151,11 @@ fn id(number: u8) -> String {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Starts, or starts again, a container with an init process of this pid.
+    /// Starts or restarts a container with an init process of this pid.
     Start(u8, i32),
-    /// A process comes: in a container's cgroup and pid namespace, or not.
+    /// Starts a process, in a container's cgroup and pid namespace or outside.
     Spawn(i32, u8, bool),
-    /// A process moves into a container's cgroup, or a child of it; or into none.
+    /// Moves a process into a container's cgroup, into a child of that, or out of any.
     Move(i32, u8, bool),
     Kill(i32),
     Remove(u8),
@@ -168,7 +169,7 @@ impl Machine {
         match *step {
             Step::Start(number, _) if state.removed.contains(&id(number)) => {}
             Step::Start(number, pid) => {
-                // A pid is one process's: who had it is gone.
+                // A pid belongs to one process, so the process that had it has ended.
                 kill(state, pid);
                 let namespace = state.clock + 100;
                 if let Some(old) = state.containers.remove(&id(number)) {
@@ -191,7 +192,7 @@ impl Machine {
                     None => spawn(state, pid, "0::/user.slice".to_owned(), vec![1], vec![pid]),
                 }
             }
-            // Init's own cgroup is what the container is known by: it is read once, with the engine's answer.
+            // Init's own cgroup identifies the container. It is read only once, together with the engine's answer.
             Step::Move(pid, ..) if state.containers.values().any(|running| running.init == pid) => {}
             Step::Move(pid, number, child) => {
                 if let Some(process) = state.processes.get(&pid) {
@@ -229,7 +230,7 @@ fn kill(state: &mut State, pid: i32) {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    // Few pids and few containers, so that they meet.
+    // Few pids and few containers, so that they coincide often.
     let (pid, container) = (10_i32..16, 1_u8..5);
     prop_oneof![
         2 => (container.clone(), pid.clone()).prop_map(|(container, pid)| Step::Start(container, pid)),
@@ -241,7 +242,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// An attestor of the machine that has seen nothing before.
+/// A new attestor of the machine, which has seen nothing before.
 async fn attestor(machine: &Machine, runtime: &Arc<Runtime>) -> Attestor {
     let machine = FixedMachine {
         processes: Arc::new(machine.clone()),
@@ -283,7 +284,7 @@ fn an_answer_that_is_used_again_equals_one_that_is_not() {
     assert!(reused.get() > 500, "only {} answers were used again: nothing is tested", reused.get());
 }
 
-/// Twice as many processes as there may be kept answers attest one after the other. A full cache still keeps some of them.
+/// Twice as many processes attest one after the other as answers can be cached. A full cache still keeps some of them.
 #[tokio::test]
 async fn more_workloads_than_answers_still_find_some_of_them() {
     let count = 2 * limits::ANSWERS as i32;

@@ -1,4 +1,5 @@
-//! Hostile policies against the real sandbox: each is contained, answered with its own reason, and costs the next call nothing.
+//! Hostile policies in the real sandbox. Each is contained and reported with its own reason, and does not affect the next
+//! call.
 
 #![expect(clippy::unwrap_used, clippy::string_slice, reason = "in a test a panic is the verdict")]
 
@@ -65,7 +66,7 @@ async fn a_policy_that_breaks_a_limit_fails_its_own_call_only() {
 
 #[tokio::test]
 async fn a_million_selectors_never_reach_the_host() {
-    // 1,000,000 entries that all point at the same 64 KiB: 64 GB if they were copied.
+    // 1,000,000 entries that all point to the same 64 KiB. Copying them would take 64 GB.
     let fill = "(memory.grow (i32.const 200)) (drop)
         (loop $next
             (i32.store (i32.add (i32.const 65536) (i32.mul (local.get 6) (i32.const 8))) (i32.const 0))
@@ -79,7 +80,7 @@ async fn a_million_selectors_never_reach_the_host() {
     let error = attest_component(&policy("", &format!("(local i32) {fill}"))).await.unwrap_err();
     assert!(matches!(error, Error::Policy { .. }), "{error}");
     let many: Vec<String> = (0..4097).map(|number| format!("own:{number}")).collect();
-    // 4,097 small ones are within what may be handed over, and over what may be returned.
+    // 4,097 small selectors are within what may be passed to the host, but more than may be returned.
     let error = truth::check(&many, workload().transcript(), &[]).unwrap_err();
     assert!(error.to_string().contains("returned 4097 selectors"), "{error}");
 }
@@ -94,12 +95,12 @@ async fn facts_of_the_proven_container_may_be_stated() {
 #[tokio::test]
 async fn a_policy_cannot_lie_about_facts() {
     for (claim, selector) in [
-        // Never claimed anything.
+        // The policy never claimed a container.
         ("", "label:name:ours"),
-        // Claims somebody else's container, and states its facts.
+        // The policy claims another workload's container, and emits the facts of that container.
         (OTHERS, "label:name:theirs"),
         (OTHERS, "image_config_digest:sha256:theirs"),
-        // Is in a proven container, and states another's facts.
+        // The policy obtains a proven container, and emits the facts of another one.
         (OURS, "label:name:theirs"),
         (OURS, "label:name:ours2"),
         (OURS, "label:name"),
@@ -109,7 +110,7 @@ async fn a_policy_cannot_lie_about_facts() {
         (OURS, "image_id:"),
         (OURS, "image_config_digest:sha256:theirs"),
         (OURS, "image_manifest_digest:sha256:ours"),
-        // Signatures that were not verified.
+        // The policy emits signatures that were not verified.
         (OURS, "image-signature:verified"),
         (OURS, "image-attestations:verified"),
         (OURS, "image-signature-subject:somebody@example.org"),
@@ -120,7 +121,7 @@ async fn a_policy_cannot_lie_about_facts() {
     }
 }
 
-/// Every hostile policy of fixtures/policies has its reason here.
+/// The expected reason for each hostile policy of fixtures/policies.
 #[tokio::test]
 async fn the_hostile_policies_of_the_fixtures_are_refused_each_for_its_reason() {
     let reasons = BTreeMap::from([
@@ -142,7 +143,7 @@ async fn the_hostile_policies_of_the_fixtures_are_refused_each_for_its_reason() 
     assert_eq!(seen, reasons.len());
 }
 
-/// With ENCODE_FIXTURES=1 it makes them.
+/// With ENCODE_FIXTURES=1 this test writes them.
 #[test]
 fn the_components_of_the_fixtures_are_what_their_sources_make() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/components");
@@ -203,7 +204,7 @@ async fn an_own_kind_cannot_look_like_a_built_in_one_and_has_a_form() {
 
 #[tokio::test]
 async fn a_policys_own_error_holds_no_value_that_it_was_told() {
-    // err(policy(…)): the ninth case of the fault.
+    // err(policy(…)), which is the ninth case of the fault.
     let text = "NAME is ours, TOKEN is secret-token";
     let number = |number: usize| number.to_le_bytes()[..4].to_vec();
     let fault = [number(1), number(8), number(8192), number(text.len())].concat();
@@ -250,7 +251,7 @@ async fn a_component_with_another_import_or_without_the_export_is_refused_by_nam
     assert!(policy_of(&sandbox, &large).await.err().unwrap().contains("bytes: at most"));
 }
 
-/// What they cost is measured in `components::builtin`.
+/// Their cost is measured in `components::builtin`.
 #[tokio::test]
 async fn the_most_matchers_that_may_be_configured_attest() {
     for unit in ["/", "/*", "/a", "/*/a"] {

@@ -1,4 +1,4 @@
-//! Every recorded machine of fixtures/scenarios, through the real sandbox and the built-in policy.
+//! Runs every recorded machine of fixtures/scenarios through the real sandbox and the built-in policy.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ async fn every_recorded_machine_comes_to_what_it_says() {
     }
     println!("{passed} passed, {failed} failed");
     assert!(failed == 0 && passed > 0);
-    // Clause b is about the engine's connection, and is tested with real ones.
+    // Clause b concerns the engine's connection, and is tested with real connections.
     assert_eq!(
         clauses,
         BTreeSet::from([Clause::Id, Clause::Init, Clause::Cgroup, Clause::NothingBetween, Clause::PidNamespace])

@@ -1,7 +1,7 @@
-//! Images that the public sigstore instance has signed or attested, served by a registry in this process and judged under the
-//! public-good trust root.
+//! Images that were signed or attested with the public sigstore instance. A registry in this process serves them, and they
+//! are judged under the public-good trust root.
 //!
-//! The images are not part of this repository: `ATTESTOR_SIGSTORE` names a folder whose `images/` has them.
+//! The images are not part of this repository. `ATTESTOR_SIGSTORE` names a folder that contains them in `images/`.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use sigstore_verify::types::PayloadBytes;
 
 use crate::stage::{PID, Stage, attestor, plain_selectors, shared_folder, wrong};
 
-/// The folder of one image; where it is absent, the test says so.
+/// The folder of one image. If it is missing, the test prints that it is skipped.
 fn image(name: &str) -> Option<PathBuf> {
     let folder = shared_folder().map(|folder| folder.join("images").join(name)).filter(|folder| folder.is_dir());
     if folder.is_none() {
@@ -35,14 +35,14 @@ fn image(name: &str) -> Option<PathBuf> {
     folder
 }
 
-/// `sigstore { … }` with the public-good root that is in the program, whatever this machine's environment says.
+/// `sigstore { … }` with the public-good root inside the program, regardless of this machine's environment.
 fn public_good(stage: &Stage, options: &str) -> String {
     let root = SigstoreInstance::PublicGood.embedded_trusted_root().unwrap();
     let root = stage.write("public-good.json", serde_json::to_vec(&root).unwrap());
     format!("sigstore {{\ntrusted_root = {root:?}\n{options}\n}}")
 }
 
-/// A signature as containers/image stores it in a file: a line that says what it is, then a layer of a `.sig` tag as JSON.
+/// Reads a signature file of containers/image: a line with its type, then a layer of a `.sig` tag as JSON.
 fn signature_file(path: &Path) -> CosignSignature {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -59,7 +59,7 @@ fn signature_file(path: &Path) -> CosignSignature {
     CosignSignature { payload, annotations: stored.annotations, media_type, entry: None }
 }
 
-/// Serves the image; answers its repo digest.
+/// Serves the image, and returns its repo digest.
 fn serve(registry: &Registry, folder: &Path) -> String {
     let manifest = fs::read(folder.join("manifest.json")).unwrap();
     let json: Value = serde_json::from_slice(&manifest).unwrap();
@@ -102,7 +102,7 @@ async fn a_real_signature_makes_the_selectors_that_the_go_attestor_makes() {
         expected.extend(signature.iter().chain(&log).map(|selector| (*selector).to_owned()));
         assert_eq!(selectors, expected, "{options}");
     }
-    // Years later it counts only because the log says when it was made.
+    // Years later the signature counts only because the log proves when it was made.
     for (options, reason) in [
         (format!("{identity}\nignore_tlog = true\nignore_attestations = true"), "outside the certificate's validity"),
         (identity.to_owned(), "there is no attestation"),
@@ -129,7 +129,7 @@ async fn a_real_signature_is_nothing_under_another_trust_root() {
     assert!(examination.outcome.unwrap_err().to_string().contains("is not in the trust root"));
 }
 
-/// Serves an OCI layout as cosign saves it; answers the repo digest of its image.
+/// Serves an OCI layout as cosign saves it, and returns the repo digest of its image.
 fn serve_layout(registry: &Registry, layout: &Path, repository: &str) -> String {
     let blobs = layout.join("blobs/sha256");
     for blob in fs::read_dir(&blobs).unwrap() {
@@ -173,7 +173,7 @@ async fn real_attestations_verify_under_either_kind_of_entry_but_sign_nothing() 
             if !good {
                 assert!(matches!(wrong(report)[..], [(7, why)] if why.contains("is not in allowed_identities")));
             }
-            // It has an attestation and no signature.
+            // The image has an attestation, but no signature.
             assert!(examination.outcome.unwrap_err().to_string().contains("there is no signature"));
         }
         let config = public_good(&stage, "on_failure = \"omit\"");

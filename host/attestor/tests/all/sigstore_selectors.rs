@@ -1,5 +1,5 @@
-//! Images under attestation: which selectors a verified image makes, what becomes of one that does not verify, and for how long an
-//! answer is used again.
+//! Attestation of workloads with images: the selectors of a verified image, the outcome for one that does not verify, and
+//! how long an answer is reused.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: a panic is the verdict")]
 
@@ -21,19 +21,19 @@ use tonic::Code;
 use crate::stage::{IMAGE, PID, SIGNER, Stage, attestor, plain_selectors};
 
 const SIGNATURES: &str = "ignore_attestations = true";
-/// Verdicts that end soon, but not between two steps of a test on a busy machine.
+/// Options for verdicts that expire soon, but not between two steps of a test on a busy machine.
 const BRIEF: &str = "ignore_attestations = true\ncache { ttl = \"2s\" }";
 
 async fn registry() -> Registry {
     Registry::start(Options::default()).await
 }
 
-/// A little longer than [`BRIEF`] keeps a verdict.
+/// Waits a little longer than [`BRIEF`] keeps a verdict.
 async fn a_verdicts_life() {
     tokio::time::sleep(Duration::from_millis(2_050)).await;
 }
 
-/// An image with these signatures in its `.sig` tag.
+/// Makes an image with these signatures in its `.sig` tag.
 fn image_with(registry: &Registry, repository: &str, signatures: &[CosignSignature]) -> String {
     let digest = registry.push(repository, None, &IMAGE);
     if !signatures.is_empty() {
@@ -46,7 +46,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a log's entry is known by: id, index, time, SET.
+/// The identity of a log entry: id, index, time, SET.
 fn of_log(entry: &LogEntry) -> (String, u64, u64, String) {
     let set = SignatureBytes::new(entry.set.clone().unwrap()).to_base64();
     (hex(&entry.log_id), entry.log_index, entry.integrated_time.unwrap().cast_unsigned(), set)
@@ -76,7 +76,7 @@ async fn on_failure_omit_leaves_out_and_never_passes() {
     assert!(matches!(decide(&signed).await.0, Ok(Decision::Verified(_))));
 }
 
-/// A policy's texts are bounded, and so is what it is told.
+/// The texts of a policy are bounded, and so are the texts that it receives.
 #[tokio::test]
 async fn on_failure_deny_tells_a_policy_no_more_than_it_may_repeat() {
     let repo_digests: Vec<String> = (0..16).map(|number| format!("{}:{number}", "a".repeat(400))).collect();
@@ -127,7 +127,7 @@ async fn a_verified_image_makes_its_selectors_in_order_and_the_answer_is_used_ag
     };
     assert_eq!(attest(false, true).await.unwrap(), expected);
     assert_eq!(attest(true, false).await.unwrap(), expected);
-    // The verdict is over: so is the answer that depends on it.
+    // The verdict has expired, and so has the answer that depends on it.
     a_verdicts_life().await;
     assert_eq!(attest(false, true).await.unwrap(), expected);
     assert_eq!(attest(true, false).await.unwrap(), expected);
@@ -179,7 +179,8 @@ async fn an_omitted_or_skipped_image_makes_the_containers_selectors_alone() {
     assert!(error.code() == Code::PermissionDenied && error.to_string().contains("no repo digest"), "{error}");
 }
 
-/// 400 attestations of one container while its registry hangs: those beyond its lane are refused at once, and the message says why.
+/// 400 attestations of one container while its registry hangs. Those beyond the bound of its lane are refused at once, with
+/// the reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_storms_while_its_registry_hangs_fills_its_own_lane() {
     let stage = Stage::new();

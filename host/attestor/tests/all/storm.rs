@@ -1,4 +1,4 @@
-//! A storm of made-up container ids costs the other containers of the machine nothing.
+//! A storm of made-up container ids does not affect the other containers of the machine.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
@@ -16,7 +16,7 @@ use crate::machine::{attestor_of, configure};
 
 const CONTAINERS: usize = 32;
 
-/// An engine that needs a millisecond for each answer, and counts the ids that it does not know.
+/// An engine that takes a millisecond for each answer, and counts the ids that it does not know.
 struct Slow {
     known: RecordedEngine,
     made_up: AtomicUsize,
@@ -41,7 +41,7 @@ fn id(number: usize) -> ContainerId {
     ContainerId::new(&format!("{number:064x}")).unwrap()
 }
 
-/// What the engine knows: the containers with the ids 0 to 31, whose init processes have the pids 100 to 131.
+/// The containers that the engine knows. They have the ids 0 to 31, and their init processes the pids 100 to 131.
 fn known() -> RecordedEngine {
     let container = |number: usize| RecordedContainer {
         pid: 100 + number as i32,
@@ -51,7 +51,7 @@ fn known() -> RecordedEngine {
     RecordedEngine((0..CONTAINERS).map(|number| (id(number).to_string(), container(number))).collect())
 }
 
-/// The processes of the containers, and 5,000 that are elsewhere, each in a cgroup with an id of its own.
+/// The processes of the containers, and 5,000 others, each in a cgroup with an id of its own.
 fn processes(storm: &RecordedProcess) -> Arc<RecordedProcesses> {
     let init = |number: usize| RecordedProcess {
         cgroup: vec![format!("0::/docker/{}", id(number))],
@@ -74,7 +74,8 @@ fn processes(storm: &RecordedProcess) -> Arc<RecordedProcesses> {
     })
 }
 
-/// 5,000 processes of somebody attest at once, and in the middle of it one of each container that was not seen before.
+/// 5,000 processes of one claimant attest at once. In the middle of the storm, a process of each container attests for the
+/// first time.
 async fn storm(stormer: RecordedProcess) {
     let engine = Arc::new(Slow { known: known(), made_up: AtomicUsize::new(0) });
     let processes = processes(&stormer);
@@ -94,7 +95,7 @@ async fn storm(stormer: RecordedProcess) {
     for neighbour in neighbours {
         assert_eq!(neighbour.await.unwrap().unwrap(), ["label:a:1"]);
     }
-    // Each waited for one turn of the storm's lane at most.
+    // Each of them waited for at most one turn of the storm's lane.
     let meanwhile = engine.made_up.load(Ordering::Relaxed) - before;
     assert!(meanwhile <= 2 * CONTAINERS, "{meanwhile} made-up ids went before {CONTAINERS} containers");
     let mut refused = 0;

@@ -1,4 +1,4 @@
-//! What the host does for a component is that component's cost: bounded, counted, and shared with other tasks.
+//! The host's work for a component counts as the component's cost. It is bounded, counted, and lets other tasks run.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
@@ -22,7 +22,7 @@ use crate::machine::{answer, policy_of, process, sandbox, settings};
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PID: i32 = 101;
 
-/// The largest container that an answer may hold: 4,000 labels of 240 bytes, whose values begin alike.
+/// The largest container that an answer may hold: 4,000 labels of 240 bytes, whose values have a common beginning.
 struct Large;
 
 impl Engine for Large {
@@ -45,7 +45,7 @@ impl Engine for Large {
     }
 }
 
-/// A process in it; the engine was asked already.
+/// A process in that container. The engine's answer is cached already.
 async fn workload() -> Workload {
     let process = |nspid: [i32; 2]| process(&format!("/docker/{ID}"), &nspid, &[2, 1]);
     let processes = BTreeMap::from([(100, process([100, 1])), (PID, process([PID, 7]))]);
@@ -55,7 +55,7 @@ async fn workload() -> Workload {
     Workload::new(Arc::new(Backends::new(processes, docker)), PID)
 }
 
-/// A component with much memory. (It gives none of it back, but forgets what it was told before each claim.)
+/// A component with much memory. It frees no memory, but reuses that of earlier answers before each claim.
 fn with_memory(text: &str, world: &str) -> Vec<u8> {
     encode(&text.replace("(memory (export \"memory\") 1)", "(memory (export \"memory\") 200)"), world)
 }
@@ -74,7 +74,7 @@ async fn attest(component: &[u8]) -> Result<Vec<String>, Error> {
     answer(&sandbox, &policy, workload().await).await
 }
 
-/// CPU time of this thread, on which everything of these tests runs (proc_pid_schedstat in the kernel's documentation).
+/// The CPU time of this thread, on which everything in these tests runs (proc_pid_schedstat in the kernel's documentation).
 fn cpu_time() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
@@ -101,7 +101,7 @@ async fn a_container_is_handed_over_again_and_again_only_within_the_limit() {
     assert!(took < Duration::from_millis(500), "{took:?}, the compilation included");
 }
 
-/// 64 lines of 64 KiB, of a text that begins as the values do.
+/// 64 lines of 64 KiB, with a text that begins like the values.
 fn log() -> String {
     "(memory.fill (i32.const 65536) (i32.const 48) (i32.const 65536))
     (loop $again (call $log (i32.const 1) (i32.const 65536) (i32.const 65536))
@@ -118,7 +118,8 @@ async fn lines_are_cut_before_they_are_searched_for_values() {
     let component = policy(&data, &format!("{} {} (i32.const 16)", claim(), log()));
     let before = cpu_time();
     assert_eq!(attest(&component).await.unwrap(), Vec::<String>::new());
-    // Some 100 ms of it are the compilation; seconds when each line is searched whole, for one value after the other.
+    // The compilation takes some 100 ms. If each line were searched as a whole for each value in turn, it would take
+    // seconds.
     let took = cpu_time() - before;
     assert!(took < Duration::from_millis(500), "{took:?}");
 }

@@ -1,4 +1,4 @@
-//! What is cached, for how long, and what replaces it.
+//! Tests of what the cache holds, for how long, and what replaces it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use crate::EngineError;
 use crate::engine::{InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use crate::process::recorded::{RecordedProcess, RecordedProcesses};
 
-/// What the engine says next, by id.
+/// The engine's next answers, by container id.
 type Answers = Arc<Mutex<BTreeMap<String, Result<Option<Inspected>, Error>>>>;
 
 struct Scripted {
@@ -34,8 +34,8 @@ fn id(number: usize) -> ContainerId {
     ContainerId::new(&format!("{number:064x}")).unwrap()
 }
 
-/// Init processes have the pids from 100 on, the other processes of their containers those from 10,000 on. Init 99 is another one
-/// of container 0, in a pid namespace of its own.
+/// Init processes have the pids from 100 on, and the other processes of their containers those from 10,000 on. Process
+/// 99 is a second init of container 0, in another pid namespace.
 fn processes(count: usize) -> RecordedProcesses {
     let process = |number: usize, namespace: u64, nspid: [i32; 2]| RecordedProcess {
         cgroup: vec![format!("0::/docker/{}", id(number))],
@@ -84,7 +84,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// A machine with `count` containers, each with a label of so many bytes.
+    /// A machine with `count` containers, each with a label of `label_bytes` bytes.
     fn new(count: usize, label_bytes: usize) -> Machine {
         let (answers, calls): (Answers, Arc<AtomicUsize>) = Default::default();
         for number in 0..count {
@@ -101,7 +101,7 @@ impl Machine {
         self.answers.lock().unwrap().insert(id(number).to_string(), answer);
     }
 
-    /// What becomes of a process's claim to be in container 0, as an attestation asks.
+    /// The outcome of a process's claim to be in container 0, asked as an attestation asks.
     async fn check(&self, pid: i32) -> Outcome {
         let process = self.processes.open(pid).unwrap().unwrap();
         let cgroup = process.cgroup().unwrap().into();
@@ -112,7 +112,7 @@ impl Machine {
         }
     }
 
-    /// Whether a process obtains container 0.
+    /// Whether a process is proven to be in container 0.
     async fn obtains(&self, pid: i32) -> bool {
         matches!(self.check(pid).await, Outcome::Proven { .. })
     }
@@ -132,12 +132,12 @@ async fn a_claim_that_fails_against_a_cached_container_asks_the_engine_again() {
     // The engine lost track of the container: it names another process.
     machine.says(0, Ok(Some(inspected(0, 99, 1))));
     assert!(machine.obtains(99).await);
-    // It has recovered. The real process is not in the cached one's pid namespace.
+    // The engine has recovered. The real process is not in the pid namespace of the cached container.
     machine.says(0, Ok(Some(inspected(0, 100, 1))));
     assert!(machine.obtains(10_000).await, "the real container's process");
     assert_eq!(machine.init_pid(0), Some(100));
-    assert!(!machine.obtains(99).await, "what was proven before no longer is");
-    // Nothing is asked for what the answer of just now says, but each later attestation may ask again.
+    assert!(!machine.obtains(99).await, "the earlier proof no longer holds");
+    // The engine is not asked again where its answer is fresh, but each later attestation may ask again.
     assert_eq!(machine.calls(), 3);
 }
 
@@ -149,7 +149,7 @@ async fn what_the_engine_says_again_replaces_the_cached_container_and_an_error_d
         (Ok(None), None),
         (Ok(Some(inspected(0, 0, 1))), None),
         (Ok(Some(inspected(0, 9, 1))), None),
-        // Not pid 1 of its namespace: clause c.
+        // Process 10,000 is not pid 1 of its namespace (clause c).
         (Ok(Some(inspected(0, 10_000, 1))), None),
         (Ok(Some(another)), Some(10_000)),
         (Err(away), Some(100)),
@@ -157,7 +157,7 @@ async fn what_the_engine_says_again_replaces_the_cached_container_and_an_error_d
         let machine = Machine::new(1, 1);
         assert!(machine.obtains(10_000).await);
         machine.says(0, answer);
-        // Not in its pid namespace: clause f fails, and the engine is asked.
+        // Process 99 is not in the pid namespace of the cached init: clause f fails, and the engine is asked.
         assert!(!machine.obtains(99).await);
         assert!(machine.calls() > 1, "the engine was not asked again");
         assert_eq!(machine.init_pid(0), cached);
@@ -176,7 +176,8 @@ async fn a_container_that_is_used_is_asked_for_again_once_a_minute_and_nobody_wa
         cached.asked = minute_ago;
     }
     machine.says(0, Ok(Some(inspected(0, 100, 1))));
-    // The attacker alone never fails a clause. Its next use is answered from the cache, and is the last.
+    // The attacker's process alone never fails a clause. Its next use is answered from the cache, and is the last that
+    // succeeds.
     assert!(machine.obtains(99).await);
     for _ in 0..1_000 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -186,7 +187,7 @@ async fn a_container_that_is_used_is_asked_for_again_once_a_minute_and_nobody_wa
     }
     assert_eq!(machine.init_pid(0), Some(100));
     assert!(!machine.obtains(99).await);
-    // Container 1 was not used, so it was not asked for. (Two for the first lookups, one for the use, one for the failed claim.)
+    // Container 1 was not used, so it was not asked for. The calls are two first lookups, one after the use, one for the failed claim.
     assert_eq!(machine.calls(), 4);
     maintained.abort();
 }
@@ -273,7 +274,7 @@ async fn a_container_that_fits_no_answer_is_refused_by_name_and_count_and_holds_
         }
         assert_eq!(machine.calls(), calls + 1, "the refusal is cached");
         assert!(machine.containers.cache().bytes < 1_000);
-        assert!(!machine.obtains(99).await, "and told only to who is in the container");
+        assert!(!machine.obtains(99).await, "only a process in the container is told of the refusal");
     }
     machine.says(0, Ok(Some(many(limits::VALUES - 1, 1))));
     machine.containers.cache().remove(&id(0));

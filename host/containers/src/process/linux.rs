@@ -1,4 +1,4 @@
-//! /proc of the machine itself (proc(5)), read through directory handles that stay with one process.
+//! Reads of the machine's own /proc (proc(5)), through directory handles that stay with one process.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,7 +26,7 @@ pub struct Linux {
     own: Own,
 }
 
-/// Our own namespaces; `None` where the kernel does not say.
+/// The inodes of our own namespaces; `None` where the kernel does not tell.
 #[derive(Debug, Clone, Copy)]
 struct Own {
     pid: Option<u64>,
@@ -37,7 +37,7 @@ impl Linux {
     /// Opens /proc.
     pub fn new() -> io::Result<Linux> {
         let proc = openat(CWD, "/proc", directory(), Mode::empty())?;
-        // Every pid here is meant as one of our own pid namespace, and so is what /proc says.
+        // All pids here are pids of our own pid namespace, so /proc must show that namespace.
         if matches!(namespace_pids(&read_whole(&proc, "self/status")?), Ok(pids) if pids.len() > 1) {
             return Err(io::Error::other(
                 "/proc is that of another pid namespace than the plugin's: mount one of its own, or run it with --pid host",
@@ -48,24 +48,26 @@ impl Linux {
         Ok(Linux { proc, own })
     }
 
-    /// The process at the other end of a connected unix socket, whose pid is `pid` (SO_PEERCRED): the one that called listen(2).
-    /// `None` when it has ended. Held by a pidfd, so that a process that took its pid is never taken for it: by SO_PEERPIDFD, which
-    /// names that very process, and by the pid before Linux 6.5, which has no other way.
+    /// Opens the process at the other end of a connected unix socket: the process that called listen(2). Its pid is
+    /// `pid` (SO_PEERCRED). Returns `None` if it has ended. The process is held by a pidfd, so that a process that
+    /// reuses the pid is never taken for it. The pidfd comes from SO_PEERPIDFD, which names that very process. Before
+    /// Linux 6.5 there is no such option, and the pid must do.
     pub fn open_peer(&self, socket: impl AsFd, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         match namespaces::peer_pidfd(socket.as_fd()) {
             Ok(pidfd) => self.open_held(pid, pidfd),
-            // The peer has ended and was waited for (ENODATA on Linux 6.16 and newer, ESRCH or EINVAL before).
+            // The peer has ended and was reaped (ENODATA on Linux 6.16 and newer, ESRCH or EINVAL before).
             Err(Errno::NODATA | Errno::SRCH | Errno::INVAL) => Ok(None),
             Err(Errno::NOPROTOOPT) => self.open_to_keep(pid),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The process of a pidfd, whose pid is `pid`.
+    /// Opens the process of a pidfd, whose pid is `pid`.
     fn open_held(&self, pid: i32, pidfd: OwnedFd) -> io::Result<Option<Arc<dyn Process>>> {
         let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
         let process = LinuxProcess { dir, pidfd: Some(pidfd), own: self.own };
-        // While the pidfd says that its process lives, the directory that was opened later is the same process's.
+        // If the pidfd's process still lives, the directory that was opened after the pidfd belongs to the same
+        // process.
         Ok(process.alive().then(|| Arc::new(process) as Arc<dyn Process>))
     }
 
@@ -81,7 +83,8 @@ impl Linux {
     }
 }
 
-/// The outermost namespace between one and ours, which is left out; `None` if it is ours. `own` is the inode of ours.
+/// The outermost ancestor of a namespace that still lies below our own, whose inode is `own`. `None` if the namespace
+/// is our own.
 fn outermost(namespace: OwnedFd, own: Option<u64>) -> io::Result<Option<OwnedFd>> {
     let (mut outermost, mut current) = (None, namespace);
     for _ in 0..NAMESPACE_DEPTH {
@@ -92,7 +95,7 @@ fn outermost(namespace: OwnedFd, own: Option<u64>) -> io::Result<Option<OwnedFd>
         outermost = Some(current);
         current = match parent {
             Ok(parent) => parent,
-            // Above our own namespace nothing is shown (ioctl_ns(2)).
+            // The kernel shows nothing above our own namespace (ioctl_ns(2)).
             Err(Errno::PERM) => break,
             Err(error) => return Err(error.into()),
         };
@@ -100,7 +103,7 @@ fn outermost(namespace: OwnedFd, own: Option<u64>) -> io::Result<Option<OwnedFd>
     Ok(outermost)
 }
 
-/// The pids in `NSpid:` of /proc/PID/status.
+/// Parses the pids in `NSpid:` of /proc/PID/status.
 fn namespace_pids(status: &[u8]) -> io::Result<Vec<i32>> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "status has no NSpid (Linux 4.1 or newer has)");
     let line =
@@ -109,7 +112,8 @@ fn namespace_pids(status: &[u8]) -> io::Result<Vec<i32>> {
     pids.map(|pid| pid.parse().map_err(|_| malformed())).collect()
 }
 
-/// The inode in the text of a namespace's link, `pid:[4026531836]` (namespaces(7)): half the cost of following it.
+/// The inode in the text of a namespace's link, `pid:[4026531836]` (namespaces(7)). Reading the text costs half as much
+/// as following the link.
 fn namespace_inode(dir: &OwnedFd, link: &str) -> io::Result<u64> {
     let text = readlinkat(dir, link, Vec::new()).map_err(gone)?;
     let text = text.to_string_lossy();
@@ -127,7 +131,7 @@ impl Processes for Linux {
         let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
         match pidfd_open(number, PidfdFlags::empty()) {
             Ok(pidfd) => self.open_held(pid, pidfd),
-            // A thread's id has a /proc directory but no pidfd (EINVAL); kernels before 5.3 have none at all (ENOSYS).
+            // A thread's id has a /proc directory but no pidfd (EINVAL). Kernels before 5.3 have no pidfds (ENOSYS).
             Err(Errno::INVAL | Errno::NOSYS) => self.open(pid),
             Err(Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
@@ -135,7 +139,8 @@ impl Processes for Linux {
     }
 
     fn now(&self) -> io::Result<u64> {
-        // Hundredths of a second since boot: the unit of start times (USER_HZ is 100 on every architecture that Docker runs on).
+        // The unit of start times is a hundredth of a second (USER_HZ is 100 on every architecture that Docker runs
+        // on), and /proc/uptime shows hundredths.
         let uptime = read(&self.proc, "uptime")?;
         let text = String::from_utf8_lossy(&uptime);
         let digits: String = text.split(' ').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
@@ -150,7 +155,7 @@ impl Processes for Linux {
 #[derive(Debug)]
 struct LinuxProcess {
     dir: OwnedFd,
-    /// Of processes that are kept.
+    /// Held only for processes that are kept.
     pidfd: Option<OwnedFd>,
     own: Own,
 }
@@ -158,7 +163,8 @@ struct LinuxProcess {
 impl Process for LinuxProcess {
     fn cgroup(&self) -> io::Result<Vec<u8>> {
         let text = read_whole(&self.dir, "cgroup")?;
-        // In the v1 hierarchies an exiting task shows `/`; a process whose main thread exited goes on in its other threads.
+        // In the v1 hierarchies an exiting task shows `/`. A process whose main thread has exited goes on in its other
+        // threads.
         let exiting = text
             .split(|&byte| byte == b'\n')
             .filter(|line| !line.is_empty() && !line.starts_with(b"0:"))
@@ -192,7 +198,7 @@ impl Process for LinuxProcess {
             }
             current = match namespaces::parent(&current) {
                 Ok(parent) => parent,
-                // Above our own pid namespace nothing is shown (ioctl_ns(2)).
+                // The kernel shows nothing above our own pid namespace (ioctl_ns(2)).
                 Err(Errno::PERM) => return Ok(false),
                 Err(error) => return Err(error.into()),
             };
@@ -215,7 +221,7 @@ impl Process for LinuxProcess {
     fn origin(&self) -> io::Result<Origin> {
         let Own { pid, user } = self.own;
         let real = parse_real_uid(&read_whole(&self.dir, "status")?)?;
-        // Without the right to read another user's namespaces the real uid is all that is known.
+        // Without the right to read another user's namespaces, only the real uid is known.
         let namespaces = || -> io::Result<Origin> {
             let outermost_user = outermost(self.open_namespace("ns/user")?, user)?;
             let user_of = |namespace: Option<OwnedFd>| namespace.as_ref().map(namespaces::creator).transpose();
@@ -281,7 +287,7 @@ fn directory_to_list() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// A process that is gone answers ESRCH through an open directory.
+/// Maps ESRCH, which reads through the open directory of a process that is gone return, to `NotFound`.
 fn gone(error: Errno) -> io::Error {
     match error {
         Errno::SRCH => io::ErrorKind::NotFound.into(),
@@ -295,7 +301,8 @@ fn read(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     read_file(|free| file.read(free))
 }
 
-/// Reads a file that the kernel makes as one whole (single_open in its sources): a read that leaves room is the last.
+/// Reads a file that the kernel produces as one whole (single_open in its sources). A read that does not fill the
+/// buffer is the last.
 fn read_whole(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let mut file = open(dir, name)?;
     let mut full = true;
@@ -314,7 +321,7 @@ fn open(dir: &OwnedFd, name: &str) -> io::Result<File> {
 }
 
 fn read_file(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<Vec<u8>> {
-    // One call for nearly every file: what does not fill a page is whole, or ends with an empty read.
+    // One read suffices for nearly every file: what does not fill a page is complete, or ends with an empty read.
     let mut text = vec![0; 4 << 10];
     let mut length = 0;
     while let Some(free) = text.get_mut(length..) {
@@ -408,7 +415,7 @@ mod tests {
         assert!(peer.alive());
         assert_eq!(peer.cgroup().unwrap(), linux.own_cgroup().unwrap());
         drop(listener);
-        // A socket that was never connected has none.
+        // A socket that was never connected has no peer.
         let unconnected = tokio::net::UnixDatagram::unbound().unwrap();
         assert!(linux.open_peer(&unconnected, own).unwrap().is_none());
     }
@@ -420,7 +427,8 @@ mod tests {
         assert_eq!(own.origin().unwrap(), Origin { namespace: None, user });
     }
 
-    /// As any user may: a process in a pid namespace of its own that a user namespace of its own owns.
+    /// Any user may do what this test does: run a process in a pid namespace that a user namespace of the user's own
+    /// owns.
     #[test]
     fn a_namespace_that_a_user_made_says_so() {
         let mut unshare = std::process::Command::new("unshare");

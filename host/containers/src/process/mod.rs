@@ -1,4 +1,4 @@
-//! What the operating system says about processes.
+//! Reads about processes from the operating system.
 //!
 //! This module reads, parses and bounds. It does not decide what a cgroup path means: a policy claims, and [`crate::proof`] proves.
 
@@ -16,29 +16,29 @@ use crate::error::Error;
 
 /// The processes of one machine.
 pub trait Processes: Send + Sync {
-    /// Opens one process; `None` when there is none. All reads go to this very process: once it is gone they fail
-    /// with `NotFound`, also when another process has its pid by then.
+    /// Opens one process; `None` if there is none. All reads go to this very process. Once it is gone they fail with
+    /// `NotFound`, even if another process has its pid by then.
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>>;
 
-    /// Opens one process to keep: [`Process::alive`] tells at the cost of one system call whether it still lives.
+    /// Opens one process to keep, so that [`Process::alive`] can tell with one system call whether it still lives.
     fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         self.open(pid)
     }
 
-    /// The time since boot in the unit and clock of [`Stat::start_time`].
+    /// The time since boot, in the unit and on the clock of [`Stat::start_time`].
     fn now(&self) -> io::Result<u64>;
 
     /// The text of /proc/self/cgroup: the cgroups that the attestor itself is in.
     fn own_cgroup(&self) -> io::Result<Vec<u8>>;
 }
 
-/// One open process. A reader gets `NotFound` once it is gone.
+/// One open process. Reads fail with `NotFound` once the process is gone.
 pub trait Process: Send + Sync {
-    /// The text of /proc/PID/cgroup; of a live thread's, when the thread group's leader is a zombie.
+    /// The text of /proc/PID/cgroup. If the leader of the thread group is a zombie, that of a live thread.
     fn cgroup(&self) -> io::Result<Vec<u8>>;
     /// The text of /proc/PID/mountinfo.
     fn mountinfo(&self) -> io::Result<Vec<u8>>;
-    /// What /proc/PID/stat says.
+    /// The fields of /proc/PID/stat that are used.
     fn stat(&self) -> io::Result<Stat>;
     /// The pid namespace that the process is in.
     fn pid_namespace(&self) -> io::Result<PidNamespace>;
@@ -46,9 +46,10 @@ pub trait Process: Send + Sync {
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool>;
     /// The pids of the process in its pid namespaces, the innermost last (`NSpid` of /proc/PID/status).
     fn namespace_pids(&self) -> io::Result<Vec<i32>>;
-    /// The uid that owns the user namespace which owns the process's pid namespace; `None` when that is our own user namespace.
+    /// The uid that owns the user namespace which owns the process's pid namespace. `None` if that user namespace is
+    /// our own.
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>>;
-    /// Where the process comes from.
+    /// Where the process comes from: its outermost pid namespace and its user.
     fn origin(&self) -> io::Result<Origin>;
     /// Its effective uid and gid (`Uid` and `Gid` of /proc/PID/status).
     fn credentials(&self) -> io::Result<ProcessCredentials>;
@@ -65,20 +66,22 @@ pub struct Stat {
     pub start_time: u64,
 }
 
-/// The identity of a pid namespace: the inode of its file in nsfs (namespaces(7)), of which the kernel has one.
+/// The identity of a pid namespace: the inode of its file in nsfs (namespaces(7)), of which the kernel has only one
+/// instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PidNamespace {
     /// The inode of the namespace.
     pub inode: u64,
 }
 
-/// What a process cannot choose of where it comes from, as far as we may read it.
+/// The origin of a process: facts that the process cannot choose, as far as we may read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The outermost pid namespace below ours that the process is in, with the user who made it: see [`Origin::user`]. `None` for
-    /// that user where the namespace belongs to our own user namespace, so that only root can have made it.
+    /// The outermost pid namespace below ours that the process is in, with the user who made it (see [`Origin::user`]).
+    /// The user is `None` if the namespace belongs to our own user namespace, so that only root can have made it.
     pub namespace: Option<(PidNamespace, Option<u32>)>,
-    /// The user: for a process in a user namespace below ours, the uid that created the outermost of those; else the real uid.
+    /// The user of the process. For a process in a user namespace below ours, the uid that created the outermost such
+    /// namespace; otherwise the real uid.
     pub user: u32,
 }
 
@@ -101,23 +104,23 @@ pub fn parse_real_uid(status: &[u8]) -> io::Result<u32> {
     id(status, b"Uid:", 0)
 }
 
-/// One of the real, effective, saved set and filesystem ids, which `Uid:` and `Gid:` list in this order.
-fn id(status: &[u8], name: &[u8], place: usize) -> io::Result<u32> {
+/// Parses one of the ids that `Uid:` and `Gid:` list in this order: real, effective, saved set, filesystem.
+fn id(status: &[u8], name: &[u8], index: usize) -> io::Result<u32> {
     let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(name));
-    let field = line.and_then(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(place)?.parse().ok());
+    let field = line.and_then(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().nth(index)?.parse().ok());
     field.ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, "status has no Uid and Gid as proc_pid_status(5) has them")
     })
 }
 
-/// Parses /proc/PID/stat. The command's name, field 2, is the process's own choice and may hold anything, `)` too: fields
-/// are counted after the last `)`.
+/// Parses /proc/PID/stat. The process chooses the command's name (field 2), which may hold anything, even `)`. Fields
+/// are therefore counted after the last `)`.
 pub fn parse_stat(text: &[u8]) -> io::Result<Stat> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "stat has not the fields of proc_pid_stat(5)");
     let name_end = text.iter().rposition(|&byte| byte == b')').ok_or_else(malformed)?;
     let rest = text.get(name_end + 1..).unwrap_or_default();
     let mut fields = rest.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
-    // Field 3 is the first after the name; field 22 is 19 later.
+    // Field 3 is the first after the name, and field 22 comes 19 fields later.
     let state = fields.next().and_then(|field| field.first()).copied().ok_or_else(malformed)?;
     let start_time = fields
         .nth(18)
@@ -133,7 +136,7 @@ pub struct CgroupLine<'a> {
     pub hierarchy: &'a [u8],
     /// The controllers, as the kernel lists them.
     pub controllers: &'a [u8],
-    /// The path. Never normalised, never decoded.
+    /// The path, never normalised and never decoded.
     pub path: &'a [u8],
 }
 
@@ -143,13 +146,14 @@ impl CgroupLine<'_> {
         self.hierarchy == b"0"
     }
 
-    /// Whether the other line is of the same hierarchy. Hierarchies are told apart by their controllers: their numbers may differ.
+    /// Whether the other line is of the same hierarchy. Hierarchies are told apart by their controllers, because their
+    /// numbers may differ.
     pub fn same_hierarchy(&self, other: &CgroupLine<'_>) -> bool {
         self.controllers == other.controllers && self.is_unified() == other.is_unified()
     }
 }
 
-/// The lines of /proc/PID/cgroup. One line that cannot be parsed fails the whole.
+/// Parses /proc/PID/cgroup. One line that cannot be parsed fails the whole text.
 ///
 /// # Errors
 /// [`Error::ProcLine`].
@@ -174,14 +178,14 @@ pub struct CgroupMount {
     pub fs_type: String,
 }
 
-/// The cgroup mounts of /proc/PID/mountinfo. One line that cannot be parsed fails the whole.
+/// Parses the cgroup mounts of /proc/PID/mountinfo. One line that cannot be parsed fails the whole text.
 ///
 /// # Errors
 /// [`Error::ProcLine`].
 pub fn cgroup_mounts(text: &[u8]) -> Result<Vec<CgroupMount>, Error> {
     let mut mounts = Vec::new();
     for line in lines(text).filter(|line| !line.is_empty()) {
-        // Fields are single spaces apart; the mount source may be empty, so that spaces never collapse.
+        // Single spaces separate the fields. The mount source may be empty, so adjacent spaces must not be merged.
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
         let separator = fields
             .iter()

@@ -11,9 +11,9 @@ use super::{Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat};
 /// The processes of a recorded machine.
 #[derive(Debug, Clone, Default)]
 pub struct RecordedProcesses {
-    /// By pid.
+    /// The processes by pid.
     pub processes: BTreeMap<i32, RecordedProcess>,
-    /// When the engine is asked, in clock ticks since boot.
+    /// The time at which the engine is asked, in clock ticks since boot.
     pub now: u64,
     /// Lines of the attestor's own /proc/self/cgroup.
     pub own_cgroup: Vec<String>,
@@ -29,25 +29,25 @@ pub struct RecordedProcess {
     /// Lines of /proc/PID/mountinfo.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mountinfo: Vec<String>,
-    /// In clock ticks since boot.
+    /// When the process started, in clock ticks since boot.
     #[serde(default, skip_serializing_if = "is_default")]
     pub start_time: u64,
-    /// The inodes of its pid namespace and of the ancestors of that, the innermost first.
+    /// The inodes of the process's pid namespace and of that namespace's ancestors, the innermost first.
     #[serde(default = "host_namespace")]
     pub pid_namespaces: Vec<u64>,
     /// `NSpid` of /proc/PID/status.
     #[serde(default, skip_serializing_if = "is_default")]
     pub nspid: Vec<i32>,
-    /// The owner of the user namespace that owns its pid namespace; none for the host's own user namespace.
+    /// The owner of the user namespace that owns the process's pid namespace; `None` for the host's own user namespace.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pid_namespace_creator: Option<u32>,
-    /// Its effective uid.
+    /// The effective uid.
     #[serde(default, skip_serializing_if = "is_default")]
     pub uid: u32,
-    /// Its effective gid.
+    /// The effective gid.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gid: u32,
-    /// Reads that the kernel refuses: `cgroup`, `mountinfo`, `pid_namespace`.
+    /// The reads that the kernel refuses: `cgroup`, `mountinfo`, `pid_namespace`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub denied: Vec<String>,
 }
@@ -120,7 +120,7 @@ impl Process for RecordedProcess {
 
     fn origin(&self) -> io::Result<Origin> {
         self.read("pid_namespace")?;
-        // The last is the machine's own.
+        // The last namespace is the machine's own.
         let outermost = self.pid_namespaces.iter().nth_back(1);
         let namespace = outermost.map(|&inode| (PidNamespace { inode }, self.pid_namespace_creator));
         Ok(Origin { namespace, user: self.uid })

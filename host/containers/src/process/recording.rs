@@ -9,18 +9,18 @@ use super::{Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat};
 
 /// Forwards every read to another [`Processes`] and records its result.
 pub struct RecordingProcesses {
-    of: Arc<dyn Processes>,
+    inner: Arc<dyn Processes>,
     read: Arc<Mutex<BTreeMap<i32, RecordedProcess>>>,
     own_cgroup: Mutex<Vec<String>>,
 }
 
 impl RecordingProcesses {
-    /// Nothing is recorded yet.
-    pub fn new(of: Arc<dyn Processes>) -> RecordingProcesses {
-        RecordingProcesses { of, read: Arc::default(), own_cgroup: Mutex::default() }
+    /// A recorder that has recorded nothing yet.
+    pub fn new(inner: Arc<dyn Processes>) -> RecordingProcesses {
+        RecordingProcesses { inner, read: Arc::default(), own_cgroup: Mutex::default() }
     }
 
-    /// The attestor's own cgroups, if they were read.
+    /// The lines of the attestor's own /proc/self/cgroup, if it was read.
     pub fn own_cgroup(&self) -> Vec<String> {
         self.own_cgroup.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -33,38 +33,38 @@ impl RecordingProcesses {
     fn record(&self, pid: i32, process: Option<Arc<dyn Process>>) -> Option<Arc<dyn Process>> {
         let process = process?;
         self.read.lock().unwrap_or_else(PoisonError::into_inner).entry(pid).or_default();
-        Some(Arc::new(RecordingProcess { of: process, pid, read: Arc::clone(&self.read) }))
+        Some(Arc::new(RecordingProcess { inner: process, pid, read: Arc::clone(&self.read) }))
     }
 }
 
 impl Processes for RecordingProcesses {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
-        Ok(self.record(pid, self.of.open(pid)?))
+        Ok(self.record(pid, self.inner.open(pid)?))
     }
 
     fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
-        Ok(self.record(pid, self.of.open_to_keep(pid)?))
+        Ok(self.record(pid, self.inner.open_to_keep(pid)?))
     }
 
     fn now(&self) -> io::Result<u64> {
-        self.of.now()
+        self.inner.now()
     }
 
     fn own_cgroup(&self) -> io::Result<Vec<u8>> {
-        let text = self.of.own_cgroup()?;
+        let text = self.inner.own_cgroup()?;
         *self.own_cgroup.lock().unwrap_or_else(PoisonError::into_inner) = lines(&text);
         Ok(text)
     }
 }
 
 struct RecordingProcess {
-    of: Arc<dyn Process>,
+    inner: Arc<dyn Process>,
     pid: i32,
     read: Arc<Mutex<BTreeMap<i32, RecordedProcess>>>,
 }
 
 impl RecordingProcess {
-    /// Writes down what was read, or that the kernel refuses it.
+    /// Records what was read, or that the kernel refused the read.
     fn note<T>(&self, name: &str, read: io::Result<T>, write: impl FnOnce(&mut RecordedProcess, &T)) -> io::Result<T> {
         let mut all = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let process = all.entry(self.pid).or_default();
@@ -93,20 +93,20 @@ fn add(namespaces: &mut Vec<u64>, inode: u64) {
 
 impl Process for RecordingProcess {
     fn cgroup(&self) -> io::Result<Vec<u8>> {
-        self.note("cgroup", self.of.cgroup(), |process, text| process.cgroup = lines(text))
+        self.note("cgroup", self.inner.cgroup(), |process, text| process.cgroup = lines(text))
     }
 
     fn mountinfo(&self) -> io::Result<Vec<u8>> {
-        self.note("mountinfo", self.of.mountinfo(), |process, text| process.mountinfo = lines(text))
+        self.note("mountinfo", self.inner.mountinfo(), |process, text| process.mountinfo = lines(text))
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        self.note("stat", self.of.stat(), |process, stat| process.start_time = stat.start_time)
+        self.note("stat", self.inner.stat(), |process, stat| process.start_time = stat.start_time)
     }
 
     fn pid_namespace(&self) -> io::Result<PidNamespace> {
-        // Its own stands first, the ancestors that it was asked for behind it.
-        self.note("pid_namespace", self.of.pid_namespace(), |process, own| {
+        // The process's own namespace stands first, and the ancestors that were asked about follow.
+        self.note("pid_namespace", self.inner.pid_namespace(), |process, own| {
             process.pid_namespaces.retain(|inode| *inode != own.inode);
             process.pid_namespaces.insert(0, own.inode);
         })
@@ -114,7 +114,7 @@ impl Process for RecordingProcess {
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
         self.pid_namespace()?;
-        self.note("pid_namespace", self.of.is_within(namespace), |process, within| {
+        self.note("pid_namespace", self.inner.is_within(namespace), |process, within| {
             if *within {
                 add(&mut process.pid_namespaces, namespace.inode);
             }
@@ -122,27 +122,27 @@ impl Process for RecordingProcess {
     }
 
     fn namespace_pids(&self) -> io::Result<Vec<i32>> {
-        self.note("status", self.of.namespace_pids(), |process, pids| process.nspid.clone_from(pids))
+        self.note("status", self.inner.namespace_pids(), |process, pids| process.nspid.clone_from(pids))
     }
 
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>> {
-        self.note("pid_namespace", self.of.pid_namespace_creator(), |process, creator| {
+        self.note("pid_namespace", self.inner.pid_namespace_creator(), |process, creator| {
             process.pid_namespace_creator = *creator;
         })
     }
 
     fn origin(&self) -> io::Result<Origin> {
-        // It only chooses where a call waits, and a scenario has one call.
-        self.of.origin()
+        // Not recorded, because the origin only chooses the lane that a call waits in, and a scenario has one call.
+        self.inner.origin()
     }
 
     fn credentials(&self) -> io::Result<ProcessCredentials> {
-        self.note("status", self.of.credentials(), |process, credentials| {
+        self.note("status", self.inner.credentials(), |process, credentials| {
             (process.uid, process.gid) = (credentials.uid, credentials.gid);
         })
     }
 
     fn alive(&self) -> bool {
-        self.of.alive()
+        self.inner.alive()
     }
 }

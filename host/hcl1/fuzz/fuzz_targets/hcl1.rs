@@ -1,4 +1,4 @@
-//! Any text: the parser and the decoder answer, and what they accept they accept within their bounds.
+//! Fuzzes the parser and the decoder with any text. Neither may panic, whatever the text.
 
 #![no_main]
 

@@ -1,7 +1,8 @@
-//! Watches the process that started the plugin, so that the plugin stops when that process has ended, whatever client it was.
+//! Watches the process that started the plugin, so that the plugin stops when that process ends, whichever client it
+//! is.
 //!
-//! `PR_SET_PDEATHSIG` is no substitute. Its signal comes when the thread ends that started the plugin, while the parent process may
-//! live on (prctl(2)).
+//! `PR_SET_PDEATHSIG` is no substitute. Its signal is sent when the thread that started the plugin ends, while the
+//! parent process may live on (prctl(2)).
 
 use std::io;
 use std::thread;
@@ -12,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
 use crate::limits::PARENT_POLL;
 
-/// Calls `ended` when the parent process has ended. In a container process 1 is a usual parent.
+/// Calls `ended` when the parent process has ended. The parent may be process 1, which is usual in a container.
 pub(crate) fn watch(ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let Some(parent) = getppid() else {
         tracing::debug!("the parent process is in another pid namespace: it is not watched");
@@ -26,10 +27,10 @@ pub(crate) fn watch(ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("parent".to_owned()).spawn(wait).map(drop)
 }
 
-/// Returns when `parent` is not the parent any more: the kernel gives an orphan another parent at once.
+/// Returns when `parent` is no longer the parent. The kernel gives an orphan another parent at once.
 fn wait_for(parent: Pid) {
     let waited = pidfd_open(parent, PidfdFlags::empty()).and_then(|pidfd| {
-        // The process is still the parent after it was opened, so its id was not given to another process before.
+        // The process is still the parent after its pidfd was opened, so its id was not reused before.
         match getppid() == Some(parent) {
             true => retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None)),
             false => Ok(0),

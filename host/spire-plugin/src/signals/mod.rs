@@ -1,4 +1,4 @@
-//! What tells a plugin to stop from outside.
+//! The signals that tell a plugin to stop.
 
 mod unix;
 

@@ -1,4 +1,4 @@
-//! The signals as Unix has them.
+//! The implementation with Unix signals.
 
 use std::io;
 
@@ -6,9 +6,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::limits::TERMINATION_GRACE;
 
-/// Ignores SIGINT from here on, and calls `terminate` a moment after SIGTERM.
+/// Ignores SIGINT from now on, and calls `terminate` one `TERMINATION_GRACE` after SIGTERM.
 pub(crate) fn watch(terminate: impl Fn() + Send + 'static) -> io::Result<()> {
-    // SIGINT reaches the whole group on Ctrl-C; the agent stops its plugins in order.
+    // Ctrl-C sends SIGINT to the whole process group, but the agent stops its plugins in order.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     tokio::spawn(async move {

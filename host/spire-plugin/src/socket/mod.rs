@@ -1,4 +1,4 @@
-//! The socket that a plugin is served on.
+//! The socket on which a plugin is served.
 
 mod unix;
 

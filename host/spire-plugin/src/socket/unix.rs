@@ -1,4 +1,4 @@
-//! The socket as a Unix domain socket, and its directory.
+//! The implementation as a Unix domain socket, and the directory of the socket.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
@@ -19,13 +19,14 @@ use crate::handshake::{self, Environment};
 use crate::limits::{ACCEPT_PAUSE, DIRECTORY_TRIES};
 use crate::plugin::Plugin;
 
-/// The network's name in the handshake and in the broker's offers.
+/// The name of the network in the handshake and in the broker's offers.
 pub(crate) const NETWORK: &str = "unix";
-/// The socket's name in its directory.
+/// The name of the socket in its directory.
 const SOCKET: &str = "plugin.sock";
-/// Where the socket's directory is made: in /run, where only root can write, else in /tmp. Not in TMPDIR, which is the agent's.
+/// The parents of the socket's directory: /run, where only root can write, or else /tmp. TMPDIR is not used, because
+/// its value is meant for the agent.
 const PARENTS: [&str; 2] = ["/run", "/tmp"];
-/// A directory itself, never what a link of its name leads to.
+/// Flags that open a directory itself, never the target of a link with its name.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The plugin's socket in a directory of its own, which only the plugin's user may enter. Both are removed when it is dropped.
@@ -33,12 +34,12 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 pub(crate) struct Socket {
     plugin: Plugin,
     directory: PathBuf,
-    /// Locks the directory for as long as the plugin lives. Another plugin may remove a directory that nobody has locked.
+    /// Locks the directory while the plugin lives. Another plugin may remove a directory that is not locked.
     _alive: File,
 }
 
 impl Socket {
-    /// Makes the directory, and listens there. What dead plugins left beside it is cleaned up meanwhile.
+    /// Creates the directory, and listens there. Removes the directories of dead plugins meanwhile.
     pub(crate) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
         let (parent, listening) = match environment.socket_dir() {
             Some(asked) => {
@@ -55,7 +56,7 @@ impl Socket {
         };
         let listening = listening.map_err(|error| ServeError::Socket { directory: parent.to_owned(), error })?;
         let parent = parent.to_owned();
-        // Not here: whoever writes to /tmp decides how long this takes.
+        // Runs in another thread, because any user who writes to /tmp can prolong it.
         tokio::task::spawn_blocking(move || remove_dead(&plugin, &parent));
         Ok(listening)
     }
@@ -68,7 +69,8 @@ impl Socket {
 
     fn create(plugin: Plugin, parent: &Path) -> io::Result<Socket> {
         for attempt in 0..DIRECTORY_TRIES {
-            // Names that nobody can take beforehand. mkdir never follows a link and never reuses.
+            // The names are random, so that no other user can take them beforehand. mkdir never follows a link and
+            // never reuses a directory.
             let agent = std::os::unix::process::parent_id();
             let name = format!("{}-{agent}-{:016x}", plugin.name, RandomState::new().hash_one(attempt));
             let directory = parent.join(name);
@@ -80,13 +82,13 @@ impl Socket {
             if let Ok(alive) = lock(&directory) {
                 return Ok(Socket { plugin, directory, _alive: alive });
             }
-            // Another plugin, which is cleaning up, found it before it was locked, and removes it.
+            // Another plugin that was cleaning up found the directory before it was locked, and removes it.
             remove(&plugin, &directory);
         }
         Err(io::Error::other("a directory of our own could not be made and locked"))
     }
 
-    /// The directory, where the plugin may put sockets of its own.
+    /// The directory, in which the plugin may make sockets of its own.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -95,7 +97,7 @@ impl Socket {
         self.directory.join(SOCKET)
     }
 
-    /// Writes the handshake.
+    /// Writes the handshake with the path of this socket.
     pub(crate) fn announce(&self) -> io::Result<()> {
         handshake::announce(NETWORK, &self.path().display().to_string())
     }
@@ -107,8 +109,8 @@ impl Drop for Socket {
     }
 }
 
-/// Refuses a directory whose owner, or anybody else, could rename the socket's directory and put a false one in its place. What
-/// cannot be looked at is not refused here, because nothing can be made in it.
+/// Refuses a directory in which its owner or another user could rename the socket's directory and put a false one in
+/// its place. A directory that cannot be examined is not refused here, because no socket can be made in it either.
 fn check_parent(directory: &Path) -> Result<(), Refusal> {
     let Ok(metadata) = fs::metadata(directory) else { return Ok(()) };
     let (owner, mode, user) = (metadata.uid(), metadata.mode() & 0o7777, rustix::process::geteuid().as_raw());
@@ -122,12 +124,12 @@ fn check_parent(directory: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Says that the directory is in use, and makes sure that it is still there.
+/// Locks the directory as in use, and checks that it is still there.
 fn lock(directory: &Path) -> io::Result<File> {
     let alive = File::from(open(directory, DIRECTORY, Mode::empty())?);
     flock(&alive, FlockOperation::NonBlockingLockExclusive)?;
-    let (there, locked) = (fs::symlink_metadata(directory)?, alive.metadata()?);
-    match (there.dev(), there.ino()) == (locked.dev(), locked.ino()) {
+    let (present, locked) = (fs::symlink_metadata(directory)?, alive.metadata()?);
+    match (present.dev(), present.ino()) == (locked.dev(), locked.ino()) {
         true => Ok(alive),
         false => Err(io::ErrorKind::NotFound.into()),
     }
@@ -145,14 +147,15 @@ fn remove(plugin: &Plugin, directory: &Path) {
     let _ = fs::remove_dir(directory);
 }
 
-/// Whether a directory is named like a socket's directory: the plugin's name, then the process id of the agent that started it,
-/// which tells several agents on a host apart, then something random.
+/// Whether a name is that of a socket's directory of this plugin: the plugin's name, the process id of the agent that
+/// started it, and something random. The process id tells several agents on a host apart.
 fn is_of(plugin: &Plugin, name: &OsStr) -> bool {
     name.to_str().and_then(|name| name.strip_prefix(plugin.name)).is_some_and(|rest| rest.starts_with('-'))
 }
 
-/// Removes directories of plugins that were killed: of our name, of our user, and locked by nobody. Only the sockets and the
-/// empty directory are ever removed, through the opened directory: a link put in its place meanwhile leads nowhere.
+/// Removes the directories of plugins that were killed: those of our name and our user that are not locked. Removes
+/// only the sockets and the empty directory, through the opened directory, so that a link put in its place meanwhile
+/// leads nowhere.
 fn remove_dead(plugin: &Plugin, parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     let Ok(parent) = open(parent, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty()) else { return };
@@ -170,23 +173,24 @@ fn remove_dead(plugin: &Plugin, parent: &Path) {
     }
 }
 
-/// The directory of a plugin's socket, which may be a running plugin's or a killed one's.
+/// The directory of a plugin's socket. The plugin may be running or killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketDirectory {
-    /// Where it is.
+    /// The path of the directory.
     pub path: PathBuf,
-    /// The uid of the user whose plugin made it.
+    /// The uid of the user whose plugin made the directory.
     pub owner: u32,
 }
 
-/// The socket directories of all plugins of this name that this user may enter, in the order of their paths. Those are the
-/// user's own; root sees everybody's. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is not found.
+/// Finds the socket directories of all plugins of this name that this user may enter, in the order of their paths.
+/// Those are the user's own, and for root those of all users. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is
+/// not found.
 pub(crate) fn directories(plugin: &Plugin) -> Vec<SocketDirectory> {
     let me = rustix::process::geteuid().as_raw();
     let mut found = Vec::new();
     for entry in PARENTS.iter().flat_map(fs::read_dir).flatten().flatten() {
         let path = entry.path();
-        // The directory itself, never what a link of its name leads to.
+        // Examines the directory itself, never the target of a link with its name.
         let Ok(directory) = fs::symlink_metadata(&path) else { continue };
         let ours = is_of(plugin, &entry.file_name()) && directory.is_dir();
         if ours && (directory.uid() == me || me == 0) {
@@ -197,7 +201,7 @@ pub(crate) fn directories(plugin: &Plugin) -> Vec<SocketDirectory> {
     found
 }
 
-/// The connections that a listener accepts. One that fails is logged, and the next waits for a moment.
+/// The connections that a listener accepts. A failed one is logged, and followed by a pause.
 pub(crate) fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
     UnixListenerStream::new(listener).then(async |accepted| {
         if let Err(error) = &accepted {
@@ -208,11 +212,11 @@ pub(crate) fn connections(listener: UnixListener) -> impl Stream<Item = io::Resu
     })
 }
 
-/// A channel to the agent's host services. It is dialled at the first call, and again by itself when the connection is lost. No
-/// keepalive: a Go server punishes pings.
+/// Creates a channel to the agent's host services. The channel connects at the first call, and reconnects when the
+/// connection is lost. It has no keepalive, because a Go server closes the connection of a client that pings too often.
 pub(crate) fn dial(services: &Path) -> Channel {
     let services = services.to_owned();
-    // The address of the endpoint is not used: the connector knows where to go.
+    // The endpoint's address is not used, because the connector has the path of the socket.
     Endpoint::from_static("http://host-services").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
         let connect = UnixStream::connect(services.clone());
         async { connect.await.map(TokioIo::new) }
@@ -227,7 +231,7 @@ mod tests {
 
     const PLUGIN: Plugin = Plugin::workload_attestor("test-plugin").with_sockets(&["status.sock"]);
 
-    /// An environment that asks for this directory.
+    /// An environment in which `PLUGIN_UNIX_SOCKET_DIR` is this directory.
     fn environment(directory: &Path) -> Environment {
         Environment::read("WorkloadAttestor", |name| {
             (name == "PLUGIN_UNIX_SOCKET_DIR").then(|| OsString::from(directory))
@@ -258,7 +262,7 @@ mod tests {
             assert_eq!(got.is_some(), text.is_some(), "{mode:o}: {got:?}");
             assert!(got.unwrap_or_default().contains(text.unwrap_or_default()), "{mode:o}");
         }
-        // Only root can give it away.
+        // Only root can give the directory to another user.
         if chown(parent.path(), Some(65_534), None).is_ok() {
             assert!(refused().unwrap().contains("belongs to user 65534: only root or the plugin's user 0 may own it"));
         }

@@ -1,4 +1,4 @@
-//! The example as SPIRE runs it: launched with the cookie, called through its socket, and ended in order.
+//! Runs the example as SPIRE does: launches it with the cookie, calls it through its socket, and ends it in order.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -19,7 +19,8 @@ use spire_plugin::tonic::{Code, Request};
 use tokio::net::UnixStream;
 use tonic_prost::ProstCodec;
 
-/// The example's program, which cargo builds before it runs tests: examples/ beside the deps/ of this one.
+/// The program of the example, which cargo builds before it runs tests. It lies in examples/, beside the deps/ of this
+/// test.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().unwrap().parent().unwrap().join("examples/process_name");

@@ -1,4 +1,4 @@
-//! The crate from outside: its README, and its example as SPIRE runs it.
+//! Tests of the crate from outside: its README, and its example as SPIRE runs it.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the verdict")]
 

@@ -1,4 +1,4 @@
-//! The README says what is true.
+//! Checks that the README shows the tested example.
 
 const README: &str = include_str!("../../README.md");
 const EXAMPLE: &str = include_str!("../../examples/process_name.rs");

@@ -1,4 +1,4 @@
-//! `docker-attestor policy inspect`
+//! The command `docker-attestor policy inspect`.
 
 use std::io::Write;
 use std::path::Path;
@@ -47,7 +47,7 @@ pub(super) fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<Exi
     }
 }
 
-/// As sha256sum prints it.
+/// The digest as sha256sum prints it, without `sha256:`.
 fn pin(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
 }

@@ -1,4 +1,5 @@
-//! `docker-attestor policy`: look at components, try them on recorded workloads, record one, and see what runs.
+//! The commands `docker-attestor policy …`, which inspect components, test them on recorded workloads, record a
+//! workload, and show which components run.
 
 mod inspect;
 mod record;
@@ -82,7 +83,7 @@ impl Command {
     }
 }
 
-/// What a component's file says of itself.
+/// Reads and describes a component's file.
 fn describe(path: &Path) -> Result<Description, Failure> {
     let about = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
     let bytes = file::read(path, COMPONENT_FILE as u64).map_err(|why| about(why.to_string()))?;

@@ -1,4 +1,5 @@
-//! `docker-attestor policy record`: a scenario from a live workload, to test policies and extensions on.
+//! The command `docker-attestor policy record`, which records a live workload as a scenario for testing policies and
+//! extensions.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::machine::FixedMachine;
 use crate::scenario::{Expect, Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
 
-/// What stands for a value of the environment that is not written.
+/// Replaces a value of an environment variable that is not recorded.
 const REDACTED: &str = "redacted";
 
 pub(super) async fn run(
@@ -32,13 +33,13 @@ pub(super) async fn run(
         Some(path) => read_config(path)?.1,
         None => config::load(Some(PLACEHOLDER), "").map_err(Error::from)?,
     };
-    let mut scenario = record(pid, &located(&configuration)).await?;
+    let mut scenario = record(pid, &locator_settings(&configuration)).await?;
     if !with_env_values {
         for recording in scenario.docker.values_mut() {
             recording.env.iter_mut().for_each(redact);
         }
     }
-    // What the recorded machine comes to, so that a test of the built-in policy passes.
+    // Expect the outcome of the built-in policy on the recorded machine, so that a test of that policy passes.
     let attested = scenario.run(&sandbox_runtime()?).await?;
     scenario.expect = match attested.outcome {
         Ok(selectors) => Expect::Selectors(selectors),
@@ -57,9 +58,9 @@ pub(super) async fn run(
 }
 
 async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
-    let broken = |error: &dyn std::fmt::Display| Failure::Usage(format!("the processes cannot be read: {error}"));
+    let unreadable = |error: &dyn std::fmt::Display| Failure::Usage(format!("the processes cannot be read: {error}"));
     let configuration = config::load(Some(PLACEHOLDER), config).map_err(Error::from)?;
-    let processes = Arc::new(RecordingProcesses::new(Arc::new(Linux::new().map_err(|error| broken(&error))?)));
+    let processes = Arc::new(RecordingProcesses::new(Arc::new(Linux::new().map_err(|error| unreadable(&error))?)));
     let engine = DockerEngine::new(
         configuration.docker.clone(),
         configuration.docker_version,
@@ -84,7 +85,7 @@ async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
         return Err(Failure::Usage(format!("process {pid} is gone")));
     }
     for process in processes.values_mut() {
-        // A policy may look there although this one did not have to.
+        // Keeps the cgroup mounts, because another policy may read them although this one did not need to.
         process.mountinfo.retain(|line| line.contains(" - cgroup"));
     }
     Ok(Scenario {
@@ -99,8 +100,8 @@ async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
     })
 }
 
-/// What of a configuration decides about the container and can be replayed: the engine, and how ids are found.
-fn located(configuration: &Configuration) -> String {
+/// The settings that decide about the container and can be replayed: the engine, and how ids are found.
+fn locator_settings(configuration: &Configuration) -> String {
     let mut text = format!("docker_socket_path = {:?}\n", configuration.docker.to_string());
     if configuration.engine_shares_pid_namespace {
         text.push_str("engine_shares_pid_namespace = true\n");
@@ -112,7 +113,7 @@ fn located(configuration: &Configuration) -> String {
     text
 }
 
-/// Leaves the name of a variable.
+/// Replaces the value of a variable and leaves its name.
 fn redact(variable: &mut String) {
     if let Some((name, _)) = variable.split_once('=') {
         *variable = format!("{name}={REDACTED}");

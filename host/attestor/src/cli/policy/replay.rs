@@ -1,4 +1,4 @@
-//! `docker-attestor policy test` and `policy diff`: components on recorded workloads.
+//! The commands `docker-attestor policy test` and `policy diff`, which run components on recorded workloads.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -19,13 +19,13 @@ use crate::config::{Component, Configuration, Pin};
 use crate::error::{Error, code_name};
 use crate::scenario::{Expect, Scenario};
 
-/// What `diff` calls the policy inside this program.
+/// The name of the built-in policy in `diff`.
 const BUILT_IN: &str = "built-in";
 
-/// A component that takes the place of the one in a scenario's configuration.
+/// A component under test, which replaces the one in a scenario's configuration.
 struct Candidate {
     world: World,
-    /// None for the built-in policy.
+    /// `None` for the built-in policy.
     path: Option<PathBuf>,
 }
 
@@ -40,8 +40,8 @@ impl Candidate {
         Ok(Candidate { world, path: Some(path) })
     }
 
-    /// Puts itself into a configuration: as the policy, or as the file of its one extension.
-    fn put(&self, mut configuration: Configuration) -> Result<Configuration, Failure> {
+    /// Returns the configuration with this component as its policy, or as the file of its one extension.
+    fn apply_to(&self, mut configuration: Configuration) -> Result<Configuration, Failure> {
         let unpinned = |component: &mut Component, path: &Path| {
             component.path = path.to_owned();
             component.pin = Pin::Unpinned;
@@ -70,14 +70,14 @@ impl Candidate {
         Ok(configuration)
     }
 
-    /// What the scenario comes to with this component.
+    /// Runs the scenario with this component.
     async fn run(&self, runtime: &Arc<Runtime>, scenario: &Scenario) -> Result<Result<Explanation, Error>, Failure> {
         let configuration = match scenario.configuration() {
-            Ok(configuration) => self.put(configuration)?,
+            Ok(configuration) => self.apply_to(configuration)?,
             Err(refused) => return Ok(Err(refused.into())),
         };
         match scenario.run_with(runtime, configuration).await {
-            // The component cannot be used at all: not the scenario's affair.
+            // The component itself cannot be used, so the failure is not that of the scenario.
             Err(error) if error.is_about_configuration() && !matches!(scenario.expect, Expect::Error { .. }) => {
                 Err(Failure::Usage(error.to_string()))
             }
@@ -86,7 +86,7 @@ impl Candidate {
     }
 }
 
-/// The scenarios of files and folders, in order.
+/// Reads the scenarios of files and folders, in order.
 fn scenarios(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Scenario)>, Failure> {
     let mut files = Vec::new();
     for path in paths {
@@ -186,7 +186,7 @@ pub(super) async fn diff(
     Ok(if changed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What is missing, and what came instead.
+/// Prints the selectors that are missing and those that were added.
 fn difference(before: &[String], after: &[String], out: &mut impl Write, style: Style) -> std::io::Result<()> {
     let (old, new): (HashSet<&String>, HashSet<&String>) = (before.iter().collect(), after.iter().collect());
     for gone in before.iter().filter(|selector| !new.contains(selector)) {

@@ -1,4 +1,4 @@
-//! `docker-attestor policy status`
+//! The command `docker-attestor policy status`.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use super::super::{Failure, Output};
 use crate::components::history::Status;
 use crate::service::status::{Found, ask, find};
 
-/// Sockets without an answer that are named.
+/// The maximum of sockets without an answer that are named.
 const NAMED: usize = 10;
 
-/// What one plugin says, and whose it is: another user's may say anything.
+/// The answer of one plugin, and the owner of its socket. The socket of another user may answer anything.
 #[derive(Serialize)]
 struct Answer {
     socket: PathBuf,
@@ -38,7 +38,7 @@ pub(super) async fn run(
     print_answers(found, socket.is_some(), output, out, style).await
 }
 
-/// Asks these sockets, and prints what they answer. A named socket is one that must be there.
+/// Asks these sockets and prints their answers. If `named`, the user named the socket and it must exist.
 async fn print_answers(
     found: Vec<Found>,
     named: bool,
@@ -46,7 +46,8 @@ async fn print_answers(
     out: &mut impl Write,
     style: Style,
 ) -> Result<ExitCode, Failure> {
-    // Those of root and of this user first: whatever others put there takes no descriptor from them.
+    // Sockets of root and of this user are asked first, so that those of other users take no file descriptors from
+    // them.
     let (others, own): (Vec<_>, Vec<_>) = found.into_iter().partition(Found::is_others);
     let (mut answers, mut silent) = (Vec::new(), Vec::new());
     for found in [own, others] {
@@ -56,13 +57,13 @@ async fn print_answers(
                 Ok((Found { path, owner }, Ok(status))) => {
                     let answer = Answer { socket: path, owner, status };
                     if output == Output::Text {
-                        // At once: a socket that says nothing holds up no answer.
+                        // Printed at once, so that a socket that never answers delays no other answer.
                         text(&answer, out, style)?;
                         out.flush()?;
                     }
                     answers.push(answer);
                 }
-                // What a killed plugin left; the next plugin cleans it up.
+                // The socket was left by a plugin that was killed. The next plugin removes it.
                 Ok((_, Err(error)))
                     if !named && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
                 Ok((Found { path, owner }, Err(error))) => {
@@ -111,7 +112,7 @@ fn text(answer: &Answer, out: &mut impl Write, style: Style) -> std::io::Result<
         writeln!(out, "    since    {}, replaced {} times", component.since, component.replaced)?;
         if let Some(failure) = &component.last_failure {
             let text = format!("{} at step {}: {}", failure.at, failure.step, failure.reason);
-            // One that came before what runs now is history.
+            // A failure from before the component in use was activated is history, and is not highlighted.
             let text = if component.failing { style.bad(&printable(&text)) } else { printable(&text) };
             writeln!(out, "    failure  {text}")?;
         }
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// Remembers when the first byte was written.
+    /// A writer that records when the first byte was written.
     #[derive(Default)]
     struct Timed(Vec<u8>, Option<Instant>);
 
@@ -141,7 +142,7 @@ mod tests {
         }
     }
 
-    /// A socket that answers, or accepts and says nothing.
+    /// A socket that answers, or that accepts and never answers if `answer` is `None`.
     fn socket(path: &Path, answer: Option<&'static str>) -> UnixListener {
         let listener = UnixListener::bind(path).unwrap();
         if let Some(answer) = answer {

@@ -1,4 +1,5 @@
-//! Components for tests, from the bodies of their functions as WebAssembly text; the canonical ABI by hand.
+//! Makes components for tests from the bodies of their functions as WebAssembly text, with the canonical ABI written by
+//! hand.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 #![allow(dead_code, reason = "every test file takes what it needs")]
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Memory, and what gives it out and takes none back: a call is short. Below 32 KiB lies what the tests put there.
+/// The memory and its allocator, which never frees, because a call is short. The first 32 KiB are for the tests' own data.
 const MEMORY: &str = "
     (memory (export \"memory\") 1)
     (global $top (mut i32) (i32.const 32768))
@@ -18,17 +19,17 @@ const MEMORY: &str = "
         (global.set $top (i32.add (local.get $at) (local.get 3)))
         (local.get $at))";
 
-/// The address of an `ok` with an empty list, or of an empty list: nothing is ever written there.
+/// The address of an `ok` with an empty list, or of an empty list. Nothing is ever written there.
 pub(crate) const NOTHING: &str = "(i32.const 16)";
 
-/// A component of `world` from a core module.
+/// Makes a component of `world` from a core module.
 pub(crate) fn encode(text: &str, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit")).unwrap();
     encode_in(text, &resolve, world)
 }
 
-/// The same in a contract of the test's own.
+/// Makes a component of a world in the test's own contract.
 pub(crate) fn encode_in(text: &str, resolve: &Resolve, world: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text).unwrap();
     let packages: Vec<_> = resolve.packages.iter().map(|(package, _)| package).collect();
@@ -37,18 +38,18 @@ pub(crate) fn encode_in(text: &str, resolve: &Resolve, world: &str) -> Vec<u8> {
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
 
-/// A policy from the body of its `attest`, which returns the address of a `result<list<string>, fault>`.
+/// Makes a policy from the body of its `attest`, which returns the address of a `result<list<string>, fault>`.
 pub(crate) fn policy(functions: &str, attest: &str) -> Vec<u8> {
     policy_that_validates(functions, NOTHING, attest)
 }
 
-/// The same with the body of `validate`, which returns the address of a `list<diagnostic>`. Both have the settings as parameters: 4
-/// and 5 are address and length of their `extra`.
+/// Makes a policy that also has this body of `validate`, which returns the address of a `list<diagnostic>`. Both functions
+/// have the settings as parameters: 4 and 5 are the address and length of their `extra`.
 pub(crate) fn policy_that_validates(functions: &str, validate: &str, attest: &str) -> Vec<u8> {
     encode(&policy_text("1.0.0", functions, validate, attest), "policy")
 }
 
-/// The core module of a policy for a version of the contract.
+/// The text of a policy's core module for a version of the contract.
 pub(crate) fn policy_text(version: &str, functions: &str, validate: &str, attest: &str) -> String {
     format!(
         r#"(module
@@ -64,13 +65,13 @@ pub(crate) fn policy_text(version: &str, functions: &str, validate: &str, attest
     )
 }
 
-/// An extension from the body of its `derive`, which has the address of its arguments and returns the address of a
-/// `result<list<string>, string>`. `$emit` adds an address and a length to the list, `$done` returns it.
+/// Makes an extension from the body of its `derive`, which has the address of its arguments and returns the address of a
+/// `result<list<string>, string>`. `$emit` adds an address and a length to the list, and `$done` returns the list.
 pub(crate) fn extension(functions: &str, derive: &str) -> Vec<u8> {
     encode(&extension_text("1.0.0", functions, derive), "extension")
 }
 
-/// The core module of an extension for a version of the contract.
+/// The text of an extension's core module for a version of the contract.
 pub(crate) fn extension_text(version: &str, functions: &str, derive: &str) -> String {
     format!(
         r#"(module
@@ -90,9 +91,9 @@ pub(crate) fn extension_text(version: &str, functions: &str, derive: &str) -> St
     )
 }
 
-/// A policy that claims a container (unless `claim` is empty) and returns these selectors whatever it is told.
+/// A policy that claims a container (unless `claim` is empty) and returns these selectors whatever the answer is.
 pub(crate) fn returning(claim: &str, selectors: &[&str]) -> Vec<u8> {
-    // 64: the result; 4096: the claim, and what is told of it at 4224; 8192: the list, and its texts.
+    // Addresses: 64 the result; 4096 the claim, with its answer at 4224; 8192 the list, then its texts.
     let (mut texts, mut list) = (Vec::new(), Vec::new());
     for selector in selectors {
         list.extend((8192 + 8 * selectors.len() + texts.len()).to_le_bytes()[..4].iter());
@@ -105,7 +106,7 @@ pub(crate) fn returning(claim: &str, selectors: &[&str]) -> Vec<u8> {
     policy(&data.map(|(at, bytes)| data_at(at, bytes)).concat(), &format!("{} (i32.const 64)", asking(claim)))
 }
 
-/// An extension that emits these.
+/// An extension that emits these selectors.
 pub(crate) fn emitting(selectors: &[&str]) -> Vec<u8> {
     let (mut data, mut emit, mut at) = (String::new(), String::new(), 8192);
     for selector in selectors {
@@ -127,13 +128,13 @@ pub(crate) fn asking(claim: &str) -> String {
     }
 }
 
-/// Something that lies in memory from the beginning.
+/// Data that lies in memory from the beginning.
 pub(crate) fn data_at(at: usize, bytes: &[u8]) -> String {
     let escaped: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
     format!("(data (i32.const {at}) \"{escaped}\")")
 }
 
-/// A component that says its version, or has anything else in a custom section.
+/// Adds a custom section to a component, for example with its version.
 pub(crate) fn with_section(component: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
     use wasm_encoder::{ComponentSection as _, CustomSection};
     let mut component = component.to_vec();
@@ -141,7 +142,7 @@ pub(crate) fn with_section(component: &[u8], name: &str, content: &[u8]) -> Vec<
     component
 }
 
-/// A component, and after it a type within a type, and so on.
+/// Adds nested types to a component, this many levels deep.
 pub(crate) fn with_types(component: &[u8], levels: usize) -> Vec<u8> {
     use wasm_encoder::{ComponentSection as _, ComponentSectionId, RawSection};
     let data = [&[1][..], &[0x42, 1, 1].repeat(levels - 1), &[0x42, 0]].concat();

@@ -1,4 +1,4 @@
-//! A recorded machine for tests: some containers, and processes.
+//! A recorded machine for tests, with some containers and processes.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 #![allow(dead_code, reason = "every test file takes what it needs")]
@@ -24,21 +24,21 @@ use sandbox::Compilation;
 use sandbox::inspect::{Description, World};
 use sandbox::wit::{Capabilities, Settings};
 
-/// A container, and one of somebody else.
+/// The id of the workload's container, and that of another workload's.
 pub(crate) const OURS: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 pub(crate) const OTHERS: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
-/// In our container, as root; the same as another user; the same in a cgroup of its own below the container's.
+/// Processes in our container: one as root, one as another user, and one in a cgroup of its own below the container's.
 pub(crate) const PID: i32 = 101;
 pub(crate) const PID_OF_USER: i32 = 102;
 pub(crate) const PID_BELOW: i32 = 103;
-/// In a container within ours, and so in both.
+/// A process in a container within ours, and so in both containers.
 pub(crate) const PID_WITHIN: i32 = 401;
 pub(crate) const WITHIN: &str = "1111111111111111111111111111111111111111111111111111111111111111";
-/// In no container.
+/// A process in no container.
 pub(crate) const PID_OF_HOST: i32 = 300;
 
-/// Knows the containers, each with a label and an env value of its own.
+/// An engine that knows the containers, each with its own label and env value.
 pub(crate) struct KnowsAll;
 
 impl Engine for KnowsAll {
@@ -57,7 +57,7 @@ impl Engine for KnowsAll {
             image_id: Some(format!("sha256:{name}")),
             image_manifest_digest: None,
         };
-        // The user who started the one within ours put it there.
+        // The user who started the inner container chose this cgroup parent.
         let (pid_mode, cgroup_parent) = match id.as_str() {
             WITHIN => (format!("container:{OURS}"), format!("/docker/{OURS}/docker")),
             _ => (String::new(), String::new()),
@@ -71,7 +71,7 @@ impl Engine for KnowsAll {
     }
 }
 
-/// A process in this cgroup of the unified hierarchy, with these pids and these pid namespaces, as [`RecordedProcess`] has them.
+/// A process in this cgroup of the unified hierarchy. The pids and pid namespaces are those of [`RecordedProcess`].
 pub(crate) fn process(cgroup: &str, nspid: &[i32], namespaces: &[u64]) -> RecordedProcess {
     RecordedProcess {
         cgroup: vec![format!("0::{cgroup}")],
@@ -82,7 +82,7 @@ pub(crate) fn process(cgroup: &str, nspid: &[i32], namespaces: &[u64]) -> Record
     }
 }
 
-/// The processes.
+/// The processes of the recorded machine.
 pub(crate) fn processes() -> Arc<RecordedProcesses> {
     let ours = format!("/docker/{OURS}");
     let within = format!("{ours}/docker/{WITHIN}");
@@ -100,46 +100,46 @@ pub(crate) fn processes() -> Arc<RecordedProcesses> {
     Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() })
 }
 
-/// The containers of its engine.
+/// The containers of the machine's engine.
 pub(crate) fn containers() -> Containers {
     Containers::new(Arc::new(KnowsAll), processes(), ProofContext::ALL)
 }
 
-/// The sandbox, whose compiler is a process of its own as in the program.
+/// The sandbox, with a compiler process as in the program.
 pub(crate) fn runtime() -> Arc<Runtime> {
     let program = env!("CARGO_BIN_EXE_docker-attestor");
     Arc::new(Runtime::new(Compilation::Process(program.into())).unwrap())
 }
 
-/// An attestor of a machine with this engine, not configured yet.
+/// An attestor of a machine with this engine, without a configuration yet.
 pub(crate) fn attestor_of(processes: Arc<dyn Processes>, engine: Arc<dyn Engine>) -> Attestor {
     let machine = FixedMachine { processes, engine, reads_namespaces: true };
     Attestor::new(Arc::new(machine), runtime(), trial_workloads, Metrics::disabled())
 }
 
-/// An attestor of this machine, not configured yet.
+/// An attestor of the recorded machine, without a configuration yet.
 pub(crate) fn unconfigured() -> Attestor {
     attestor_of(processes(), Arc::new(KnowsAll))
 }
 
-/// An attestor of this machine, configured.
+/// A configured attestor of the recorded machine.
 pub(crate) async fn attestor(plugin_data: &str) -> Arc<Attestor> {
     let attestor = unconfigured();
     configure(&attestor, plugin_data).await.unwrap();
     Arc::new(attestor)
 }
 
-/// Configures it, again.
+/// Configures the attestor, for the first time or again.
 pub(crate) async fn configure(attestor: &Attestor, plugin_data: &str) -> Result<(), Error> {
     attestor.configure(config::load(Some("example.org"), plugin_data)?).await
 }
 
-/// A sandbox that compiles in the test's process.
+/// A sandbox that compiles in the process of the test.
 pub(crate) fn sandbox() -> Arc<Sandbox> {
     Arc::new(Sandbox::new(Compilation::ThisProcess).unwrap())
 }
 
-/// A policy of these bytes, without a trial; or why it is none.
+/// Makes a policy from these bytes without a trial, or returns why they are none.
 pub(crate) async fn policy_of(sandbox: &Sandbox, component: &[u8]) -> Result<Policy, String> {
     let description = Description::of(component).map_err(|refused| refused.to_string())?;
     description.check(World::Policy).map_err(|refused| refused.to_string())?;
@@ -158,13 +158,13 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// What a policy answers for a workload.
+/// The answer of a policy for a workload.
 pub(crate) async fn answer(sandbox: &Sandbox, policy: &Policy, workload: Workload) -> Result<Vec<String>, Error> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     policy.attest(sandbox, &settings(), workload, deadline).await.1
 }
 
-/// Resident bytes of this process, on the machine that runs the test.
+/// The resident bytes of this process.
 pub(crate) fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -1,4 +1,5 @@
-//! The stage of the tests of image verification: a signing test bed, verifiers that trust it, and what they say of an image.
+//! The common parts of the tests of image verification: a signing test bed, verifiers that trust it, and their findings
+//! about an image.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 #![allow(dead_code, reason = "no test file uses all of it")]
@@ -21,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::machine::{attestor_of, configure, process};
 
-/// The identity that the test bed signs with unless it is told otherwise.
+/// The identity with which the test bed signs by default.
 pub(crate) const SIGNER: &str = r#"allowed_identities = { "https://issuer.world.test" = ["signer@world.test"] }"#;
 
 /// A signing test bed, and a folder for the files that configurations name.
@@ -38,7 +39,7 @@ impl Stage {
         stage
     }
 
-    /// Writes a file; answers its path.
+    /// Writes a file, and returns its path.
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
         let path = self.files.path().join(name);
         fs::write(&path, text).unwrap();
@@ -63,7 +64,7 @@ impl Stage {
         Arc::new(verifier)
     }
 
-    /// An image with one good signature, in the tag that is made for it; answers its reference.
+    /// Makes an image with one good signature in its `.sig` tag, and returns the image's reference.
     pub(crate) fn signed_image(&self, registry: &Registry, repository: &str) -> String {
         let digest = registry.push(repository, None, &IMAGE);
         registry.attach_signatures(repository, &digest, &[self.test_bed.sign_simple(&digest, &Options::default())]);
@@ -83,16 +84,16 @@ pub(crate) fn shared_folder() -> Option<PathBuf> {
     })
 }
 
-/// What a report says is wrong: the rules that do not hold, with their reasons.
+/// The rules that do not hold in a report, with their reasons.
 pub(crate) fn wrong(report: &SignatureReport) -> Vec<(u8, &str)> {
     let failing = report.findings.iter().filter(|finding| finding.holds == Some(false));
     failing.map(|finding| (finding.rule.number(), finding.text.as_str())).collect()
 }
 
-/// The process that [`attestor`] attests.
+/// The process that [`attestor`] can attest.
 pub(crate) const PID: i32 = 101;
 
-/// An attestor of a recorded machine: one container, whose image has these repo digests and this manifest.
+/// An attestor of a recorded machine with one container, whose image has these repo digests and this manifest.
 pub(crate) async fn attestor(plugin_data: &str, repo_digests: Vec<String>, manifest: Option<String>) -> Attestor {
     let id = "0123456789abcdef".repeat(4);
     let process = |nspid: [i32; 2]| process(&format!("/docker/{id}"), &nspid, &[2, 1]);
@@ -134,7 +135,7 @@ impl Engine for OneContainer {
     }
 }
 
-/// The selectors of that container without any of sigstore.
+/// The selectors of that container without those of sigstore.
 pub(crate) fn plain_selectors(manifest: Option<&str>) -> Vec<String> {
     let plain = ["label:app:web", "env:MODE=production", "image_id:shop/web:1.4", "image_config_digest:sha256:feed"];
     let manifest = manifest.map(|digest| format!("image_manifest_digest:{digest}"));
