@@ -123,7 +123,7 @@ impl HostMetrics {
         }
     }
 
-    /// Sends the recorded metrics to the host services, once the broker knows their socket. Never returns.
+    /// Sends the recorded metrics to the host services, once the broker knows their socket. Returns only if metrics are disabled.
     pub(crate) async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
         let Some(recorder) = &self.0 else { return };
         let mut connected: Option<(PathBuf, MetricsClient<Channel>)> = None;

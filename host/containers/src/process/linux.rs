@@ -83,8 +83,8 @@ impl Linux {
     }
 }
 
-/// The outermost ancestor of a namespace that still lies below our own, whose inode is `own`. `None` if the namespace
-/// is our own.
+/// The outermost namespace below our own, from `namespace` itself upwards. `own` is the inode of our own namespace.
+/// `None` if `namespace` is our own, or `own` is unknown.
 fn outermost(namespace: OwnedFd, own: Option<u64>) -> io::Result<Option<OwnedFd>> {
     let (mut outermost, mut current) = (None, namespace);
     for _ in 0..NAMESPACE_DEPTH {
