@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use bounded::text::printable;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use sandbox::{Compilation, compiler};
 
 use self::style::Style;
 use crate::attestation::Explanation;
@@ -31,8 +30,6 @@ use crate::config::{self, Configuration, Invalid};
 use crate::error::Error;
 use crate::machine::ThisMachine;
 use crate::scenario::{Scenario, trial_workloads};
-use crate::service::{self, PLUGIN};
-use crate::telemetry::LOGGED;
 use crate::telemetry::metrics::Metrics;
 
 /// The version of the contract that this program implements.
@@ -128,15 +125,8 @@ enum Output {
     Json,
 }
 
-/// Runs in the role that the arguments and the environment select: compiler process, plugin, or command line tool.
+/// Runs the command that the command line names, and returns the exit code.
 pub fn run() -> ExitCode {
-    if let Some(code) = compiler::run(std::env::args_os()) {
-        return code;
-    }
-    let environment = PLUGIN.environment();
-    if environment.is_agent() {
-        return spire_plugin::run(LOGGED, runtime(), service::serve(environment, compilation()));
-    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -147,7 +137,7 @@ pub fn run() -> ExitCode {
     log::install(cli.verbose);
     let mut stdout = Stdout(io::stdout().lock());
     let style = Style::of_stdout();
-    let outcome = match runtime() {
+    let outcome = match crate::runtime() {
         Ok(runtime) => runtime.block_on(cli.command.run(&mut stdout, style)),
         Err(error) => Err(Failure::Usage(format!("the runtime cannot be started: {error}"))),
     };
@@ -162,17 +152,6 @@ pub fn run() -> ExitCode {
             failure.exit_code()
         }
     }
-}
-
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.clamp(2, 4))
-        // Threads exist only while something blocks, and few are needed. But DNS lookups block there, some for long,
-        // while images are verified and files are read.
-        .max_blocking_threads(64)
-        .enable_all()
-        .build()
 }
 
 /// Stdout whose reader may close it early. Output after that is dropped, and the exit code remains that of the answer.
@@ -295,15 +274,9 @@ impl Target {
     }
 }
 
-/// Where components are compiled: in another process of this same program, even if its file was replaced or deleted.
-/// The program of unit tests cannot act as the compiler.
-fn compilation() -> Compilation {
-    if cfg!(test) { Compilation::ThisProcess } else { Compilation::Process("/proc/self/exe".into()) }
-}
-
 /// Creates the sandbox, with the compiler in a process of its own.
 fn sandbox_runtime() -> Result<Arc<Runtime>, Failure> {
-    let runtime = Runtime::new(compilation());
+    let runtime = Runtime::new(crate::compilation());
     runtime.map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
 }
 

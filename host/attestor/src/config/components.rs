@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use bounded::text::is_sha256_hex;
 use image_signatures::Identities;
 
-use super::report::Report;
+use super::report::{Report, ValueError};
 use super::{OnFailure, raw};
 use crate::kinds::reserved;
 use crate::limits;
@@ -131,17 +131,19 @@ pub(super) fn extensions(raw: BTreeMap<String, raw::Extension>, report: &mut Rep
     extensions
 }
 
-fn check_name(name: &str, others: &[Extension]) -> Result<(), String> {
+fn check_name(name: &str, others: &[Extension]) -> Result<(), ValueError> {
     let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
     if name.is_empty() || name.len() > NAME || !name.bytes().all(fits) {
-        return Err(format!("the name may have a-z, 0-9, _, - and . only, and {NAME} of them"));
+        return Err(ValueError::from(format!("the name may have a-z, 0-9, _, - and . only, and {NAME} of them")));
     }
     if let Some(why) = reserved(name) {
-        return Err(format!("the name {why}: take another"));
+        return Err(ValueError::from(format!("the name {why}: take another")));
     }
     let bare = |name: &str| name.replace(['_', '-', '.'], "");
     match others.iter().find(|other| bare(&other.name) == bare(name)) {
-        Some(other) => Err(format!("the name looks like that of extension {:?}: take another", other.name)),
+        Some(other) => {
+            Err(ValueError::from(format!("the name looks like that of extension {:?}: take another", other.name)))
+        }
         None => Ok(()),
     }
 }

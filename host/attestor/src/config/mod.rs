@@ -52,8 +52,8 @@ pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Inv
     let loaded = hcl1::parse(text).map_err(Invalid::from).and_then(|document| load_document(&document));
     match (trust_domain, loaded) {
         (Ok(()), loaded) => loaded,
-        (Err(error), Ok(_)) => Err(Invalid { errors: vec![error] }),
-        (Err(error), Err(invalid)) => Err(Invalid { errors: [vec![error], invalid.errors].concat() }),
+        (Err(error), Ok(_)) => Err(Invalid { errors: vec![error.to_string()] }),
+        (Err(error), Err(invalid)) => Err(Invalid { errors: [vec![error.to_string()], invalid.errors].concat() }),
     }
 }
 

@@ -46,7 +46,18 @@ impl Report {
     }
 
     /// Returns the value, or adds the error and returns `None`.
-    pub fn keep<T>(&mut self, outcome: Result<T, String>) -> Option<T> {
-        outcome.map_err(|error| self.error(error)).ok()
+    pub(super) fn keep<T>(&mut self, outcome: Result<T, ValueError>) -> Option<T> {
+        outcome.map_err(|error| self.error(error.to_string())).ok()
+    }
+}
+
+/// Why a value is refused. The text names the key and says what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ValueError(String);
+
+impl From<String> for ValueError {
+    fn from(text: String) -> ValueError {
+        ValueError(text)
     }
 }

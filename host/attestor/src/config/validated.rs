@@ -9,7 +9,7 @@ use hcl1::Warnings;
 use super::Invalid;
 use super::components::{self, Component, Extension};
 use super::raw::Raw;
-use super::report::{Report, Section};
+use super::report::{Report, Section, ValueError};
 use super::signatures::{self, Sigstore};
 use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
 
@@ -117,7 +117,7 @@ fn unsupported_keys(raw: &Raw) -> Vec<&'static str> {
     .collect()
 }
 
-fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
+fn endpoint(raw: &Raw) -> Result<Endpoint, ValueError> {
     let text = match raw.docker_socket_path.as_str() {
         "" => DOCKER_SOCKET,
         text => text,
@@ -126,21 +126,23 @@ fn endpoint(raw: &Raw) -> Result<Endpoint, String> {
         .split_once("://")
         .ok_or_else(|| format!("docker_socket_path: {text:?} has no scheme: write unix:///path/to/docker.sock"))?;
     match scheme {
-        "unix" if !rest.starts_with('/') => Err(format!(
+        "unix" if !rest.starts_with('/') => Err(ValueError::from(format!(
             "docker_socket_path: {text:?} is no absolute path: write unix:///path/to/docker.sock, with three slashes"
-        )),
-        "unix" if rest.len() > SOCKET_PATH || rest.contains('\0') => {
-            Err(format!("docker_socket_path: a socket's path may have {SOCKET_PATH} bytes, and no NUL"))
-        }
+        ))),
+        "unix" if rest.len() > SOCKET_PATH || rest.contains('\0') => Err(ValueError::from(format!(
+            "docker_socket_path: a socket's path may have {SOCKET_PATH} bytes, and no NUL"
+        ))),
         "unix" => Ok(Endpoint::Unix(PathBuf::from(rest))),
-        "tcp" | "http" if !raw.engine_shares_pid_namespace => Err(format!(
+        "tcp" | "http" if !raw.engine_shares_pid_namespace => Err(ValueError::from(format!(
             "docker_socket_path: {text:?}: over TCP nothing tells whose process ids the engine speaks of: use a unix socket, or set \
              engine_shares_pid_namespace = true if the engine runs in the agent's pid namespace"
-        )),
+        ))),
         "tcp" | "http" => tcp(rest.trim_end_matches('/'))
-            .ok_or_else(|| format!("docker_socket_path: {text:?}: write {scheme}://HOST:PORT")),
-        "npipe" => Err(format!("docker_socket_path: {text:?}: named pipes are Windows'")),
-        _ => Err(format!("docker_socket_path: scheme {scheme:?} is not supported: write unix:///path/to/docker.sock")),
+            .ok_or_else(|| ValueError::from(format!("docker_socket_path: {text:?}: write {scheme}://HOST:PORT"))),
+        "npipe" => Err(ValueError::from(format!("docker_socket_path: {text:?}: named pipes are Windows'"))),
+        _ => Err(ValueError::from(format!(
+            "docker_socket_path: scheme {scheme:?} is not supported: write unix:///path/to/docker.sock"
+        ))),
     }
 }
 
@@ -152,49 +154,51 @@ fn tcp(address: &str) -> Option<Endpoint> {
     (host_fits && port_fits).then(|| Endpoint::Tcp(address.to_owned()))
 }
 
-fn api_version(text: &str) -> Result<ApiVersion, String> {
+fn api_version(text: &str) -> Result<ApiVersion, ValueError> {
     let number = |text: &str| match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => text.parse::<u16>().ok(),
         false => None,
     };
     text.split_once('.')
         .and_then(|(major, minor)| Some(ApiVersion { major: number(major)?, minor: number(minor)? }))
-        .ok_or_else(|| format!("docker_version: {text:?} is no version of the Docker Engine API: write one such as \"1.41\", or leave it out"))
+        .ok_or_else(|| ValueError::from(format!("docker_version: {text:?} is no version of the Docker Engine API: write one such as \"1.41\", or leave it out")))
 }
 
-fn check_matchers(matchers: &[String], use_new_container_locator: bool) -> Result<(), String> {
+fn check_matchers(matchers: &[String], use_new_container_locator: bool) -> Result<(), ValueError> {
     if !matchers.is_empty() && use_new_container_locator {
-        return Err("container_id_cgroup_matchers: the new container locator and custom cgroup matchers cannot both be used: to \
+        return Err(ValueError::from("container_id_cgroup_matchers: the new container locator and custom cgroup matchers cannot both be used: to \
                     use the matchers set use_new_container_locator = false"
-            .to_owned());
+            .to_owned()));
     }
     if matchers.len() > MATCHERS || matchers.iter().any(|matcher| matcher.len() > MATCHER) {
-        return Err(format!("container_id_cgroup_matchers: at most {MATCHERS} patterns of {MATCHER} bytes"));
+        return Err(ValueError::from(format!(
+            "container_id_cgroup_matchers: at most {MATCHERS} patterns of {MATCHER} bytes"
+        )));
     }
     let total: usize = matchers.iter().map(String::len).sum();
     if total > MATCHERS_TOTAL {
-        return Err(format!(
+        return Err(ValueError::from(format!(
             "container_id_cgroup_matchers: {total} bytes in all, more than {MATCHERS_TOTAL}: write fewer patterns, or shorter ones"
-        ));
+        )));
     }
     Ok(())
 }
 
 /// Checks the trust domain of a request (SPIFFE-ID, section 2.1).
-pub(super) fn trust_domain(name: Option<&str>) -> Result<(), String> {
-    let Some(name) = name else { return Err("server core configuration is required".to_owned()) };
+pub(super) fn trust_domain(name: Option<&str>) -> Result<(), ValueError> {
+    let Some(name) = name else { return Err(ValueError::from("server core configuration is required".to_owned())) };
     if name.is_empty() {
-        return Err("server core configuration must contain trust_domain".to_owned());
+        return Err(ValueError::from("server core configuration must contain trust_domain".to_owned()));
     }
     let name = name.strip_prefix("spiffe://").unwrap_or(name);
     let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
     match !name.is_empty() && name.len() <= 255 && name.bytes().all(fits) {
         true => Ok(()),
-        false => {
-            Err("server core configuration trust_domain is malformed: lowercase letters, digits, dots, dashes and \
+        false => Err(ValueError::from(
+            "server core configuration trust_domain is malformed: lowercase letters, digits, dots, dashes and \
                       underscores, 255 at most"
-                .to_owned())
-        }
+                .to_owned(),
+        )),
     }
 }
 
