@@ -62,3 +62,41 @@ pub const MATCHERS_TOTAL: usize = 8 << 10;
 pub const VERIFY_WAIT: Duration = Duration::from_secs(9);
 /// Attestations that may wait for verifications. The next one is refused.
 pub const VERIFY_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
+
+/// Bytes of a configuration file that the command line reads, as of the agent's requests.
+pub const CONFIG_FILE: u64 = 1 << 20;
+/// Bytes of a unix socket's path, without the final NUL (unix(7)).
+pub const SOCKET_PATH: usize = 107;
+/// Repeated keys that are named in warnings. A text may repeat thousands of keys.
+pub const REPEATED_KEYS: usize = 32;
+/// Bytes that are shown of a repeated key's path.
+pub const REPEATED_KEY_PATH: usize = 256;
+/// Digests in one pin.
+pub const PIN_DIGESTS: usize = 64;
+/// Settings of one component.
+pub const COMPONENT_SETTINGS: usize = 256;
+/// Bytes of one setting of a component.
+pub const COMPONENT_SETTING: usize = 4_096;
+/// Bytes of an extension's name.
+pub const EXTENSION_NAME: usize = 64;
+/// Values in one list of `sigstore { … }`.
+pub const SIGSTORE_LIST: usize = 1_024;
+/// The longest `sigstore.cache.ttl`. Within it a revoked signature goes on counting.
+pub const VERDICT_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// The largest `sigstore.cache.max_entries`. A verdict takes some KiB.
+pub const VERDICTS_MAX: usize = 100_000;
+
+/// Bytes of a Configure or Validate request: the default of Go's gRPC servers.
+pub const REQUEST: usize = 4 << 20;
+/// Time for one answer of the status socket, both to write it and to read it.
+pub const STATUS_ANSWER: Duration = Duration::from_secs(2);
+/// Time for the answer of another user's status socket. Any user can make a socket in /tmp that accepts and never answers, while a
+/// plugin answers within a millisecond.
+pub const STATUS_ANSWER_OF_OTHERS: Duration = Duration::from_millis(500);
+/// Status sockets of one other user that are asked at the same time. Each takes a file descriptor, and the thousands of sockets of
+/// one user must not keep the plugins of other users from being asked.
+pub const STATUS_SOCKETS_OF_OTHERS: usize = 8;
+/// Bytes of one answer of the status socket.
+pub const STATUS_BYTES: u64 = 1 << 20;
+/// The pause after accepting a connection failed.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -6,6 +6,8 @@ use bounded::lanes::Bounds;
 
 /// Bytes of one file of /proc. The kernel bounds none of them: mountinfo grows with the mounts that a workload makes.
 pub const PROC_FILE: usize = 1 << 20;
+/// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
+pub const NAMESPACE_DEPTH: usize = 33;
 
 /// Time for connecting to the engine and reading the headers of its reply, for one try.
 pub const ENGINE_HEADERS: Duration = Duration::from_secs(2);

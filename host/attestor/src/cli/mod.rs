@@ -28,6 +28,7 @@ use crate::components::Runtime;
 use crate::config::agent_conf::ConfigurationFile;
 use crate::config::{self, Configuration, Invalid};
 use crate::error::Error;
+use crate::limits::CONFIG_FILE;
 use crate::machine::ThisMachine;
 use crate::scenario::{Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
@@ -45,8 +46,6 @@ const VERSION: &str = concat!(
 const PLACEHOLDER: &str = "example.org";
 /// How often a waiting user is told about the progress.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// The maximum of bytes of a configuration file.
-const CONFIG_FILE: u64 = 1 << 20;
 
 /// The docker workload attestor for SPIRE.
 ///

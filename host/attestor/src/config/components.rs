@@ -1,4 +1,4 @@
-//! Validates `policy { … }` and `extension "NAME" { … }`. The files that they name are read when the configuration is
+//! Validates `policy { … }` and `extension "EXTENSION_NAME" { … }`. The files that they name are read when the configuration is
 //! activated.
 
 use std::collections::BTreeMap;
@@ -11,15 +11,7 @@ use image_signatures::Identities;
 use super::report::{Report, ValueError};
 use super::{OnFailure, raw};
 use crate::kinds::reserved;
-use crate::limits;
-
-/// The maximum of digests in one pin.
-const DIGESTS: usize = 64;
-/// The maximum of settings of one component, and of bytes of one setting.
-const SETTINGS: usize = 256;
-const SETTING: usize = 4_096;
-/// The maximum of bytes of an extension's name.
-const NAME: usize = 64;
+use crate::limits::{self, COMPONENT_SETTING, COMPONENT_SETTINGS, EXTENSION_NAME, PIN_DIGESTS};
 
 /// A component in a file: the policy, or an extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +42,7 @@ pub enum Pin {
     Unpinned,
 }
 
-/// `extension "NAME" { … }`
+/// `extension "EXTENSION_NAME" { … }`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
     /// The name, with which all its selectors begin.
@@ -133,8 +125,10 @@ pub(super) fn extensions(raw: BTreeMap<String, raw::Extension>, report: &mut Rep
 
 fn check_name(name: &str, others: &[Extension]) -> Result<(), ValueError> {
     let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
-    if name.is_empty() || name.len() > NAME || !name.bytes().all(fits) {
-        return Err(ValueError::from(format!("the name may have a-z, 0-9, _, - and . only, and {NAME} of them")));
+    if name.is_empty() || name.len() > EXTENSION_NAME || !name.bytes().all(fits) {
+        return Err(ValueError::from(format!(
+            "the name may have a-z, 0-9, _, - and . only, and {EXTENSION_NAME} of them"
+        )));
     }
     if let Some(why) = reserved(name) {
         return Err(ValueError::from(format!("the name {why}: take another")));
@@ -204,9 +198,10 @@ fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Comp
     if raw.allow_older && !signed {
         report.error(format!("{key}.allow_older is for signed components: a pin has no order"));
     }
-    let long = raw.settings.iter().any(|(name, value)| name.len() + value.len() > SETTING);
-    if raw.settings.len() > SETTINGS || long {
-        report.error(format!("{key}.settings: at most {SETTINGS}, each of at most {SETTING} bytes"));
+    let long = raw.settings.iter().any(|(name, value)| name.len() + value.len() > COMPONENT_SETTING);
+    if raw.settings.len() > COMPONENT_SETTINGS || long {
+        report
+            .error(format!("{key}.settings: at most {COMPONENT_SETTINGS}, each of at most {COMPONENT_SETTING} bytes"));
     }
     (report.errors.len() == before).then(|| Component { path, pin, settings: raw.settings.into_iter().collect() })
 }
@@ -221,8 +216,8 @@ fn absolute(key: &str, text: &str, report: &mut Report) -> PathBuf {
 }
 
 fn digests(key: &str, values: &[String], report: &mut Report) -> Vec<String> {
-    if values.len() > DIGESTS {
-        report.error(format!("{key}.sha256: at most {DIGESTS} digests"));
+    if values.len() > PIN_DIGESTS {
+        report.error(format!("{key}.sha256: at most {PIN_DIGESTS} digests"));
     }
     let mut digests = Vec::new();
     for value in values {

@@ -11,11 +11,7 @@ use url::Url;
 
 use super::raw;
 use super::report::{Report, Section};
-
-const TTL_MOST: Duration = Duration::from_secs(7 * 24 * 3_600);
-const ENTRIES_MOST: usize = 100_000;
-/// The maximum of values in one list.
-const LIST: usize = 1_024;
+use crate::limits::{self, SIGSTORE_LIST, VERDICTS_MAX};
 
 /// The validated `sigstore { … }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,15 +96,18 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
     }
     let ttl = match raw.cache.ttl.as_str() {
         "" => defaults.ttl,
-        text => duration(text).filter(|ttl| (Duration::from_secs(1)..=TTL_MOST).contains(ttl)).unwrap_or_else(|| {
-            report.error(format!("sigstore.cache.ttl: {text:?} is no time of 1s to 168h, such as \"1h\" or \"90m\""));
-            defaults.ttl
-        }),
+        text => duration(text)
+            .filter(|ttl| (Duration::from_secs(1)..=limits::VERDICT_TTL_MAX).contains(ttl))
+            .unwrap_or_else(|| {
+                report
+                    .error(format!("sigstore.cache.ttl: {text:?} is no time of 1s to 168h, such as \"1h\" or \"90m\""));
+                defaults.ttl
+            }),
     };
     let max_entries = match raw.cache.max_entries.as_str() {
         "" => defaults.max_entries,
-        text => text.parse().ok().filter(|entries| (1..=ENTRIES_MOST).contains(entries)).unwrap_or_else(|| {
-            report.error(format!("sigstore.cache.max_entries: {text:?} is no number of 1 to {ENTRIES_MOST}"));
+        text => text.parse().ok().filter(|entries| (1..=VERDICTS_MAX).contains(entries)).unwrap_or_else(|| {
+            report.error(format!("sigstore.cache.max_entries: {text:?} is no number of 1 to {VERDICTS_MAX}"));
             defaults.max_entries
         }),
     };
@@ -125,8 +124,8 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
         ("insecure_registries", insecure_registries.len()),
         ("allowed_identities", raw.allowed_identities.values().map(|subjects| subjects.len().max(1)).sum()),
     ] {
-        if length > LIST {
-            report.error(format!("sigstore.{key}: at most {LIST} values"));
+        if length > SIGSTORE_LIST {
+            report.error(format!("sigstore.{key}: at most {SIGSTORE_LIST} values"));
         }
     }
     let options = Options {

@@ -11,16 +11,10 @@ use super::components::{self, Component, Extension};
 use super::raw::Raw;
 use super::report::{Report, Section, ValueError};
 use super::signatures::{self, Sigstore};
-use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL};
+use crate::limits::{self, MATCHER, MATCHERS, MATCHERS_TOTAL, SOCKET_PATH};
 
 /// Where the Docker engine listens by default.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
-/// The maximum of bytes of a unix socket's path, without the final NUL (unix(7)).
-const SOCKET_PATH: usize = 107;
-/// How many repeated keys are named in warnings, and how many bytes of each key's path. A text may repeat thousands of
-/// keys, with long paths.
-const REPEATED: usize = 32;
-const REPEATED_PATH: usize = 256;
 
 /// A configuration without errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,10 +88,10 @@ pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuratio
 
 /// Adds a warning for each key that is written more than once.
 fn warn_of_repeated(key_warnings: &Warnings, report: &mut Report) {
-    for repeated in key_warnings.repeated().take(REPEATED) {
-        report.warn(format!("{} {repeated}", printable(cut(repeated.path, REPEATED_PATH))));
+    for repeated in key_warnings.repeated().take(limits::REPEATED_KEYS) {
+        report.warn(format!("{} {repeated}", printable(cut(repeated.path, limits::REPEATED_KEY_PATH))));
     }
-    let more = key_warnings.repeated().count().saturating_sub(REPEATED);
+    let more = key_warnings.repeated().count().saturating_sub(limits::REPEATED_KEYS);
     if more > 0 {
         report.warn(format!("{more} more keys are written more than once"));
     }

@@ -15,14 +15,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::attestor::Attestor;
 use crate::components::Runtime;
+use crate::limits;
 use crate::machine::ThisMachine;
 use crate::scenario::trial_workloads;
 use crate::telemetry::metrics::Metrics;
 
 /// The description of this program as a SPIRE plugin.
 pub const PLUGIN: Plugin = Plugin::workload_attestor("docker-attestor").with_sockets(&[status::SOCKET]);
-/// The maximum of bytes of a Configure or Validate request: the default of Go's gRPC servers.
-const REQUEST: usize = 4 << 20;
 
 /// Why the plugin could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +65,7 @@ fn services(attestor: Arc<Attestor>, metrics: Metrics) -> Services {
     Services::new()
         .with_metrics(metrics.host_metrics())
         .with(WorkloadAttestorServer::new(attest::WorkloadAttestor::new(attestor, metrics)))
-        .with(ConfigServer::new(config).max_decoding_message_size(REQUEST))
+        .with(ConfigServer::new(config).max_decoding_message_size(limits::REQUEST))
 }
 
 /// Raises the soft limit of file descriptors to the hard limit. A process that waits to be attested holds one

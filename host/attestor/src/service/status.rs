@@ -16,34 +16,23 @@ use tokio::time::timeout;
 use super::PLUGIN;
 use crate::attestor::Attestor;
 use crate::components::history::Status;
+use crate::limits;
 
 /// The name of the socket, which lies beside that of the plugin.
 pub(super) const SOCKET: &str = "status.sock";
-/// The time for one answer, both to write it and to read it.
-const ANSWER: Duration = Duration::from_secs(2);
-/// The time to wait for the socket of another user. Any user can make a socket in /tmp that accepts and never answers,
-/// while a plugin answers within a millisecond.
-const ANSWER_OF_OTHERS: Duration = Duration::from_millis(500);
-/// Sockets of one other user that are asked at the same time. Each takes a file descriptor, and the thousands of
-/// sockets of one user must not keep the plugins of other users from being asked.
-const OTHERS: usize = 8;
-/// The maximum of bytes of one answer.
-const LONGEST: u64 = 1 << 20;
-/// The pause after accepting a connection failed.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers one connection after the other until its task ends.
 pub(super) async fn serve(listener: UnixListener, attestor: Arc<Attestor>) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
         let Ok(mut answer) = serde_json::to_vec(&attestor.status()) else { continue };
         answer.push(b'\n');
-        // A client that does not read delays the others by `ANSWER` at most. An answer usually fits into the socket's
+        // A client that does not read delays the others by `limits::STATUS_ANSWER` at most. An answer usually fits into the socket's
         // buffer.
-        let _ = timeout(ANSWER, stream.write_all(&answer)).await;
+        let _ = timeout(limits::STATUS_ANSWER, stream.write_all(&answer)).await;
     }
 }
 
@@ -80,10 +69,12 @@ pub fn find() -> Vec<Found> {
 pub fn ask(found: Vec<Found>) -> JoinSet<(Found, io::Result<Status>)> {
     let mut permits = HashMap::new();
     let asking = found.into_iter().map(|found| {
-        let permits = Arc::clone(permits.entry(found.owner).or_insert_with(|| Arc::new(Semaphore::new(OTHERS))));
+        let permits = Arc::clone(
+            permits.entry(found.owner).or_insert_with(|| Arc::new(Semaphore::new(limits::STATUS_SOCKETS_OF_OTHERS))),
+        );
         async move {
             let answer = match found.is_others() {
-                false => within(ANSWER, answer(&found.path)).await,
+                false => within(limits::STATUS_ANSWER, answer(&found.path)).await,
                 true => {
                     // The wait for a permit counts too, so that all sockets of one user together take no longer than
                     // one.
@@ -91,7 +82,7 @@ pub fn ask(found: Vec<Found>) -> JoinSet<(Found, io::Result<Status>)> {
                         let _permit = permits.acquire().await;
                         answer(&found.path).await
                     };
-                    within(ANSWER_OF_OTHERS, with_permit).await
+                    within(limits::STATUS_ANSWER_OF_OTHERS, with_permit).await
                 }
             };
             (found, answer)
@@ -103,7 +94,7 @@ pub fn ask(found: Vec<Found>) -> JoinSet<(Found, io::Result<Status>)> {
 /// Reads the answer of a status socket. Any user may have made that socket.
 async fn answer(path: &Path) -> io::Result<Status> {
     let mut answer = Vec::new();
-    UnixStream::connect(path).await?.take(LONGEST).read_to_end(&mut answer).await?;
+    UnixStream::connect(path).await?.take(limits::STATUS_BYTES).read_to_end(&mut answer).await?;
     Ok(serde_json::from_slice(&answer)?)
 }
 

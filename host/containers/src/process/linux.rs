@@ -16,9 +16,6 @@ use super::{
 };
 use crate::limits;
 
-/// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
-const NAMESPACE_DEPTH: usize = 33;
-
 /// The processes that /proc shows.
 #[derive(Debug)]
 pub struct Linux {
@@ -87,7 +84,7 @@ impl Linux {
 /// `None` if `namespace` is our own, or `own` is unknown.
 fn outermost(namespace: OwnedFd, own: Option<u64>) -> io::Result<Option<OwnedFd>> {
     let (mut outermost, mut current) = (None, namespace);
-    for _ in 0..NAMESPACE_DEPTH {
+    for _ in 0..limits::NAMESPACE_DEPTH {
         if own.is_none_or(|own| identity(&current).is_ok_and(|current| current.inode == own)) {
             break;
         }
@@ -192,7 +189,7 @@ impl Process for LinuxProcess {
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
         let mut current = self.open_namespace("ns/pid")?;
-        for _ in 0..NAMESPACE_DEPTH {
+        for _ in 0..limits::NAMESPACE_DEPTH {
             if identity(&current)? == *namespace {
                 return Ok(true);
             }
