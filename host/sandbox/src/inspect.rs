@@ -17,9 +17,9 @@ pub const CONTRACT: Version = Version::new(1, 0, 0);
 /// A world of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum World {
-    /// It exports `attestor`.
+    /// A policy: exports `attestor`.
     Policy,
-    /// It exports `deriver`.
+    /// An extension: exports `deriver`.
     Extension,
 }
 
@@ -52,78 +52,78 @@ impl fmt::Display for World {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// No component.
+    /// The bytes are no component.
     #[error("it is no WebAssembly component: {0}")]
     Malformed(String),
-    /// A core module.
+    /// The bytes are a core module.
     #[error(
         "it is a core module, not a component: encode it first, as `just extension` or `wasm-tools component new` does"
     )]
     Module,
-    /// More than the compiler is given.
+    /// The component is too large for the compiler.
     #[error("it has {what}: at most {limit} may be")]
     TooMuch {
-        /// What there is, and how much.
+        /// The number and the kind of what the component has.
         what: String,
         /// The limit.
         limit: usize,
     },
-    /// No world of the contract.
+    /// The component exports no world of the contract.
     #[error("it exports neither {PACKAGE}attestor (a policy) nor {PACKAGE}deriver (an extension)")]
     NoWorld,
-    /// Both worlds of the contract.
+    /// The component exports both worlds of the contract.
     #[error("it exports both {PACKAGE}attestor (a policy) and {PACKAGE}deriver (an extension): make two of it")]
     BothWorlds,
-    /// The other world.
+    /// The component is of the other world.
     #[error("it is of the world {found}, and a component of the world {expected} is needed here")]
     OtherWorld {
-        /// What it exports.
+        /// The component's world.
         found: World,
-        /// What is needed.
+        /// The world that is needed.
         expected: World,
     },
-    /// Another major version.
+    /// The component speaks another major version of the contract.
     #[error("it speaks version {found} of the contract, this program speaks {CONTRACT}: build it for {}.x", CONTRACT.major)]
     OtherMajor {
-        /// The component's.
+        /// The component's version.
         found: Version,
     },
-    /// An import that the world does not have.
+    /// The component imports what is no part of the contract.
     #[error(
         "it imports {import:?}, which a component of the world {world} may not: nothing but {PACKAGE}… exists for it"
     )]
     ForeignImport {
         /// The import's name.
         import: String,
-        /// Its world.
+        /// The component's world.
         world: World,
     },
-    /// An interface of the contract that is not there for its world, or not yet.
+    /// The component imports an interface that this version of the contract does not have for the component's world.
     #[error("it imports {import:?}, which version {CONTRACT} of the contract does not have for the world {world}")]
     MissingImport {
         /// The import's name.
         import: String,
-        /// Its world.
+        /// The component's world.
         world: World,
     },
 }
 
-/// What a component says of itself.
+/// The description of a component, read from its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// `sha256:…` of the file.
+    /// The digest of the component, `sha256:…`.
     pub digest: String,
-    /// Bytes.
+    /// The size in bytes.
     pub size: usize,
-    /// What its author calls its version (custom section `version`, as wasm-metadata writes it).
+    /// The version that the component's author gave it (custom section `version`, as wasm-metadata writes it).
     pub version: Option<Version>,
     /// The names of its imports.
     pub imports: Vec<String>,
     /// The names of its exports.
     pub exports: Vec<String>,
-    /// Functions in all its modules.
+    /// The number of functions in all its modules.
     pub functions: u32,
-    /// Bytes of code in all its modules.
+    /// The bytes of code in all its modules.
     pub code: usize,
 }
 
@@ -134,10 +134,10 @@ pub fn digest(bytes: &[u8]) -> String {
 }
 
 impl Description {
-    /// Reads a component. Takes time in proportion to its size, whatever is in it.
+    /// Reads a component, in time that grows with its size only.
     ///
     /// # Errors
-    /// It is no component, or more than the compiler is given.
+    /// The bytes are no component, or the component is too large for the compiler.
     pub fn of(bytes: &[u8]) -> Result<Description, Refused> {
         let mut description = Description {
             digest: digest(bytes),
@@ -198,10 +198,10 @@ impl Description {
         Ok(description)
     }
 
-    /// The world that it exports, and the version of the contract that it speaks.
+    /// The world that the component exports, and the version of the contract that it speaks.
     ///
     /// # Errors
-    /// It exports none, or both.
+    /// The component exports no world, or both.
     pub fn world(&self) -> Result<(World, Version), Refused> {
         let exported = |world: World| {
             self.exports.iter().find_map(|name| contract(name).filter(|(interface, _)| *interface == world.export()))
@@ -214,12 +214,12 @@ impl Description {
         }
     }
 
-    /// Whether it is of this world and of a version that links, and imports nothing else.
+    /// Checks that the component is of the expected world and of a version that links, and that it imports nothing else.
     ///
     /// # Errors
-    /// What it is, or which import it has, that it must not.
+    /// The first of these that does not hold.
     pub fn check(&self, expected: World) -> Result<(), Refused> {
-        // Whatever else is wrong with it: what it wants of the machine is said by name.
+        // First, so that an import of something outside the contract is always named, whatever else is wrong.
         if let Some(import) = self.imports.iter().find(|import| contract(import).is_none()) {
             return Err(Refused::ForeignImport { import: import.clone(), world: expected });
         }

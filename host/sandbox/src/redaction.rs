@@ -1,21 +1,21 @@
-//! Takes the values of a container's env and labels out of what a component says, so that none reaches a log by accident.
-//! (A component that wants to tell a value can always write it in another form.)
+//! Redaction: takes the values of a container's env and labels out of a component's texts, so that no value reaches a log by accident.
+//! (A component that wants to leak a value can always write it in another form.)
 
 use crate::limits;
 
-/// Shorter values stay: they are in every text.
+/// Bytes of the shortest value that is redacted. Shorter ones occur in every text.
 const SHORTEST: usize = 3;
-/// What stands for a value.
+/// The replacement of a value.
 const REDACTED: &str = "…";
 
-/// The values to look for, sorted.
+/// The values to redact, sorted.
 #[derive(Debug)]
 pub(crate) struct Redaction(Vec<Value>);
 
 #[derive(Debug)]
 struct Value {
     text: String,
-    /// The longest other value that this one begins with, by its place in the list.
+    /// The index of the longest other value that this value begins with.
     prefix: Option<usize>,
 }
 
@@ -23,9 +23,9 @@ impl Redaction {
     /// No values.
     pub(crate) const NONE: Redaction = Redaction(Vec::new());
 
-    /// Redacts these values.
+    /// A redaction of these values.
     pub(crate) fn of<'a>(values: impl IntoIterator<Item = &'a str>) -> Redaction {
-        // The end of a longer one never stands in a text that may be said.
+        // No text that may leave the sandbox is longer, so the rest of a longer value never matters.
         let cut = |value: &str| bounded::text::cut(value, limits::GUEST_TEXT).to_owned();
         let values = values.into_iter().filter(|value| value.len() >= SHORTEST);
         let mut texts: Vec<String> = values.map(cut).collect();
@@ -45,13 +45,13 @@ impl Redaction {
         Redaction(values)
     }
 
-    /// What making these took, as fuel: some 500 ns and 2 ns a byte for each.
+    /// The cost of making the list, as fuel: some 500 ns for each value and 2 ns for each byte.
     pub(crate) fn cost(&self) -> u64 {
         self.0.iter().map(|value| 1_000 + 4 * value.text.len() as u64).sum()
     }
 
-    /// The text without the values, and what looking for them took, as fuel. One pass, of some comparisons for each character.
-    /// In a text that was `cut`, the beginning of a value at the end is taken out too.
+    /// Redacts a text, and returns the cost as fuel. One pass, with some comparisons for each character. If the text was `cut`, the
+    /// beginning of a value at its end is redacted too.
     pub(crate) fn redact(&self, text: &str, cut: bool) -> (String, u64) {
         if self.0.is_empty() {
             return (text.to_owned(), 0);
@@ -60,7 +60,7 @@ impl Redaction {
         let mut comparisons = 0;
         let mut rest = text;
         while let Some(first) = rest.chars().next() {
-            // Whatever the text begins with is not after it in the list, and what is between the two begins with it as well.
+            // A value that the text begins with stands before the text in the order. All values between the two begin with it too.
             let after = self.0.partition_point(|value| value.text.as_str() <= rest);
             comparisons += u64::from(usize::BITS - self.0.len().leading_zeros());
             let found = after.checked_sub(1).and_then(|index| self.0.get(index));
@@ -89,7 +89,7 @@ impl Redaction {
     }
 }
 
-/// How many bytes two texts have in common from their beginning on.
+/// The number of bytes that two texts have in common at their beginning.
 fn common(one: &str, other: &str) -> usize {
     one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
 }
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(redaction.redact("a no-val.", true).0, "a no-val.");
     }
 
-    /// One value after the other at each place, the longest first.
+    /// The plain way, for comparison: at each place the longest value that fits.
     fn plainly(values: &[String], text: &str) -> String {
         let (mut redacted, mut rest) = (String::new(), text);
         while let Some(first) = rest.chars().next() {
@@ -143,8 +143,8 @@ mod tests {
         }
     }
 
-    /// The worst that a container within the limits can make of it: values that begin with one another, and a text that begins
-    /// with all of them and is none.
+    /// The most expensive values that a container within the limits can have: they begin with one another, and the text begins with
+    /// all of them and equals none.
     #[test]
     fn the_cost_of_the_worst_values_is_bounded() {
         let values: Vec<String> = (3..1_400).map(|length| "a".repeat(length)).collect();

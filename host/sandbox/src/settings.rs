@@ -4,20 +4,20 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 
 use crate::limits::{GUEST_MEMORY, GUEST_STACK, GUEST_TABLE, SANDBOXES};
 
-/// Core instances of one component: its module and the adapters between it and the host.
+/// The core instances of one component: its module, and the adapters between module and host.
 const CORE_INSTANCES: u32 = 8;
 
-/// How sandboxes get their memory.
+/// The allocation of a sandbox's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Allocation {
-    /// From a pool that is reserved once: a call costs no system call for its memory.
+    /// From a pool that is reserved once, so that a call costs no system call for its memory.
     Pooling,
-    /// Mapped for each call: where the pool's address space cannot be reserved.
+    /// Mapped for each call. For machines where the pool's address space cannot be reserved, and for the compiler.
     OnDemand,
 }
 
-/// The configuration. Whatever changes the generated code is the same for both allocations, so that the
-/// embedded policy loads with either.
+/// The configuration of wasmtime. Every setting that changes the generated code is the same for both allocations, so that a compiled
+/// component loads with either.
 pub(crate) fn config(allocation: Allocation) -> Config {
     let mut config = Config::new();
     config
@@ -29,7 +29,7 @@ pub(crate) fn config(allocation: Allocation) -> Config {
         .memory_reservation_for_growth(0)
         .memory_guard_size(64 << 10)
         .memory_may_move(false)
-        // A policy needs none of these; what is off cannot be attacked.
+        // No policy needs these features, and a feature that is off cannot be attacked.
         .wasm_tail_call(false)
         .wasm_relaxed_simd(false)
         .wasm_multi_memory(false)
@@ -49,7 +49,7 @@ pub(crate) fn config(allocation: Allocation) -> Config {
             .max_tables_per_component(2)
             .table_elements(GUEST_TABLE)
             .total_stacks(SANDBOXES)
-            // What stays resident of a slot between calls: a page fault costs more than clearing it.
+            // This much of a slot stays resident between calls, because a page fault costs more than clearing it.
             .linear_memory_keep_resident(64 << 10)
             .async_stack_keep_resident(16 << 10)
             .max_unused_warm_slots(8)

@@ -11,46 +11,46 @@ use crate::limits;
 use crate::workload::Transcript;
 use crate::workload::decision::Decision;
 
-/// Why an answer is refused. The selector's value is not quoted: it may be an env value.
+/// Why a policy's selectors are refused. No value of a selector is quoted, because it may be an env value. Selectors are counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Untrue {
-    /// More than [`limits::SELECTORS`].
+    /// There are more than [`limits::SELECTORS`].
     #[error("it returned {0} selectors, more than {limit}", limit = limits::SELECTORS)]
     TooMany(usize),
-    /// Longer than [`limits::SELECTOR`], or all together than [`limits::SELECTORS_TOTAL`].
+    /// One is longer than [`limits::SELECTOR`], or all together are longer than [`limits::SELECTORS_TOTAL`].
     #[error(
         "its selector {index} is too long: one may have {} bytes, all together {}",
         limits::SELECTOR,
         limits::SELECTORS_TOTAL
     )]
     TooLong {
-        /// Counted from 1.
+        /// The selector.
         index: usize,
     },
-    /// Twice the same.
+    /// A selector occurs twice.
     #[error("its selector {index} is a duplicate (kind \"{kind}\")")]
     Duplicate {
-        /// Counted from 1.
+        /// The selector.
         index: usize,
         /// The text before the first colon, escaped.
         kind: String,
     },
-    /// A built-in kind that states no fact.
+    /// A selector of a built-in kind states no fact.
     #[error("its selector {index} of the built-in kind \"{kind}\" states no fact of the proven container")]
     False {
-        /// Counted from 1.
+        /// The selector.
         index: usize,
-        /// The kind.
+        /// The built-in kind.
         kind: String,
     },
-    /// A kind of its own that is none, or looks like a built-in one.
+    /// A selector of the policy's own kind has no such kind, or one that looks like a built-in kind.
     #[error("its selector {index} has the kind \"{kind}\", which {why}")]
     Kind {
-        /// Counted from 1.
+        /// The selector.
         index: usize,
         /// The text before the first colon, escaped.
         kind: String,
-        /// What is wrong with it.
+        /// What is wrong with the kind, as the end of a sentence.
         why: &'static str,
     },
 }
@@ -100,13 +100,13 @@ pub fn check(selectors: &[String], transcript: &Transcript, extensions: &[String
     Ok(())
 }
 
-/// The facts of a container. Policies emit them in the container's order, so each is looked for from where the last one was found.
-/// Where a policy has an order of its own, tables answer.
+/// The facts of a container. Policies usually emit facts in the container's order, so that each fact is searched from where the last
+/// one was found. For a policy with another order, hash tables are made.
 struct Facts<'a> {
     container: &'a Container,
     label: usize,
     env: usize,
-    /// `KEY:VALUE`, made when they are needed.
+    /// All labels as `KEY:VALUE`, made when they are first needed.
     labels: Option<HashSet<String>>,
     envs: Option<HashSet<&'a str>>,
 }
@@ -140,7 +140,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Whether an item from `next` on matches. All calls together look at each item once: after a miss none is left.
+/// Whether an item from `next` on matches. All calls together look at each item once, because a miss leaves no item for later calls.
 fn comes_next<T>(next: &mut usize, items: &[T], matches: impl Fn(&T) -> bool) -> bool {
     let rest = items.get(*next..).unwrap_or_default();
     let found = rest.iter().position(matches);
@@ -148,7 +148,7 @@ fn comes_next<T>(next: &mut usize, items: &[T], matches: impl Fn(&T) -> bool) ->
     found.is_some()
 }
 
-/// Every selector that verified signatures state.
+/// Every selector that the verified signatures state.
 fn signature_facts(verified: &Verified) -> HashSet<String> {
     let mut facts = HashSet::from(["image-signature:verified".to_owned()]);
     if verified.attestations() {

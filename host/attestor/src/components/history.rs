@@ -16,7 +16,7 @@ use crate::telemetry::metrics::Metrics;
 /// The source of the built-in policy.
 const BUILT_IN: &str = "built-in";
 
-/// A running plugin, as its status socket describes it.
+/// The status of a running plugin, as its status socket sends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The program's version.
@@ -31,43 +31,43 @@ pub struct Status {
     pub components: Vec<ComponentStatus>,
 }
 
-/// A component that is in use.
+/// The status of a component that is in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentStatus {
     /// `policy`, or `extension NAME`.
     pub name: String,
-    /// Its file, or `built-in`.
+    /// The component's file, or `built-in`.
     pub source: String,
-    /// `sha256:…`
+    /// The component's digest, `sha256:…`.
     pub digest: String,
-    /// What its author calls its version.
+    /// The version that the component's author gave it.
     pub version: Option<String>,
-    /// When it came into use.
+    /// When the component came into use.
     pub since: Timestamp,
-    /// How often it was replaced since the plugin started.
+    /// How often the component was replaced since the plugin started.
     pub replaced: u64,
-    /// Whether the last attempt to replace it failed.
+    /// Whether the last attempt to replace the component failed.
     pub failing: bool,
-    /// The last attempt to replace it that failed, whatever came after.
+    /// The last attempt to replace the component that failed, whatever came after it.
     pub last_failure: Option<FailedUpdate>,
 }
 
 /// An attempt to replace a component that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedUpdate {
-    /// When.
+    /// The time of the attempt.
     pub at: Timestamp,
-    /// At which step.
+    /// The step that failed.
     pub step: Step,
-    /// Why.
+    /// Why the step failed.
     pub reason: String,
 }
 
-/// What became of the components so far.
+/// The components that are in use, and those that were.
 #[derive(Default)]
 pub struct History {
     components: Mutex<BTreeMap<String, ComponentStatus>>,
-    /// The newest version that ran from each file, whatever else ran since.
+    /// The newest version that was in use from each file, whatever came into use since.
     newest: Mutex<BTreeMap<PathBuf, Version>>,
     metrics: Metrics,
 }
@@ -76,16 +76,16 @@ pub struct History {
 pub struct Active<'a> {
     /// `policy`, or `extension NAME`.
     pub name: &'a str,
-    /// Its file; none for the built-in policy.
+    /// The component's file. `None` for the built-in policy.
     pub path: Option<&'a PathBuf>,
-    /// `sha256:…`
+    /// The component's digest, `sha256:…`.
     pub digest: &'a str,
-    /// What its author calls its version.
+    /// The version that the component's author gave it.
     pub version: Option<&'a Version>,
 }
 
 impl History {
-    /// A history that is told in metrics too.
+    /// An empty history that reports to these metrics.
     pub fn new(metrics: Metrics) -> History {
         History { metrics, ..History::default() }
     }
@@ -102,12 +102,12 @@ impl History {
         policy.into_iter().chain(others).cloned().collect()
     }
 
-    /// The newest version that ran from a file.
+    /// The newest version that was in use from a file.
     pub fn newest(&self, path: &Path) -> Option<Version> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
     }
 
-    /// These and no others are in use from now on.
+    /// Records that these components and no others are in use from now on.
     pub fn activate(&self, all: &[Active<'_>]) {
         let mut components = self.components();
         components.retain(|name, component| {
@@ -154,21 +154,21 @@ impl History {
         }
     }
 
-    /// Tells the metrics that a component is in use, or no longer.
+    /// Reports to the metrics that a component is in use, or no longer.
     fn report(&self, component: &ComponentStatus, in_use: bool) {
         let ComponentStatus { name, digest, version, since, .. } = component;
         let version = version.as_deref().unwrap_or_default();
         self.metrics.component_in_use(name, digest, version, &since.to_string(), in_use);
     }
 
-    /// A component's file holds what is in use already: the last failure is over.
+    /// Records that a component's file holds the component that is in use, so that the last failure is over.
     pub fn mark_current(&self, name: &str) {
         if let Some(component) = self.components().get_mut(name) {
             component.failing = false;
         }
     }
 
-    /// A component was not replaced.
+    /// Records that a component was not replaced, and logs why.
     pub fn failed(&self, name: &str, error: &LoadError) {
         tracing::error!(step = %error.step, path = %error.path.display(), reason = %error.reason, "{name} not replaced: what runs goes on");
         self.metrics.component_change(name, error.step.name());
@@ -179,7 +179,7 @@ impl History {
     }
 }
 
-/// Now, in whole seconds.
+/// The current time in whole seconds.
 fn now() -> Timestamp {
     Timestamp::now().round(Unit::Second).unwrap_or_default()
 }

@@ -22,28 +22,28 @@ use crate::limits;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Step {
-    /// Reading the file.
+    /// Reads the file.
     Read,
-    /// Its digest is one of the pin's.
+    /// Compares the digest with the pin.
     Pin,
-    /// Its signature.
+    /// Verifies the signature.
     Signature,
-    /// What it says of itself.
+    /// Inspects the component's description.
     Inspect,
-    /// Its version is not older than what ran.
+    /// Checks that the version is not older than one that was in use.
     Version,
-    /// The compiler.
+    /// Compiles the component.
     Compile,
-    /// Its imports and exports.
+    /// Links the imports and exports.
     Link,
-    /// `validate(settings)`
+    /// Has the policy validate its settings.
     Settings,
-    /// The trial run.
+    /// Tries the component on recorded workloads.
     Trial,
 }
 
 impl Step {
-    /// Its name in metrics and in `policy status`.
+    /// The name of the step in metrics and in `policy status`.
     pub fn name(self) -> &'static str {
         match self {
             Step::Read => "read",
@@ -71,9 +71,9 @@ impl fmt::Display for Step {
 pub struct LoadError {
     /// The file.
     pub path: PathBuf,
-    /// Where it failed.
+    /// The step that failed.
     pub step: Step,
-    /// Why.
+    /// Why the step failed.
     pub reason: String,
     /// Whether another try may succeed without a change: then one follows after [`limits::RETRY_REPLACE`].
     pub retryable: bool,
@@ -103,24 +103,24 @@ impl LoadError {
 pub struct Loaded {
     /// The compiled component.
     pub compiled: Compiled,
-    /// What the component says of itself.
+    /// The component's description.
     pub description: Description,
 }
 
 /// Loads components, and caches the last few that were compiled.
 pub struct Loader {
     sandbox: Arc<Sandbox>,
-    /// By digest, the last used at the end.
+    /// The compiled components by digest. The one that was used last stands at the end.
     cached: Mutex<Vec<(String, Loaded)>>,
 }
 
 impl Loader {
-    /// Nothing is compiled yet.
+    /// A loader with an empty cache.
     pub fn new(sandbox: Arc<Sandbox>) -> Loader {
         Loader { sandbox, cached: Mutex::default() }
     }
 
-    /// Loads a component. `verifier` judges signatures, `floor` is the newest version that ran.
+    /// Loads a component. `verifier` judges signatures, `floor` is the newest version that was in use.
     ///
     /// # Errors
     /// The step that failed, and why.
@@ -132,7 +132,7 @@ impl Loader {
         floor: Option<Version>,
     ) -> Result<Loaded, LoadError> {
         let (path, pin) = (component.path.clone(), component.pin.clone());
-        // Files may be on a network's filesystem, and a signature takes milliseconds.
+        // On a thread that may block: files may lie on a network filesystem, and verifying a signature takes milliseconds.
         let read = tokio::task::spawn_blocking(move || {
             let bytes = file::read(&path, COMPONENT_FILE as u64).map_err(|why| (Step::Read, why.to_string()))?;
             check_pin(&bytes, &pin, verifier.as_deref())?;

@@ -1,4 +1,4 @@
-//! What an attestation must come to.
+//! The expected result of an attestation.
 
 use containers::Clause;
 use serde::{Deserialize, Serialize};
@@ -6,33 +6,33 @@ use serde::{Deserialize, Serialize};
 use crate::attestation::Explanation;
 use crate::error::Error;
 
-/// What an attestation must come to.
+/// The expected result of an attestation.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Expect {
-    /// These selectors, in this order; none when the process is not ours.
+    /// These selectors, in this order. Empty when the process is not ours.
     Selectors(Vec<String>),
     /// No selectors, because this clause does not hold.
     NotProven(Clause),
     /// An error.
     Error {
-        /// The gRPC status code's name, such as `FailedPrecondition`.
+        /// The name of the gRPC status code, such as `FailedPrecondition`.
         code: String,
-        /// What its text must contain.
+        /// A part of the error's text.
         contains: String,
     },
 }
 
-/// What differs between an expectation and a run.
+/// The difference between an expectation and a run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Difference(String);
 
 impl Expect {
-    /// Compares what a run came to with the expectation.
+    /// Compares the result of a run with the expectation.
     ///
     /// # Errors
-    /// What differs.
+    /// The difference.
     pub fn judge(&self, run: &Result<Explanation, Error>) -> Result<(), Difference> {
         let (outcome, exchanges) = match run {
             Ok(explanation) => (explanation.outcome.as_ref(), explanation.transcript.exchanges()),

@@ -18,13 +18,13 @@ use crate::limits;
 use crate::machine::FixedMachine;
 use crate::workload::{Backends, Workload};
 
-/// One scenario.
+/// A recorded machine, a process on it, and the expected result.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What machine this is, and what the scenario shows.
+    /// The machine, and what the scenario shows.
     pub description: String,
-    /// The `plugin_data`; empty for the defaults.
+    /// The `plugin_data`. Empty for the defaults.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub config: String,
     /// The process that is attested.
@@ -34,13 +34,13 @@ pub struct Scenario {
     /// Lines of the attestor's own /proc/self/cgroup.
     #[serde(default, skip_serializing_if = "is_default")]
     pub own_cgroup: Vec<String>,
-    /// When the engine is asked, in clock ticks since boot; after everything, if it is not said.
+    /// The time at which the engine is asked, in clock ticks since boot. By default after every process was started.
     #[serde(default = "after_everything", skip_serializing_if = "is_after_everything")]
     pub now: u64,
-    /// What the Docker engine answers, by container id. Other ids it does not know.
+    /// The Docker engine's answers by container id. The engine knows no other ids.
     #[serde(default)]
     pub docker: BTreeMap<String, RecordedContainer>,
-    /// What the attestation must come to.
+    /// The expected result of the attestation.
     pub expect: Expect,
 }
 
@@ -100,10 +100,10 @@ impl Scenario {
         RecordedProcesses { processes: self.processes.clone(), now: self.now, own_cgroup: self.own_cgroup.clone() }
     }
 
-    /// What the scenario's own configuration means.
+    /// The scenario's own configuration.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Everything that is wrong with the configuration.
     pub fn configuration(&self) -> Result<Configuration, Invalid> {
         crate::config::load(Some("example.org"), &self.config)
     }
