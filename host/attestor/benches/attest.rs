@@ -184,7 +184,7 @@ fn sandbox(criterion: &mut Criterion) {
         container_id_cgroup_matchers: Vec::new(),
         extra: Vec::new(),
     };
-    let components = Arc::new(Runtime::new(Compilation::ThisProcess).unwrap());
+    let components = Arc::new(Runtime::new(Compilation::in_this_process()).unwrap());
     let Runtime { sandbox, builtin: policy, .. } = &*components;
     // The engine's answer is cached from now on, so that no call leaves the sandbox for it.
     let workload = Workload::new(Arc::clone(&backends), 101);
@@ -281,7 +281,7 @@ fn extension(criterion: &mut Criterion) {
     let text = format!("extension \"compose\" {{ path = {path:?} unpinned = true grants = [\"labels\"] }}");
     let configured = config::load(Some("example.org"), &text).unwrap().extensions.remove(0);
     let bytes: Arc<[u8]> = std::fs::read(path).unwrap().into();
-    let sandbox = Sandbox::new(Compilation::ThisProcess).unwrap();
+    let sandbox = Sandbox::new(Compilation::in_this_process()).unwrap();
     let compiled = runtime.block_on(sandbox.compile(Arc::clone(&bytes))).unwrap();
     let extension = Extension {
         code: sandbox.extension(&compiled).unwrap(),

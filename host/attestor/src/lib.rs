@@ -38,5 +38,5 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
 /// Where components are compiled: in another process of this same program, even if its file was replaced or deleted.
 /// The program of unit tests cannot act as the compiler.
 pub fn compilation() -> Compilation {
-    if cfg!(test) { Compilation::ThisProcess } else { Compilation::Process("/proc/self/exe".into()) }
+    if cfg!(test) { Compilation::in_this_process() } else { Compilation::in_own_process() }
 }

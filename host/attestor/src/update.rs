@@ -12,7 +12,7 @@ use sandbox::wit::{Capabilities, Settings};
 use tokio::time::timeout;
 
 use crate::attestation::reuse::{Answers, RecordedWorkload};
-use crate::attestation::{Basis, Extension};
+use crate::attestation::{Basis, Extension, Policy};
 use crate::components::candidate::{Accepted, Candidate, SettingsError, validate};
 use crate::components::history::{Active, ComponentStatus, History};
 use crate::components::load::LoadError;
@@ -215,7 +215,7 @@ impl Updater {
         let verifier = current.verifier.as_ref();
         let mut policy = Arc::clone(&current.basis.policy);
         if let Some(component) = &configuration.policy {
-            match self.policy(component, verifier, &trial, Some(&policy.digest)).await {
+            match self.reload_policy(component, &policy, verifier, &trial).await {
                 Ok(Some(Accepted { policy: new, notes, changed })) => {
                     notes.iter().for_each(|note| tracing::info!("{note}"));
                     tracing::info!(
@@ -232,7 +232,7 @@ impl Updater {
         let mut extensions = current.basis.extensions.clone();
         for (configured, slot) in configuration.extensions.iter().zip(&mut extensions) {
             let name = extension_name(configured);
-            match self.extension(configured, verifier, &trial, Some(&slot.description.digest)).await {
+            match self.reload_extension(configured, slot, verifier, &trial).await {
                 Ok(Some(new)) => {
                     *slot = new;
                     reloaded.replaced += 1;
@@ -315,20 +315,20 @@ impl Updater {
                 (Arc::clone(builtin), notes)
             }
             Some(component) => {
-                let accepted = self.policy(component, verifier.as_ref(), &trial, None).await;
-                let accepted = accepted.map_err(refused(POLICY))?;
-                // Without a digest to compare with there is always one.
-                accepted.map_or_else(
-                    || (Arc::clone(&self.runtime.builtin), Vec::new()),
-                    |accepted| (accepted.policy, accepted.notes),
-                )
+                let accepted =
+                    async { self.load(component, World::Policy, verifier.as_ref()).await?.into_policy(&trial).await };
+                let Accepted { policy, notes, changed: _ } = accepted.await.map_err(refused(POLICY))?;
+                (policy, notes)
             }
         };
         let mut extensions = Vec::new();
         for configured in &configuration.extensions {
             let name = extension_name(configured);
-            let extension = self.extension(configured, verifier.as_ref(), &trial, None).await;
-            extensions.extend(extension.map_err(refused(&name))?);
+            let accepted = async {
+                let candidate = self.load(&configured.component, World::Extension, verifier.as_ref()).await?;
+                candidate.into_extension(configured, &trial).await
+            };
+            extensions.push(accepted.await.map_err(refused(&name))?);
         }
         let basis = Basis {
             sandbox: Arc::clone(&self.runtime.sandbox),
@@ -342,44 +342,44 @@ impl Updater {
         Ok(Built { snapshot, notes })
     }
 
-    /// Loads and tries a policy. `None`: the file holds the one with the digest `running`.
-    async fn policy(
-        &self,
-        component: &Component,
-        verifier: Option<&Arc<Verifier>>,
-        trial: &Trial<'_>,
-        running: Option<&str>,
-    ) -> Result<Option<Accepted>, LoadError> {
-        match self.candidate(component, World::Policy, verifier, running).await? {
-            Some(candidate) => candidate.into_policy(trial).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Loads and tries an extension. `None`: the file holds the one with the digest `running`.
-    async fn extension(
-        &self,
-        configured: &config::Extension,
-        verifier: Option<&Arc<Verifier>>,
-        trial: &Trial<'_>,
-        running: Option<&str>,
-    ) -> Result<Option<Arc<Extension>>, LoadError> {
-        match self.candidate(&configured.component, World::Extension, verifier, running).await? {
-            Some(candidate) => candidate.into_extension(configured, trial).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn candidate(
+    async fn load(
         &self,
         component: &Component,
         world: World,
         verifier: Option<&Arc<Verifier>>,
-        running: Option<&str>,
-    ) -> Result<Option<Candidate<'_>>, LoadError> {
+    ) -> Result<Candidate<'_>, LoadError> {
         let floor = self.history.newest(&component.path);
-        let candidate = Candidate::load(&self.runtime, component, world, verifier.cloned(), floor).await?;
-        Ok((running != Some(candidate.digest())).then_some(candidate))
+        Candidate::load(&self.runtime, component, world, verifier.cloned(), floor).await
+    }
+
+    /// Loads and tries the policy in a file. `None`: the file holds the running one.
+    async fn reload_policy(
+        &self,
+        component: &Component,
+        running: &Policy,
+        verifier: Option<&Arc<Verifier>>,
+        trial: &Trial<'_>,
+    ) -> Result<Option<Accepted>, LoadError> {
+        let candidate = self.load(component, World::Policy, verifier).await?;
+        if candidate.digest() == running.digest {
+            return Ok(None);
+        }
+        candidate.into_policy(trial).await.map(Some)
+    }
+
+    /// Loads and tries the extension in a file. `None`: the file holds the running one.
+    async fn reload_extension(
+        &self,
+        configured: &config::Extension,
+        running: &Extension,
+        verifier: Option<&Arc<Verifier>>,
+        trial: &Trial<'_>,
+    ) -> Result<Option<Arc<Extension>>, LoadError> {
+        let candidate = self.load(&configured.component, World::Extension, verifier).await?;
+        if candidate.digest() == running.description.digest {
+            return Ok(None);
+        }
+        candidate.into_extension(configured, trial).await.map(Some)
     }
 
     /// Workloads to try components on: those that were attested last, those that earlier components were tried on, or else the

@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use docker_attestor::attestation::Sandbox;
-use sandbox::Compilation;
 
 use self::component::with_types;
-use self::machine::resident;
+use self::machine::{compilation, resident};
 
 /// Makes a component of one function, with this many locals that are read within this many nested loops. The component is
 /// small, but slow to compile.
@@ -31,7 +30,7 @@ fn slow(locals: usize, loops: usize) -> Arc<[u8]> {
 
 #[tokio::test]
 async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_of_its_own() {
-    let sandbox = Sandbox::new(Compilation::Process(env!("CARGO_BIN_EXE_docker-attestor").into())).unwrap();
+    let sandbox = Sandbox::new(compilation()).unwrap();
     sandbox.compile(slow(10, 10)).await.unwrap();
     let before = resident();
     for (what, locals, loops) in [("memory", 20_000, 10_000), ("time", 5_000, 5_000)] {
@@ -49,7 +48,7 @@ async fn a_component_that_would_keep_the_compiler_busy_is_given_up_by_a_process_
 /// Types nested so deeply that parsing them overflows the stack.
 #[tokio::test]
 async fn what_is_too_deep_ends_the_process_of_its_own_only() {
-    let sandbox = Sandbox::new(Compilation::Process(env!("CARGO_BIN_EXE_docker-attestor").into())).unwrap();
+    let sandbox = Sandbox::new(compilation()).unwrap();
     let mut given_up = 0;
     for levels in (500..8_000).step_by(750) {
         let component = with_types(b"\0asm\x0d\0\x01\0", levels);

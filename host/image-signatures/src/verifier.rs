@@ -319,8 +319,10 @@ impl Verifier {
         let Reference { repository, digest } = reference.parse()?;
         let target = Target { repository, digest, platform: None };
         let trust = Arc::clone(&self.trust.load().material);
-        match tokio::time::timeout(limits::VERIFICATION, self.examine_target(&target, trust, Depth::Everything)).await {
+        let mut examining = std::pin::pin!(self.examine_target(&target, trust, Depth::Everything));
+        match tokio::time::timeout(limits::VERIFICATION, &mut examining).await {
             Ok(examination) => Ok(examination),
+            // The examination is still there, and so is its progress.
             Err(_) => Err(ExamineError::Timeout { seconds: limits::VERIFICATION.as_secs(), progress: self.progress() }),
         }
     }

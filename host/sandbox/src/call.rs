@@ -122,7 +122,10 @@ impl<I: Imports> Call<I> {
         self.charge(COMPARISON * self.imports.answered() as u64)?;
         let answer = question(&mut self.imports).map_err(wasmtime::Error::new)?;
         Ok(answer.map_err(|fault| {
-            self.faults.push(fault.clone());
+            // Each question has one fault at most, however often it is asked.
+            if !self.faults.contains(&fault) {
+                self.faults.push(fault.clone());
+            }
             fault.into()
         }))
     }
@@ -200,7 +203,7 @@ impl<I: Imports> DockerHost for Call<I> {
             let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
                 + env.iter().map(String::len).sum::<usize>();
             self.hand_over(2 * labels.len() + env.len(), bytes)?;
-            // There are values now that the component was not told before.
+            // There may be values now that the component was not told before.
             self.redaction = None;
         }
         Ok(answer)

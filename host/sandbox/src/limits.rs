@@ -7,7 +7,7 @@ use bounded::lanes::Bounds;
 /// CPU of one call in units of wasmtime's fuel, which is about one for each wasm instruction: about 100 ms.
 pub const FUEL: u64 = 200_000_000;
 /// Work of the host for one call, in the same units: about 25 ms. A container with all that an answer may hold is handed over in
-/// some 2 ms.
+/// some 2 ms. An answer is charged when it has been copied, so that the last one may exceed the limit by as much.
 pub const HOST_WORK: u64 = 50_000_000;
 /// Fuel after which a call lets other tasks run: about 1 ms.
 pub const FUEL_YIELD: u64 = 2_000_000;

@@ -54,7 +54,8 @@ impl Policy {
         (workload, run)
     }
 
-    /// Runs the policy as often as its questions need a fetch. The workload comes back unless the time was over in the sandbox.
+    /// Runs the policy as often as its questions need a fetch. The workload comes back unless the time was over
+    /// in the sandbox, or while the call waited for one.
     pub async fn attest(
         &self,
         sandbox: &Sandbox,

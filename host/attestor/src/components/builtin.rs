@@ -44,7 +44,7 @@ mod tests {
     /// Every attestation checks the patterns again, so the check leaves three quarters of a call's CPU to the rest of it.
     #[tokio::test]
     async fn the_most_matchers_take_a_quarter_of_a_calls_cpu_at_most() {
-        let sandbox = Sandbox::new(Compilation::ThisProcess).unwrap();
+        let sandbox = Sandbox::new(Compilation::in_this_process()).unwrap();
         let policy = policy(&sandbox).unwrap();
         let long = format!("/{}", "a".repeat(19));
         let mut sets = vec![("ambiguous", vec!["/*/<id>/a".to_owned(); limits::MATCHERS])];

@@ -107,7 +107,7 @@ mod tests {
         let path = directory.path().join("plugin.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let machine = Arc::new(ThisMachine::open().unwrap());
-        let runtime = Arc::new(Runtime::new(Compilation::ThisProcess).unwrap());
+        let runtime = Arc::new(Runtime::new(Compilation::in_this_process()).unwrap());
         let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, Metrics::disabled()));
         let services = services(attestor, Metrics::disabled());
         let expected =

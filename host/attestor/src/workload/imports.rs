@@ -80,7 +80,7 @@ impl Imports for Workload {
 
 impl Values for Workload {
     fn values(&self) -> Vec<&str> {
-        self.transcript.container().map_or_else(Vec::new, |proven| values(proven.container(), true, true))
+        self.transcript.containers().flat_map(|proven| values(proven.container(), true, true)).collect()
     }
 }
 

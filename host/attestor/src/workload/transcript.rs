@@ -118,7 +118,7 @@ impl Transcript {
     }
 
     /// The containers that the policy obtained.
-    fn containers(&self) -> impl Iterator<Item = &Proven> {
+    pub fn containers(&self) -> impl Iterator<Item = &Proven> {
         self.0.iter().filter_map(|exchange| match &exchange.answer {
             Ok(Answer::Container(Some(container))) => Some(container),
             _ => None,

@@ -12,8 +12,10 @@ use docker_attestor::error::Error;
 use docker_attestor::workload::{Backends, Workload};
 use sandbox::limits;
 
-use crate::component::{asking, data_at, encode, policy, returning};
-use crate::machine::{OTHERS, OURS, PID, answer, attestor, configure, containers, policy_of, processes, sandbox};
+use crate::component::{asking, asking_at, data_at, encode, policy, returning};
+use crate::machine::{
+    OTHERS, OURS, PID, PID_WITHIN, WITHIN, answer, attestor, configure, containers, policy_of, processes, sandbox,
+};
 
 fn workload() -> Workload {
     let backends =
@@ -213,6 +215,26 @@ async fn a_policys_own_error_holds_no_value_that_it_was_told() {
         let error = attest_component(&policy(&data, &format!("{} (i32.const 64)", asking(claim)))).await.unwrap_err();
         assert_eq!((error.to_string().as_str(), error.code()), (expected, tonic::Code::FailedPrecondition));
     }
+}
+
+/// A process in two containers may have a policy that obtains both.
+#[tokio::test]
+async fn no_value_of_any_container_that_a_policy_obtained_is_in_its_error() {
+    let text = "NAME is ours and within";
+    let number = |number: usize| number.to_le_bytes()[..4].to_vec();
+    let fault = [number(1), number(8), number(12_288), number(text.len())].concat();
+    let data = [
+        data_at(64, &fault),
+        data_at(4096, OURS.as_bytes()),
+        data_at(8192, WITHIN.as_bytes()),
+        data_at(12_288, text.as_bytes()),
+    ];
+    let both = format!("{} {} (i32.const 64)", asking_at(4096, OURS), asking_at(8192, WITHIN));
+    let sandbox = sandbox();
+    let policy = policy_of(&sandbox, &policy(&data.concat(), &both)).await.unwrap();
+    let backends = Arc::new(Backends::new(processes(), Arc::new(containers())));
+    let error = answer(&sandbox, &policy, Workload::new(backends, PID_WITHIN)).await.unwrap_err();
+    assert_eq!(error.to_string(), "NAME is … and …");
 }
 
 #[tokio::test]

@@ -11,6 +11,9 @@ use rustix::process::{
 
 use crate::limits;
 
+/// The file of the program that runs, whatever became of its name.
+pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Lets a process run for a part of the time, until it has ended. Idle processors are not free: the process takes caches from calls.
 /// Spread thinly it delays no call; in one go it delays those of some hundred milliseconds. Where this cannot be arranged, the
 /// process is through sooner.

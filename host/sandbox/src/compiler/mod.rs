@@ -37,11 +37,37 @@ const PANICKED: &str = "the compiler panicked over it: usual tools make no such 
 
 /// Where components are compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Compilation {
-    /// In a process of its own. The path is that of a program that calls [`run`] first of all.
+pub struct Compilation(Place);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// In a process of this program.
     Process(PathBuf),
-    /// In this process, without bounds: for components that are trusted, as in tests.
+    /// In this process.
     ThisProcess,
+}
+
+impl Compilation {
+    /// In a process of its own that runs this very program, even if the program's file was replaced or deleted. The program calls
+    /// [`run`] first of all.
+    pub fn in_own_process() -> Compilation {
+        Compilation(Place::Process(system::THIS_PROGRAM.into()))
+    }
+
+    /// In a process of its own that runs the program in this file.
+    ///
+    /// # Safety
+    /// The program must be built of the same version of this crate, and call [`run`] first of all. Machine code that it prints runs in
+    /// this process.
+    #[expect(unsafe_code, reason = "passes the obligation on")]
+    pub unsafe fn in_process_of(program: PathBuf) -> Compilation {
+        Compilation(Place::Process(program))
+    }
+
+    /// In this process, without bounds: for components that are trusted, as in tests.
+    pub fn in_this_process() -> Compilation {
+        Compilation(Place::ThisProcess)
+    }
 }
 
 /// How far the compiler's process yields to other processes.
@@ -98,9 +124,9 @@ impl Compiler {
     /// Compiles on idle processors, or at a low priority if that does not end soon.
     pub(crate) async fn compile(&self, bytes: Arc<[u8]>) -> Result<Compiled, NotCompiled> {
         let _permit = self.permit.acquire().await;
-        let image = match &self.compilation {
-            Compilation::ThisProcess => blocking(move || compile(&bytes)).await?,
-            Compilation::Process(program) => {
+        let image = match &self.compilation.0 {
+            Place::ThisProcess => blocking(move || compile(&bytes)).await?,
+            Place::Process(program) => {
                 match timeout(limits::COMPILATION_IDLE, compile_in_process(program, Priority::Idle, &bytes)).await {
                     Ok(image) => image?,
                     // A machine that is never idle must be able to get another policy too.
@@ -227,8 +253,9 @@ pub fn precompile(component: &[u8], target: &str) -> Result<Vec<u8>, NotCompiled
 /// Loads a component that this program compiled.
 #[expect(unsafe_code, reason = "the image comes from this very program")]
 fn load_own(engine: &Engine, image: &[u8]) -> wasmtime::Result<Compiled> {
-    // SAFETY: the image was made with this wasmtime and these settings a moment ago, by this process or by one that it started and
-    // whose output no other process could write. (wasmtime checks version and settings; how far code is optimized is free.)
+    // SAFETY: the image was made with this wasmtime and these settings a moment ago, by this process or by one of the same program,
+    // whose output no other process could write. `Compilation` can name no other program without an obligation. (wasmtime checks
+    // version and settings; how far code is optimized is free.)
     unsafe { load(engine, image) }
 }
 

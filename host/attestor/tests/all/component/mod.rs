@@ -120,10 +120,16 @@ pub(crate) fn emitting(selectors: &[&str]) -> Vec<u8> {
 
 /// The call that claims the container whose id lies at 4096.
 pub(crate) fn asking(claim: &str) -> String {
+    asking_at(4096, claim)
+}
+
+/// The call that claims the container whose id lies at this address.
+pub(crate) fn asking_at(at: usize, claim: &str) -> String {
     match claim.len() {
         0 => String::new(),
         length => format!(
-            "(call $container (i32.const 0) (i32.const 0) (i32.const 4096) (i32.const {length}) (i32.const 4224))"
+            "(call $container (i32.const 0) (i32.const 0) (i32.const {at}) (i32.const {length}) (i32.const {}))",
+            at + 128
         ),
     }
 }

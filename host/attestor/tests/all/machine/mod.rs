@@ -105,10 +105,16 @@ pub(crate) fn containers() -> Containers {
     Containers::new(Arc::new(KnowsAll), processes(), ProofContext::ALL)
 }
 
-/// The sandbox, with a compiler process as in the program.
+/// Compilation in a process of its own, as in the program.
+#[expect(unsafe_code, reason = "the program of a test is no compiler")]
+pub(crate) fn compilation() -> Compilation {
+    // SAFETY: Cargo built the program of the same sources.
+    unsafe { Compilation::in_process_of(env!("CARGO_BIN_EXE_docker-attestor").into()) }
+}
+
+/// The sandbox, whose compiler is a process of its own.
 pub(crate) fn runtime() -> Arc<Runtime> {
-    let program = env!("CARGO_BIN_EXE_docker-attestor");
-    Arc::new(Runtime::new(Compilation::Process(program.into())).unwrap())
+    Arc::new(Runtime::new(compilation()).unwrap())
 }
 
 /// An attestor of a machine with this engine, without a configuration yet.
@@ -136,7 +142,7 @@ pub(crate) async fn configure(attestor: &Attestor, plugin_data: &str) -> Result<
 
 /// A sandbox that compiles in the process of the test.
 pub(crate) fn sandbox() -> Arc<Sandbox> {
-    Arc::new(Sandbox::new(Compilation::ThisProcess).unwrap())
+    Arc::new(Sandbox::new(Compilation::in_this_process()).unwrap())
 }
 
 /// Makes a policy from these bytes without a trial, or returns why they are none.
