@@ -16,6 +16,7 @@ c_packages := "clang-22 lld-22 wasi-libc"
 wasm := "wasm32-unknown-unknown"
 demo_scenario := "fixtures/scenarios/v2-systemd.json"
 cargo_deny := "0.20.2"
+cargo_modules := "0.27.0"
 
 # List the recipes
 [private]
@@ -230,6 +231,28 @@ sigstore-conformance: target
 # Compare the configuration's parser with recorded answers of the Go HCL decoder (ATTESTOR_HCL1_ORACLE names the folder)
 hcl1-oracle:
     cargo test --release --package hcl1 --test all -- oracle --nocapture
+
+# Fail if modules of a crate use one another in a circle (cargo-modules draws them; the first run takes some minutes)
+circles:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo modules --version >/dev/null 2>&1 || {
+        echo "circles: cargo-modules is missing: cargo install cargo-modules --locked --version {{ cargo_modules }} (some minutes)"
+        cargo install cargo-modules --locked --version {{ cargo_modules }}
+    }
+    # Methods and From impls that stand in the file of a module above: cargo-modules counts them as the type's own.
+    impls='^(error (config|update)|container proof|plugin server|document (decode|warnings))$'
+    only_modules=(--no-externs --no-sysroot --no-types --no-traits --no-fns --no-owns)
+    failed=0
+    for folder in host/*/; do
+        [ -f "$folder/Cargo.toml" ] || continue
+        package=$(sed -n 's/^name = "\(.*\)"/\1/p' "$folder/Cargo.toml" | head -n 1)
+        # "crate::a::b" -> "crate::c" becomes the pair "a c". tsort names the modules of a circle, and fails.
+        cargo modules dependencies --package "$package" --lib "${only_modules[@]}" |
+            sed -nE 's/^ *"[^":]+::([a-z0-9_]+)[^"]*" -> "[^":]+::([a-z0-9_]+)[^"]*".*/\1 \2/p' | awk '$1 != $2' | sort -u |
+            { grep -vE "$impls" || true; } | tsort >/dev/null && echo "$package: no circle" || { echo "$package: a circle, see above" >&2; failed=1; }
+    done
+    exit $failed
 
 # Fuzz each target of host/hcl1/fuzz, for 60 s unless another number is given
 [working-directory("host/hcl1")]

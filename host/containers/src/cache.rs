@@ -21,31 +21,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::limits;
 use crate::process::{Process, Processes};
-use crate::proof::{self, Clause, Init, InitError, NotProven, ProofContext, Proven};
-
-/// A container that runs, as the engine described it, and the init process that the description belongs to.
-pub struct RunningContainer {
-    pub(crate) id: ContainerId,
-    pub(crate) container: Result<Arc<Container>, TooLarge>,
-    pub(crate) init: Init,
-    pub(crate) context: ProofContext,
-    pub(crate) fetched: Instant,
-}
-
-impl RunningContainer {
-    /// Proves that the process, whose /proc/PID/cgroup is `cgroup`, is in this container.
-    ///
-    /// # Errors
-    /// The clause that does not hold. `Ok(Err(…))`: the process is in the container, but the container is too large for an answer.
-    pub fn prove(&self, process: &dyn Process, cgroup: &[u8]) -> Result<Result<Proven, TooLarge>, NotProven> {
-        proof::prove(self, process, cgroup)
-    }
-
-    /// The bytes that its facts take.
-    fn bytes(&self) -> usize {
-        self.container.as_ref().map_or(0, |container| container.bytes())
-    }
-}
+use crate::proof::{Clause, Init, InitError, NotProven, ProofContext, Proven, RunningContainer};
 
 /// What is known of a container id.
 #[derive(Clone)]

@@ -21,8 +21,8 @@ pub mod limits;
 pub mod process;
 pub mod proof;
 
-pub use cache::{Checked, Claim, Containers, Lookup, Outcome, RunningContainer, Source};
+pub use cache::{Checked, Claim, Containers, Lookup, Outcome, Source};
 pub use claimant::Claimant;
 pub use container::{Container, ContainerId, TooLarge};
 pub use error::{EngineError, Error, ErrorKind};
-pub use proof::{Clause, NotProven, ProofContext, Proven};
+pub use proof::{Clause, NotProven, ProofContext, Proven, RunningContainer};

@@ -18,10 +18,10 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::RunningContainer;
 use crate::container::{Container, ContainerId, TooLarge};
 use crate::engine::Inspected;
 use crate::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
@@ -274,6 +274,30 @@ impl Init {
             }
         }
         Ok(Ok(()))
+    }
+}
+
+/// A container that runs, as the engine described it, and the init process that the description belongs to.
+pub struct RunningContainer {
+    pub(crate) id: ContainerId,
+    pub(crate) container: Result<Arc<Container>, TooLarge>,
+    pub(crate) init: Init,
+    pub(crate) context: ProofContext,
+    pub(crate) fetched: Instant,
+}
+
+impl RunningContainer {
+    /// Proves that the process, whose /proc/PID/cgroup is `cgroup`, is in this container.
+    ///
+    /// # Errors
+    /// The clause that does not hold. `Ok(Err(…))`: the process is in the container, but the container is too large for an answer.
+    pub fn prove(&self, process: &dyn Process, cgroup: &[u8]) -> Result<Result<Proven, TooLarge>, NotProven> {
+        prove(self, process, cgroup)
+    }
+
+    /// The bytes that its facts take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.container.as_ref().map_or(0, |container| container.bytes())
     }
 }
 
@@ -559,7 +583,7 @@ mod tests {
             image_manifest_digest: None,
         };
         let (container, context) = (Ok(Arc::new(container)), ProofContext::ALL);
-        Ok(RunningContainer { id, container, init, context, fetched: std::time::Instant::now() })
+        Ok(RunningContainer { id, container, init, context, fetched: Instant::now() })
     }
 
     /// The explanations when we are in `own`, the engine's process is in `engine`, and the container was started with
