@@ -207,6 +207,7 @@ lint: target deny-tool
     else \
         echo "lint: clippy's compiler has no {{ wasm }}: the guest was checked for this machine's target only"; \
     fi
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --release --no-deps --workspace
     cargo deny check bans licenses sources
 
 # Check the dependencies for known vulnerabilities (downloads the advisory database)

@@ -10,10 +10,10 @@
 //! | a | the claim is 64 lowercase hex digits, and the engine answers with exactly that id and an init pid | [`ContainerId`], [`Init::find`] |
 //! | b | the engine's pids are ours: its socket's peer is in our pid namespace | `engine::connection::Connect` |
 //! | c | init is genuine: it started before the engine was asked, and is pid 1 of a trusted pid namespace directly below ours | [`Init::find`] |
-//! | d | the container's cgroup lies in no other container's cgroup, except one that the engine or we are in, or one that `CgroupParent` names | [`Above::explains`] |
-//! | d | the claimant's cgroup is the container's or below it, in every hierarchy that names the container | [`below_container`] |
-//! | e | no other container's cgroup lies between the container's and the claimant's, unless the claimant is in a nested pid namespace | [`no_container_between`] |
-//! | f | the claimant's pid namespace is init's or a descendant of it | [`within_namespace`] |
+//! | d | the container's cgroup lies in no other container's cgroup, except one that the engine or we are in, or one that `CgroupParent` names | `Above::explains` |
+//! | d | the claimant's cgroup is the container's or below it, in every hierarchy that names the container | `below_container` |
+//! | e | no other container's cgroup lies between the container's and the claimant's, unless the claimant is in a nested pid namespace | `no_container_between` |
+//! | f | the claimant's pid namespace is init's or a descendant of it | `within_namespace` |
 
 use std::fmt;
 use std::io;
