@@ -219,15 +219,17 @@ vectors: target
     cargo test --release --package docker-attestor-policy --test vectors -- --nocapture
     cargo test --release --package docker-attestor --test all locator -- --nocapture
 
+# The whole workspace is named so that dependencies keep the features that they were built with.
+#
 # Let sigstore's JavaScript verifier judge our signatures, and ours judge its client's (needs Node and npm; installs into fixtures/peers)
 sigstore-peers: target
     npm ci --prefix fixtures/peers
-    cargo test --release --package sigstore-fixtures --test peers -- --nocapture
-    cargo test --release --package image-signatures --test all peers -- --nocapture
+    cargo test --release --workspace --test peers -- --nocapture
+    cargo test --release --workspace --test all peers -- --nocapture
 
 # Run the sigstore project's conformance cases against the seven rules (ATTESTOR_SIGSTORE names the folder)
 sigstore-conformance: target
-    cargo test --release --package image-signatures --test all conformance -- --nocapture
+    cargo test --release --workspace --test all conformance -- --nocapture
 
 # Compare the configuration's parser with recorded answers of the Go HCL decoder (ATTESTOR_HCL1_ORACLE names the folder)
 hcl1-oracle:

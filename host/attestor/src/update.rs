@@ -54,16 +54,7 @@ pub struct Updater {
     pub watcher: Watcher,
 }
 
-/// What a configuration needs beside its components. Parts of the configuration in use stay where they fit.
-struct Foundations {
-    configuration: Configuration,
-    docker: Arc<Containers>,
-    verifier: Option<Arc<Verifier>>,
-    /// Notes about the verifier's trust root.
-    notes: Vec<String>,
-}
-
-/// A snapshot that was built, and the notes of its policy.
+/// A snapshot that was built, and notes about its verifier and its policy.
 struct Built {
     snapshot: Snapshot,
     notes: Vec<String>,
@@ -131,12 +122,9 @@ impl Updater {
     pub async fn configure(&self, configuration: Configuration) -> Result<(), Error> {
         let _updating = self.update_lock.lock().await;
         let current = self.current();
-        let mut foundations = self.foundations(configuration, current.as_deref()).await?;
-        let trust = std::mem::take(&mut foundations.notes);
-        let (docker, verifier) = (Arc::clone(&foundations.docker), foundations.verifier.clone());
-        let recorded = self.recorded(current.as_deref(), &foundations.configuration).await;
-        let files = self.watcher.fingerprints_in_time(files(&foundations.configuration)).await.unwrap_or_default();
-        let Built { snapshot, notes } = match self.build_snapshot(foundations, recorded).await {
+        // Taken before the files are read, so that the watcher sees a change meanwhile.
+        let files = self.watcher.fingerprints_in_time(files(&configuration)).await.unwrap_or_default();
+        let Built { snapshot, notes } = match self.build(configuration, current.as_deref()).await {
             Ok(built) => built,
             Err(refusal) => {
                 // While a configuration is in use, a refused one is an attempt to replace a component like any other.
@@ -146,7 +134,7 @@ impl Updater {
                 return Err(refusal.into());
             }
         };
-        log_report(&snapshot.configuration, notes.iter().chain(&trust));
+        log_report(&snapshot.configuration, &notes);
         if !self.machine.reads_namespaces() {
             tracing::warn!(
                 "without CAP_SYS_PTRACE the pid namespaces of other users' processes cannot be read: that part of the proof \
@@ -160,6 +148,7 @@ impl Updater {
             self.history.mark_current(&name);
         }
         self.watcher.remember(files);
+        let (docker, verifier) = (Arc::clone(&snapshot.basis.backends.docker), snapshot.verifier.clone());
         self.activate(snapshot);
         let before = current.as_deref();
         if before.is_none_or(|before| !Arc::ptr_eq(&before.basis.backends.docker, &docker)) {
@@ -179,11 +168,7 @@ impl Updater {
     /// The configuration would be refused.
     pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
         let current = self.current();
-        let mut foundations = self.foundations(configuration, current.as_deref()).await?;
-        let trust = std::mem::take(&mut foundations.notes);
-        let recorded = self.recorded(current.as_deref(), &foundations.configuration).await;
-        let Built { snapshot, mut notes } = self.build_snapshot(foundations, recorded).await?;
-        notes.extend(trust);
+        let Built { snapshot, mut notes } = self.build(configuration, current.as_deref()).await?;
         let report = &snapshot.configuration.report;
         notes.extend(report.warnings.iter().chain(report.notes.iter().map(|note| &note.text)).cloned());
         Ok(notes)
@@ -262,35 +247,21 @@ impl Updater {
         reloaded
     }
 
-    /// What a configuration needs beside its components. The containers stay cached if their engine stays, and the verdicts if the
-    /// verifier judges as before.
-    async fn foundations(
-        &self,
-        configuration: Configuration,
-        current: Option<&Snapshot>,
-    ) -> Result<Foundations, Error> {
+    /// Loads, links and tries everything that a configuration asks for. The containers stay cached if their engine stays, and the
+    /// verdicts if the verifier judges as before.
+    async fn build(&self, configuration: Configuration, current: Option<&Snapshot>) -> Result<Built, Refusal> {
         let docker = match current {
             Some(current) if same_engine(&current.configuration, &configuration) => {
                 Arc::clone(&current.basis.backends.docker)
             }
             _ => self.containers(&configuration),
         };
-        let (verifier, notes) = make_verifier(&configuration).await?;
-        let kept = current.and_then(|current| current.verifier.clone());
-        let verifier = match (verifier, kept) {
+        let (verifier, trust) = make_verifier(&configuration).await?;
+        let verifier = match (verifier, current.and_then(|current| current.verifier.clone())) {
             (Some(new), Some(kept)) if kept.judges_like(&new) => Some(kept),
             (new, _) => new,
         };
-        Ok(Foundations { configuration, docker, verifier, notes })
-    }
-
-    /// Loads, links and tries everything that a configuration asks for.
-    async fn build_snapshot(
-        &self,
-        foundations: Foundations,
-        recorded: Vec<RecordedWorkload>,
-    ) -> Result<Built, Refusal> {
-        let Foundations { configuration, docker, verifier, notes: _ } = foundations;
+        let recorded = self.recorded(current, &configuration).await;
         let decides =
             |(verifier, sigstore): (_, &config::Sigstore)| Arc::new(SignedImages::new(verifier, sigstore.on_failure));
         let backends = Arc::new(Backends {
@@ -305,7 +276,7 @@ impl Updater {
             let name = name.to_owned();
             move |error: LoadError| Refusal::Component { name, error }
         };
-        let (policy, notes) = match &configuration.policy {
+        let (policy, mut notes) = match &configuration.policy {
             None => {
                 let builtin = &self.runtime.builtin;
                 let notes = validate(&self.runtime, builtin, &trial).await.map_err(|invalid| match invalid {
@@ -330,6 +301,7 @@ impl Updater {
             };
             extensions.push(accepted.await.map_err(refused(&name))?);
         }
+        notes.extend(trust);
         let basis = Basis {
             sandbox: Arc::clone(&self.runtime.sandbox),
             policy,
@@ -445,7 +417,7 @@ impl Updater {
     }
 }
 
-fn log_report<'a>(configuration: &'a Configuration, notes: impl Iterator<Item = &'a String>) {
+fn log_report(configuration: &Configuration, notes: &[String]) {
     let report = &configuration.report;
     for note in report.notes.iter().map(|note| &note.text).chain(notes) {
         tracing::info!("{note}");

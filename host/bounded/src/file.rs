@@ -1,11 +1,11 @@
 //! Reads files that a configuration names. They must be regular files, and are read whole and bounded in bytes.
 
-use std::fs::{File, Metadata};
+mod unix;
+
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open};
+use self::unix as system;
 
 /// Why a file was not read. The text does not name the file.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +40,8 @@ impl From<io::Error> for FileError {
 /// # Errors
 /// See [`FileError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    // NONBLOCK, because opening a FIFO would otherwise wait for a writer. Only regular files are read, because others
-    // may never end.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = open(path, flags, Mode::empty()).map(File::from).map_err(io::Error::from)?;
+    let file = system::open_to_read(path)?;
+    // Other files may never end.
     if !file.metadata()?.is_file() {
         return Err(FileError::NotRegular);
     }
@@ -63,18 +61,7 @@ impl Fingerprint {
     /// Takes the fingerprint of the file now. A missing file has a fingerprint, too, which differs from that of any
     /// file.
     pub fn of(path: &Path) -> Fingerprint {
-        let fields = |metadata: Metadata| {
-            [
-                metadata.dev().cast_signed(),
-                metadata.ino().cast_signed(),
-                metadata.size().cast_signed(),
-                metadata.mtime(),
-                metadata.mtime_nsec(),
-                metadata.ctime(),
-                metadata.ctime_nsec(),
-            ]
-        };
-        Fingerprint(std::fs::metadata(path).ok().map(fields))
+        Fingerprint(std::fs::metadata(path).ok().as_ref().map(system::identity))
     }
 }
 
