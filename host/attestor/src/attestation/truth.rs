@@ -50,7 +50,7 @@ pub enum Untrue {
         index: usize,
         /// The text before the first colon, escaped.
         kind: String,
-        /// What is wrong with the kind, as the end of a sentence.
+        /// The fault of the kind, as the end of a sentence.
         why: &'static str,
     },
 }
