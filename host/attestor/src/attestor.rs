@@ -32,7 +32,7 @@ impl Attestor {
         Attestor { updater: Updater::new(machine, runtime, trial_workloads, metrics.clone()), metrics }
     }
 
-    /// The selectors of a process, without the `docker:` prefix. None when the process is not ours. Cancelled by dropping.
+    /// Attests a process, and returns its selectors without the `docker:` prefix. Empty when the process is not ours. Cancelled by dropping.
     ///
     /// # Errors
     /// The attestation failed: no selector is known.

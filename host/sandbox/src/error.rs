@@ -31,11 +31,6 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the component was not called at all.
-    pub fn was_not_called(&self) -> bool {
-        matches!(self, CallError::Full(_) | CallError::Store(_))
-    }
-
     pub(crate) fn of(error: &wasmtime::Error, panic: Option<&str>) -> CallError {
         let reason = match error.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => "it used more CPU than a call may (100 ms)".to_owned(),

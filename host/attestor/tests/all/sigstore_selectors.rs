@@ -12,10 +12,9 @@ use image_signatures::Image;
 use sandbox::limits::GUEST_TEXT;
 use sandbox::{Fault as PolicyFault, FaultKind};
 use serde_json::json;
+use sigstore_fixtures::Options as Signing;
 use sigstore_fixtures::oci;
 use sigstore_fixtures::registry::{Fault, Options, Registry};
-use sigstore_fixtures::{CosignSignature, LogEntry, Options as Signing};
-use sigstore_verify::types::SignatureBytes;
 use tonic::Code;
 
 use crate::stage::{IMAGE, PID, SIGNER, Stage, attestor, plain_selectors};
@@ -33,30 +32,11 @@ async fn a_verdicts_life() {
     tokio::time::sleep(Duration::from_millis(2_050)).await;
 }
 
-/// Makes an image with these signatures in its `.sig` tag.
-fn image_with(registry: &Registry, repository: &str, signatures: &[CosignSignature]) -> String {
-    let digest = registry.push(repository, None, &IMAGE);
-    if !signatures.is_empty() {
-        registry.attach_signatures(repository, &digest, signatures);
-    }
-    format!("{}/{repository}@{digest}", registry.host())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The identity of a log entry: id, index, time, SET.
-fn of_log(entry: &LogEntry) -> (String, u64, u64, String) {
-    let set = SignatureBytes::new(entry.set.clone().unwrap()).to_base64();
-    (hex(&entry.log_id), entry.log_index, entry.integrated_time.unwrap().cast_unsigned(), set)
-}
-
 #[tokio::test]
 async fn on_failure_omit_leaves_out_and_never_passes() {
     let stage = Stage::new();
     let registry = registry().await;
-    let unsigned = image_with(&registry, "unsigned", &[]);
+    let unsigned = registry.push_signed(&IMAGE, "unsigned", &[]);
     let signed = stage.signed_image(&registry, "signed");
     let decides = SignedImages::new(stage.verifier(SIGNATURES), OnFailure::Omit);
     let decide = async |reference: &str| {
@@ -94,8 +74,8 @@ async fn a_verified_image_makes_its_selectors_in_order_and_the_answer_is_used_ag
     let registry = registry().await;
     let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default());
     let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
-    let (log_id, log_index, time, set) = of_log(signature.entry.as_ref().unwrap());
-    let reference = image_with(&registry, "app", &[signature]);
+    let entry = signature.entry.clone().unwrap();
+    let reference = registry.push_signed(&IMAGE, "app", &[signature]);
     let attestation =
         stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
     registry.attach_attestations("app", &IMAGE.digest, &[attestation]);
@@ -111,10 +91,10 @@ async fn a_verified_image_makes_its_selectors_in_order_and_the_answer_is_used_ag
             "image-signature-subject:signer@world.test",
             "image-signature-issuer:https://issuer.world.test",
             &format!("image-signature-value:{value}"),
-            &format!("image-signature-log-id:{log_id}"),
-            &format!("image-signature-log-index:{log_index}"),
-            &format!("image-signature-integrated-time:{time}"),
-            &format!("image-signature-signed-entry-timestamp:{set}"),
+            &format!("image-signature-log-id:{}", entry.log_id_hex()),
+            &format!("image-signature-log-index:{}", entry.log_index),
+            &format!("image-signature-integrated-time:{}", entry.integrated_time.unwrap()),
+            &format!("image-signature-signed-entry-timestamp:{}", entry.set_base64().unwrap()),
         ]
         .map(str::to_owned),
     );
@@ -164,7 +144,7 @@ async fn an_image_that_does_not_verify_has_no_answer_and_an_earlier_one_is_not_u
 async fn an_omitted_or_skipped_image_makes_the_containers_selectors_alone() {
     let stage = Stage::new();
     let registry = registry().await;
-    let unsigned = image_with(&registry, "app", &[]);
+    let unsigned = registry.push_signed(&IMAGE, "app", &[]);
     let skipped = format!("skipped_images = [{unsigned:?}]");
     for (options, repo_digests) in [
         ("on_failure = \"omit\"", vec![unsigned.clone()]),

@@ -12,8 +12,7 @@ use registry::Credentials;
 use serde_json::json;
 use sigstore_fixtures::oci::{self, ArtifactType};
 use sigstore_fixtures::registry::{Fault, Options, Registry};
-use sigstore_fixtures::{Content, CosignSignature, Forgery, Identity, Log, LogEntry, Options as Signing, San, Version};
-use sigstore_verify::types::SignatureBytes;
+use sigstore_fixtures::{Content, CosignSignature, Forgery, Identity, Log, Options as Signing, San, Version};
 
 use crate::stage::{IMAGE, ISSUER, Stage, allowed_only, only_signatures, signer, wrong};
 
@@ -63,23 +62,8 @@ async fn away(verifier: &Arc<Verifier>, references: &[&str]) -> String {
     }
 }
 
-/// An image with these signatures in its `.sig` tag.
-fn image_with(registry: &Registry, repository: &str, signatures: &[CosignSignature]) -> String {
-    let digest = registry.push(repository, None, &IMAGE);
-    if !signatures.is_empty() {
-        registry.attach_signatures(repository, &digest, signatures);
-    }
-    format!("{}/{repository}@{digest}", registry.host())
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What a log's entry is known by: id, index, time, SET.
-fn of_log(entry: &LogEntry) -> (String, u64, u64, String) {
-    let set = SignatureBytes::new(entry.set.clone().unwrap()).to_base64();
-    (hex(&entry.log_id), entry.log_index, entry.integrated_time.unwrap().cast_unsigned(), set)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +112,7 @@ async fn a_cached_verdict_costs_no_request() {
     let stage = Stage::new();
     let registry = registry().await;
     let good = stage.signed_image(&registry, "good");
-    let bad = image_with(&registry, "bad", &[]);
+    let bad = registry.push_signed(&IMAGE, "bad", &[]);
     let verifier = stage.verifier(only_signatures());
     let cached = |reference: &str| {
         let repo_digests = [reference.to_owned()];
@@ -142,7 +126,7 @@ async fn a_cached_verdict_costs_no_request() {
     assert_eq!(facts(&verifier, &good).await, verdict);
     failure(&verifier, &[&bad]).await;
     // A cached good verdict is enough, whatever else is not known yet.
-    let other = image_with(&registry, "other", &[]);
+    let other = registry.push_signed(&IMAGE, "other", &[]);
     assert_eq!(verify(&verifier, &[&other, &good]).await.to_string(), format!("{good}: a cached verdict"));
     assert!(registry.requests().is_empty());
 }
@@ -151,7 +135,7 @@ async fn a_cached_verdict_costs_no_request() {
 async fn a_verdict_ends_with_its_time() {
     let stage = Stage::new();
     let registry = registry().await;
-    let reference = image_with(&registry, "app", &[]);
+    let reference = registry.push_signed(&IMAGE, "app", &[]);
     let verifier = stage.verifier(brief());
     failure(&verifier, &[&reference]).await;
     stage.signed_image(&registry, "app");
@@ -232,7 +216,7 @@ async fn a_good_verdict_past_its_time_serves_while_the_log_is_away() {
     let (registry, rekor) = (registry().await, registry().await);
     let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { set: false, ..Signing::default() });
     rekor.put_log_entry(signature.entry.as_ref().unwrap());
-    let reference = image_with(&registry, "app", &[signature]);
+    let reference = registry.push_signed(&IMAGE, "app", &[signature]);
     let verifier = stage.verifier(Settings { rekor_url: rekor.url(), ..brief() });
     let verdict = facts(&verifier, &reference).await;
     a_verdicts_life().await;
@@ -244,7 +228,7 @@ async fn a_good_verdict_past_its_time_serves_while_the_log_is_away() {
 async fn a_skipped_image_is_named_whole_or_by_its_digest() {
     let stage = Stage::new();
     let registry = registry().await;
-    let reference = image_with(&registry, "app", &[]);
+    let reference = registry.push_signed(&IMAGE, "app", &[]);
     let (repository, digest) = reference.split_once('@').unwrap();
     let verdict = async |skipped: &str, manifest: Option<&str>| {
         let verifier = stage.verifier(Settings { skipped_images: vec![skipped.to_owned()], ..Settings::default() });
@@ -287,7 +271,7 @@ async fn of_several_digests_the_first_that_verifies_counts() {
     let registry = registry().await;
     let good = stage.signed_image(&registry, "good");
     let also_good = stage.signed_image(&registry, "also-good");
-    let bad = image_with(&registry, "bad", &[]);
+    let bad = registry.push_signed(&IMAGE, "bad", &[]);
     let away_one = stage.signed_image(&registry, "away");
     registry.fault("/v2/away/", Fault::Dropped);
     let verdict = async |references: &[&str]| verify(&stage.verifier(only_signatures()), references).await;
@@ -423,7 +407,7 @@ async fn attestations_are_required_or_optional_or_ignored() {
 async fn an_attestation_alone_is_no_signature() {
     let stage = Stage::new();
     let registry = registry().await;
-    let reference = image_with(&registry, "app", &[]);
+    let reference = registry.push_signed(&IMAGE, "app", &[]);
     let attestation =
         stage.test_bed.attest_simple(&IMAGE.digest, "https://world.test/p", &json!({}), &Signing::default());
     registry.attach_attestations("app", &IMAGE.digest, &[attestation]);
@@ -451,17 +435,17 @@ async fn without_the_log_nothing_is_said_of_it() {
     {
         let signature = stage.test_bed.sign_simple(&IMAGE.digest, &options);
         let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
-        let reference = image_with(&registry, &format!("app-{number}"), &[signature]);
+        let reference = registry.push_signed(&IMAGE, &format!("app-{number}"), &[signature]);
         assert_eq!(facts(&verifier, &reference).await, [unlogged(value)], "{options:?}");
     }
     assert_eq!(registry.count("/api/"), 0, "the log was asked");
     // An hour ago the certificate was good, and it is now that counts.
     let old = Signing { time: sigstore_fixtures::now() - 3_600, ..Signing::default() };
-    let reference = image_with(&registry, "old", &[stage.test_bed.sign_simple(&IMAGE.digest, &old)]);
+    let reference = registry.push_signed(&IMAGE, "old", &[stage.test_bed.sign_simple(&IMAGE.digest, &old)]);
     assert!(failure(&verifier, &[&reference]).await.contains("is outside the certificate's validity"));
     // Unless a timestamp says otherwise.
     let stamped = Signing { timestamp: true, ..old };
-    let reference = image_with(&registry, "stamped", &[stage.test_bed.sign_simple(&IMAGE.digest, &stamped)]);
+    let reference = registry.push_signed(&IMAGE, "stamped", &[stage.test_bed.sign_simple(&IMAGE.digest, &stamped)]);
     assert_eq!(facts(&verifier, &reference).await.len(), 1);
 }
 
@@ -484,7 +468,7 @@ async fn without_certificate_timestamps_a_certificate_counts_all_the_same() {
     let registry = registry().await;
     for forgery in [Forgery::NoSct, Forgery::SctOfAnotherLog, Forgery::SctAltered, Forgery::SecondSctBad] {
         let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default().forged(forgery));
-        let reference = image_with(&registry, forgery.name(), &[signature]);
+        let reference = registry.push_signed(&IMAGE, forgery.name(), &[signature]);
         assert_eq!(
             facts(&stage.verifier(Settings { ignore_sct: true, ..only_signatures() }), &reference).await.len(),
             1
@@ -498,7 +482,7 @@ async fn keys_and_identities_count_as_the_configuration_names_them() {
     let stage = Stage::new();
     let registry = registry().await;
     let signed = |repository: &str, options: &Signing| {
-        image_with(&registry, repository, &[stage.test_bed.sign_simple(&IMAGE.digest, options)])
+        registry.push_signed(&IMAGE, repository, &[stage.test_bed.sign_simple(&IMAGE.digest, options)])
     };
     let by_key = signed("key", &Signing::default().with_key());
     let by_signer = signed("signer", &Signing::default());
@@ -554,7 +538,7 @@ async fn every_good_signature_counts_in_order_and_no_bad_one() {
         sign(Some(Forgery::CopiedFromAnotherImage)),
     ];
     let value = |signature: &CosignSignature| signature.annotations["dev.cosignproject.cosign/signature"].clone();
-    let reference = image_with(&registry, "app", &signatures);
+    let reference = registry.push_signed(&IMAGE, "app", &signatures);
     // Once more the same.
     registry.attach_signatures("app", &IMAGE.digest, &signatures[1..2]);
     let verifier = stage.verifier(only_signatures());
@@ -566,7 +550,7 @@ async fn every_good_signature_counts_in_order_and_no_bad_one() {
     assert_eq!(broken, [Some(4), None, Some(3), None, Some(2)]);
     // When none is good, every reason is given.
     let bad = [signatures[0].clone(), signatures[2].clone(), signatures[4].clone()];
-    let why = failure(&verifier, &[&image_with(&registry, "bad", &bad)]).await;
+    let why = failure(&verifier, &[&registry.push_signed(&IMAGE, "bad", &bad)]).await;
     assert!(["rule 4: ", "rule 3: ", "rule 2: "].iter().all(|rule| why.contains(rule)), "{why}");
 }
 
@@ -577,13 +561,14 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
     let verifier = stage.verifier(only_signatures());
     let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing::default());
     let value = signature.annotations["dev.cosignproject.cosign/signature"].clone();
-    let (log_id, log_index, time, set) = of_log(signature.entry.as_ref().unwrap());
-    let reference = image_with(&registry, "sig", &[signature]);
+    let entry = signature.entry.clone().unwrap();
+    let log_id = entry.log_id_hex();
+    let reference = registry.push_signed(&IMAGE, "sig", &[signature]);
     let whole = Signature {
         log_id: Some(log_id.clone()),
-        log_index: Some(log_index),
-        integrated_time: Some(time),
-        signed_entry_timestamp: Some(set),
+        log_index: Some(entry.log_index),
+        integrated_time: entry.integrated_time.map(i64::cast_unsigned),
+        signed_entry_timestamp: entry.set_base64(),
         ..unlogged(value)
     };
     assert_eq!(facts(&verifier, &reference).await, [whole]);
@@ -597,7 +582,7 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
     ] {
         for content in [Content::cosign_sign(&IMAGE.digest), Content::Message(IMAGE.bytes.clone())] {
             let repository = format!("{name}-{}", matches!(content, Content::Message(_)));
-            let reference = image_with(&registry, &repository, &[]);
+            let reference = registry.push_signed(&IMAGE, &repository, &[]);
             let bundle = stage.test_bed.bundle(&content, Version::V03, &options);
             registry.attach_bundle(&repository, &IMAGE.digest, &bundle.bytes, ArtifactType::Bundle);
             let json = bundle.json();
@@ -606,11 +591,11 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
             let entry = bundle.entry.unwrap();
             let promised = options.log == Log::RekorV1 && options.set;
             let expected = Signature {
-                log_id: Some(hex(&entry.log_id)),
+                log_id: Some(entry.log_id_hex()),
                 // The proof of Rekor v1 is about the index in its tree alone.
                 log_index: (promised || options.log == Log::RekorV2).then_some(entry.log_index),
                 integrated_time: promised.then(|| entry.integrated_time.unwrap().cast_unsigned()),
-                signed_entry_timestamp: promised.then(|| of_log(&entry).3),
+                signed_entry_timestamp: promised.then(|| entry.set_base64().unwrap()),
                 ..unlogged(value)
             };
             assert_eq!(facts(&verifier, &reference).await, [expected], "{repository}");
@@ -636,7 +621,7 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
         let subjects = names.iter().filter(|name| !order[..number].contains(&name.text().as_str())).cloned().collect();
         let identity = Identity { subjects, ..Identity::default() };
         let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
-        let reference = image_with(&registry, &format!("app-{number}"), &[signature]);
+        let reference = registry.push_signed(&IMAGE, &format!("app-{number}"), &[signature]);
         for allowed in &order[number..] {
             let options = Settings { identities: allowed_only(ISSUER, allowed), ..only_signatures() };
             let facts = facts(&stage.verifier(options), &reference).await;
@@ -650,7 +635,7 @@ async fn the_subject_is_the_first_name_in_the_go_attestors_order_and_any_name_ma
         let [issuer, issuer_v1] = [issuer, issuer_v1].map(|issuer| issuer.map(str::to_owned));
         let identity = Identity { issuer, issuer_v1, ..Identity::default() };
         let signature = stage.test_bed.sign_simple(&IMAGE.digest, &Signing { identity, ..Signing::default() });
-        let reference = image_with(&registry, &format!("issuer-{number}"), &[signature]);
+        let reference = registry.push_signed(&IMAGE, &format!("issuer-{number}"), &[signature]);
         let facts = facts(&stage.verifier(Settings { identities: signer(), ..only_signatures() }), &reference).await;
         assert_eq!(facts[0].issuer.as_deref(), Some("https://issuer.world.test"));
     }

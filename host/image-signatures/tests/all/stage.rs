@@ -68,10 +68,8 @@ impl Stage {
 
     /// An image with one good signature, in the tag that is made for it; answers its reference.
     pub(crate) fn signed_image(&self, registry: &Registry, repository: &str) -> String {
-        let digest = registry.push(repository, None, &IMAGE);
-        let signature = self.test_bed.sign_simple(&digest, &sigstore_fixtures::Options::default());
-        registry.attach_signatures(repository, &digest, &[signature]);
-        format!("{}/{repository}@{digest}", registry.host())
+        let signature = self.test_bed.sign_simple(&IMAGE.digest, &sigstore_fixtures::Options::default());
+        registry.push_signed(&IMAGE, repository, &[signature])
     }
 }
 

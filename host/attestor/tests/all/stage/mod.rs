@@ -66,9 +66,8 @@ impl Stage {
 
     /// Makes an image with one good signature in its `.sig` tag, and returns the image's reference.
     pub(crate) fn signed_image(&self, registry: &Registry, repository: &str) -> String {
-        let digest = registry.push(repository, None, &IMAGE);
-        registry.attach_signatures(repository, &digest, &[self.test_bed.sign_simple(&digest, &Options::default())]);
-        format!("{}/{repository}@{digest}", registry.host())
+        let signature = self.test_bed.sign_simple(&IMAGE.digest, &Options::default());
+        registry.push_signed(&IMAGE, repository, &[signature])
     }
 }
 
