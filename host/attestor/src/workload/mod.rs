@@ -118,11 +118,6 @@ impl Workload {
         &self.backends.extensions
     }
 
-    /// The pid.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
     /// Every question so far, with its answer.
     pub fn transcript(&self) -> &Transcript {
         &self.transcript

@@ -12,7 +12,7 @@ use containers::engine::recorded::{RecordedContainer, RecordedEngine};
 use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
 
-use crate::machine::{attestor_of, configure};
+use crate::machine::{attestor_of, configure, process};
 
 const CONTAINERS: usize = 32;
 
@@ -53,12 +53,8 @@ fn known() -> RecordedEngine {
 
 /// The processes of the containers, and 5,000 others, each in a cgroup with an id of its own.
 fn processes(storm: &RecordedProcess) -> Arc<RecordedProcesses> {
-    let init = |number: usize| RecordedProcess {
-        cgroup: vec![format!("0::/docker/{}", id(number))],
-        start_time: 1,
-        pid_namespaces: vec![1_000 + number as u64, 1],
-        nspid: vec![100 + number as i32, 1],
-        ..RecordedProcess::default()
+    let init = |number: usize| {
+        process(&format!("/docker/{}", id(number)), &[100 + number as i32, 1], &[1_000 + number as u64, 1])
     };
     let made_up = |number: usize| RecordedProcess {
         cgroup: vec![format!("0::/storm/{}", id(1_000 + number))],

@@ -62,10 +62,6 @@ async fn away(verifier: &Arc<Verifier>, references: &[&str]) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_ask_at_once_are_one_verification() {
     let stage = Stage::new();
@@ -572,7 +568,7 @@ async fn the_facts_are_what_the_evidence_covers_and_nothing_else() {
         ..unlogged(value)
     };
     assert_eq!(facts(&verifier, &reference).await, [whole]);
-    assert!(log_id.len() == 64 && log_id == hex(&stage.test_bed.rekor.id()));
+    assert!(log_id.len() == 64 && log_id == hex::encode(stage.test_bed.rekor.id()));
 
     for (name, options) in [
         ("v1", Signing::default()),
