@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use containers::engine::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
-use containers::process::{Processes as _, cgroup_mounts, parse_cgroup};
+use containers::process::{Evidence, Processes as _, cgroup_mounts, parse_cgroup};
 use containers::proof::{Init, ProofContext, Proven};
 use containers::{Claimant, Container, ContainerId, Containers, Lookup, RunningContainer};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -65,6 +65,7 @@ impl Engine for OneContainer {
             pid: 100,
             pid_mode: String::new(),
             cgroup_parent: String::new(),
+            isolation: String::new(),
             engine: Peer::default(),
         };
         Box::pin(std::future::ready(Ok(Some(inspected))))
@@ -154,7 +155,7 @@ async fn running() -> Arc<RunningContainer> {
 /// The container, proven for process 101.
 async fn proven() -> Proven {
     let process = recorded().open(101).unwrap().unwrap();
-    running().await.prove(&*process, &process.cgroup().unwrap()).unwrap().unwrap()
+    running().await.prove(&*process, &Evidence::Cgroup(process.cgroup().unwrap().into())).unwrap().unwrap()
 }
 
 fn proof(criterion: &mut Criterion) {
@@ -162,7 +163,7 @@ fn proof(criterion: &mut Criterion) {
     let (processes, id) = (Arc::new(recorded()), ContainerId::new(ID).unwrap());
     let container = runtime.block_on(running());
     let process = processes.open(101).unwrap().unwrap();
-    let text = process.cgroup().unwrap();
+    let text = Evidence::Cgroup(process.cgroup().unwrap().into());
     criterion.bench_function("proof: 10 hierarchies", |bencher| {
         bencher.iter(|| container.prove(&*process, black_box(&text)).is_ok());
     });

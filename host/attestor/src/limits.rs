@@ -67,6 +67,8 @@ pub const VERIFY_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
 pub const CONFIG_FILE: u64 = 1 << 20;
 /// Bytes of a unix socket's path, without the final NUL (unix(7)).
 pub const SOCKET_PATH: usize = 107;
+/// Characters of the name of a Windows pipe (CreateNamedPipe).
+pub const PIPE_NAME: usize = 256;
 /// Repeated keys that are named in warnings. A text may repeat thousands of keys.
 pub const REPEATED_KEYS: usize = 32;
 /// Bytes that are shown of a repeated key's path.

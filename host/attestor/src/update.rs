@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use containers::engine::EngineCall;
+use containers::process::System;
 use containers::{Containers, ProofContext};
 use image_signatures::{Options, Verifier};
 use sandbox::inspect::World;
@@ -361,14 +362,14 @@ impl Updater {
         if !recorded.is_empty() || in_files(configuration).next().is_none() {
             return recorded;
         }
-        let settings = Settings {
-            capabilities: Capabilities::PROCESS | Capabilities::DOCKER,
-            use_new_container_locator: true,
-            container_id_cgroup_matchers: Vec::new(),
-            extra: Vec::new(),
-        };
         let mut recorded = Vec::new();
         for workload in (self.trial_workloads)() {
+            let settings = Settings {
+                capabilities: capabilities(workload.system()),
+                use_new_container_locator: true,
+                container_id_cgroup_matchers: Vec::new(),
+                extra: Vec::new(),
+            };
             let Runtime { sandbox, builtin, .. } = &*self.runtime;
             let deadline = tokio::time::Instant::now() + limits::ATTESTATION;
             if let (Some(workload), Ok(selectors)) = builtin.attest(sandbox, &settings, workload, deadline).await {
@@ -427,9 +428,18 @@ fn log_report(configuration: &Configuration, notes: &[String]) {
     }
 }
 
+/// What a policy can ask of every configuration.
+fn capabilities(system: System) -> Capabilities {
+    Capabilities::DOCKER
+        | match system {
+            System::Linux => Capabilities::PROCESS,
+            System::Windows => Capabilities::JOB_OBJECTS,
+        }
+}
+
 /// What a policy needs to know of a configuration.
 fn settings(configuration: &Configuration, backends: &Backends) -> Settings {
-    let mut capabilities = Capabilities::PROCESS | Capabilities::DOCKER;
+    let mut capabilities = capabilities(backends.processes.system());
     if backends.sigstore.is_some() {
         capabilities |= Capabilities::SIGSTORE;
     }

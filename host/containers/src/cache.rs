@@ -20,7 +20,7 @@ use crate::container::{Container, ContainerId, TooLarge};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::limits;
-use crate::process::{Process, Processes};
+use crate::process::{Evidence, Process, Processes};
 use crate::proof::{Clause, Init, InitError, NotProven, ProofContext, Proven, RunningContainer};
 
 /// What is known of a container id.
@@ -43,8 +43,8 @@ pub struct Claim {
     pub id: ContainerId,
     /// The process.
     pub process: Arc<dyn Process>,
-    /// The text of the process's /proc/PID/cgroup, which the claim came from.
-    pub cgroup: Arc<[u8]>,
+    /// What the operating system showed of the process, which the claim came from.
+    pub evidence: Evidence,
     /// When the attestation began. An answer of the engine that is older may be out of date.
     pub since: Instant,
 }
@@ -106,7 +106,7 @@ impl Lookup {
             Lookup::Unknown => Outcome::Unknown,
             Lookup::NotRunning => Outcome::NotRunning,
             Lookup::NotProven(reason) => Outcome::NotProven(reason.clone()),
-            Lookup::Running(running) => match running.prove(&*claim.process, &claim.cgroup) {
+            Lookup::Running(running) => match running.prove(&*claim.process, &claim.evidence) {
                 Ok(Ok(container)) => Outcome::Proven { container, init_pid: running.init.pid() },
                 Ok(Err(too_large)) => Outcome::TooLarge(too_large),
                 Err(reason) => Outcome::NotProven(reason),
@@ -119,7 +119,8 @@ impl Lookup {
     fn doubtful(&self, outcome: &Outcome, claim: &Claim) -> Option<&Arc<RunningContainer>> {
         match (self, outcome) {
             (Lookup::Running(running), Outcome::NotProven(reason))
-                if matches!(reason.clause, Clause::Cgroup | Clause::PidNamespace) && running.fetched < claim.since =>
+                if matches!(reason.clause, Clause::Membership | Clause::PidNamespace)
+                    && running.fetched < claim.since =>
             {
                 Some(running)
             }

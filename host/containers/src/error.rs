@@ -5,6 +5,7 @@ use std::io;
 use bounded::lanes::Full;
 
 use crate::limits;
+use crate::process::System;
 
 /// Why there is no answer about a process or a container. The texts are for an operator and hold no value of a container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,22 @@ pub enum Error {
         pid: i32,
         /// The file below /proc/PID; empty for the directory itself.
         file: &'static str,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// Windows refuses to show the process. The reason names the right that is missing.
+    #[error("process {pid}: {reason}")]
+    ProcessDenied {
+        /// The process.
+        pid: i32,
+        /// The right, and how to get it.
+        reason: String,
+    },
+    /// The job objects of the process cannot be read, for another reason than rights or the process's end.
+    #[error("process {pid}: {reason}")]
+    ProcessUnreadable {
+        /// The process.
+        pid: i32,
         /// The operating system's reason.
         reason: String,
     },
@@ -72,12 +89,14 @@ impl Error {
     /// What the error means for the caller.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Denied { .. } => ErrorKind::Denied,
-            Error::ProcFile { .. } | Error::ProcLine { .. } => ErrorKind::Malformed,
+            Error::Denied { .. } | Error::ProcessDenied { .. } => ErrorKind::Denied,
+            Error::ProcFile { .. } | Error::ProcLine { .. } | Error::ProcessUnreadable { .. } => ErrorKind::Malformed,
             Error::Processes(_) => ErrorKind::Unavailable,
             Error::Engine { error, .. } => match error {
                 EngineError::Unreachable { .. } => ErrorKind::Unavailable,
-                EngineError::OtherPidNamespace => ErrorKind::NotConfigured,
+                EngineError::OtherPidNamespace | EngineError::UntrustedPipe { .. } | EngineError::OtherSystem => {
+                    ErrorKind::NotConfigured
+                }
                 _ => ErrorKind::Malformed,
             },
             Error::Busy(_) => ErrorKind::Exhausted,
@@ -89,15 +108,19 @@ impl Error {
         Error::Processes(error.to_string())
     }
 
-    /// Sorts a failed read of /proc/PID/`file`.
+    /// Sorts a failed read of a process: of /proc/PID/`file` on Linux, of the process itself on Windows.
     ///
     /// # Errors
     /// The error; `Ok` when the process is only gone.
-    pub fn unless_gone(pid: i32, file: &'static str, error: &io::Error) -> Result<(), Error> {
-        match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            io::ErrorKind::PermissionDenied => Err(Error::Denied { pid, file }),
-            _ => Err(Error::ProcFile { pid, file, reason: error.to_string() }),
+    pub fn unless_gone(system: System, pid: i32, file: &'static str, error: &io::Error) -> Result<(), Error> {
+        match (error.kind(), system) {
+            (io::ErrorKind::NotFound, _) => Ok(()),
+            (io::ErrorKind::PermissionDenied, System::Linux) => Err(Error::Denied { pid, file }),
+            (_, System::Linux) => Err(Error::ProcFile { pid, file, reason: error.to_string() }),
+            (io::ErrorKind::PermissionDenied, System::Windows) => {
+                Err(Error::ProcessDenied { pid, reason: error.to_string() })
+            }
+            (_, System::Windows) => Err(Error::ProcessUnreadable { pid, reason: error.to_string() }),
         }
     }
 }
@@ -106,7 +129,7 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// The engine is unreachable, slow, or failing. The last reason is kept.
-    #[error("{reason} ({tries} tries): is it running, and is docker_socket_path right?")]
+    #[error("{reason} ({tries} tries): is it running, and is this where it listens?")]
     Unreachable {
         /// What happened at the last try.
         reason: String,
@@ -119,6 +142,20 @@ pub enum EngineError {
          namespace, or, if it is a proxy in front of an engine that is in ours, set engine_shares_pid_namespace = true"
     )]
     OtherPidNamespace,
+    /// Clause b of the proof on Windows: anybody may have made the pipe.
+    #[error(
+        "its pipe belongs to process {pid} of account {account}, which is neither LocalSystem nor an administrator (clause b): \
+         look at what created the pipe"
+    )]
+    UntrustedPipe {
+        /// The process that serves the pipe.
+        pid: u32,
+        /// The SID of its account, or of the pipe's owner.
+        account: String,
+    },
+    /// The endpoint is one of another operating system.
+    #[error("unix sockets are Linux', and named pipes are Windows'")]
+    OtherSystem,
     /// The reply is larger than [`limits::ENGINE_REPLY`].
     #[error("its reply is larger than {} MiB", limits::ENGINE_REPLY >> 20)]
     ReplyTooLarge,

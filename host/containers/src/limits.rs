@@ -9,6 +9,27 @@ pub const PROC_FILE: usize = 1 << 20;
 /// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
 pub const NAMESPACE_DEPTH: usize = 33;
 
+/// Processes that have the name of the container manager and are looked at. Windows runs one.
+pub const MANAGERS: usize = 64;
+/// Jobs of the container manager that are looked at: one for each container with process isolation.
+pub const JOBS: usize = 4_096;
+/// Jobs that one process may be in. Windows nests jobs, and the container manager makes one for a container.
+pub const JOBS_OF_PROCESS: usize = 16;
+/// Bytes of a job's name: that of a container has 75.
+pub const JOB_NAME: usize = 512;
+/// How long a reading of the container manager's handles is used. Each takes milliseconds.
+pub const JOB_SCAN_TTL: Duration = Duration::from_secs(10);
+/// How much older than such a reading a process must be. A process gets its job before it runs, but after it was created.
+pub const JOB_SCAN_MARGIN: Duration = Duration::from_millis(500);
+/// Bytes of the table of a process's handles that are tried first: 1,600 handles.
+pub const HANDLE_TABLE_FIRST: usize = 64 << 10;
+/// Bytes of such a table: 1.6 million handles.
+pub const HANDLE_TABLE: usize = 64 << 20;
+/// UTF-16 units of a path (MAX_PATH does not bound it, but UNICODE_STRING does).
+pub const WINDOWS_PATH: usize = 32 << 10;
+/// Bytes of the user or the groups in a token. A token has 1,024 groups at most.
+pub const TOKEN: usize = 128 << 10;
+
 /// Time for connecting to the engine and reading the headers of its reply, for one try.
 pub const ENGINE_HEADERS: Duration = Duration::from_secs(2);
 /// Time for one whole try, the body included.

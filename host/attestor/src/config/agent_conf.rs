@@ -1,6 +1,7 @@
 //! The two kinds of files that an operator may have: an agent.conf that contains the plugin, and a file with the
 //! plugin's `plugin_data` alone.
 
+use containers::process::System;
 use hcl1::{Document, Value};
 
 use super::raw::AgentConf;
@@ -78,7 +79,7 @@ impl ConfigurationFile {
     /// Validates the plugin's data.
     pub fn load(&self) -> Result<Configuration, Invalid> {
         match &self.data {
-            Data::Here(document) => load_document(document),
+            Data::Here(document) => load_document(System::THIS, document),
             Data::Elsewhere(path) => {
                 Err(Invalid { errors: vec![format!("the plugin's data is in {path} (plugin_data_file)")] })
             }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use bounded::text::is_sha256_hex;
+use containers::process::System;
 use image_signatures::Identities;
 
 use super::report::{Report, ValueError};
@@ -99,7 +100,7 @@ pub(super) fn policy(raw: raw::Component, report: &mut Report) -> Option<Compone
 }
 
 /// Checks the values of every `extension`, and returns the extensions sorted by name.
-pub(super) fn extensions(raw: BTreeMap<String, raw::Extension>, report: &mut Report) -> Vec<Extension> {
+pub(super) fn extensions(system: System, raw: BTreeMap<String, raw::Extension>, report: &mut Report) -> Vec<Extension> {
     if raw.len() > limits::EXTENSIONS {
         report.error(format!("extension: {} of them: at most {} may be", raw.len(), limits::EXTENSIONS));
     }
@@ -114,6 +115,10 @@ pub(super) fn extensions(raw: BTreeMap<String, raw::Extension>, report: &mut Rep
             if grants.grant(grant).is_none() {
                 report.error(format!("{key}.grants: {grant:?} is none: write some of {}", Grants::NAMES));
             }
+        }
+        if grants.process && system == System::Windows {
+            report
+                .error(format!("{key}.grants: \"process\" is uid and gid, which Windows does not have: leave it out"));
         }
         let on_failure = OnFailure::parse(&format!("{key}.on_failure"), &raw.on_failure, report);
         if let Some(component) = component(&key, raw.component, report) {

@@ -10,6 +10,7 @@ mod validated;
 
 use std::fmt;
 
+use containers::process::System;
 use hcl1::{Document, Value};
 
 pub use self::components::{Component, Extension, Grants, Pin};
@@ -46,10 +47,21 @@ impl From<hcl1::Error> for Invalid {
     }
 }
 
-/// Parses and validates `plugin_data` as the agent sends it. `trust_domain` is that of the request.
+/// Parses and validates `plugin_data` as the agent of this machine sends it. `trust_domain` is that of the request.
+///
+/// # Errors
+/// Everything that is wrong.
 pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Invalid> {
+    load_for(System::THIS, trust_domain, text)
+}
+
+/// Parses and validates `plugin_data` for a machine with this operating system.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load_for(system: System, trust_domain: Option<&str>, text: &str) -> Result<Configuration, Invalid> {
     let trust_domain = validated::trust_domain(trust_domain);
-    let loaded = hcl1::parse(text).map_err(Invalid::from).and_then(|document| load_document(&document));
+    let loaded = hcl1::parse(text).map_err(Invalid::from).and_then(|document| load_document(system, &document));
     match (trust_domain, loaded) {
         (Ok(()), loaded) => loaded,
         (Err(error), Ok(_)) => Err(Invalid { errors: vec![error.to_string()] }),
@@ -57,7 +69,7 @@ pub fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Inv
     }
 }
 
-pub(crate) fn load_document(document: &Document) -> Result<Configuration, Invalid> {
-    let (raw, warnings) = Raw::decode(&Value::from(document))?;
-    validated::validate(raw, &warnings)
+fn load_document(system: System, document: &Document) -> Result<Configuration, Invalid> {
+    let (raw, warnings) = Raw::decode(system, &Value::from(document))?;
+    validated::validate(system, raw, &warnings)
 }

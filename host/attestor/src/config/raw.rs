@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use containers::process::System;
 use hcl1::{Decode, Document, Error, Value, Warnings, decode_object};
 
 /// `plugin_data`, as written.
 #[derive(Debug, Default)]
 pub(super) struct Raw {
+    /// Linux: where the engine listens.
     pub(super) docker_socket_path: String,
+    /// Windows: where the engine listens.
+    pub(super) docker_host: String,
     pub(super) docker_version: String,
     pub(super) container_id_cgroup_matchers: Vec<String>,
     pub(super) use_new_container_locator: Option<bool>,
@@ -25,31 +29,33 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Decodes the configuration, and warns of unknown and repeated keys.
-    pub(super) fn decode(value: &Value<'_>) -> Result<(Raw, Warnings), Error> {
+    /// Decodes the configuration, and warns of unknown and repeated keys. The keys of another operating system are unknown.
+    pub(super) fn decode(system: System, value: &Value<'_>) -> Result<(Raw, Warnings), Error> {
         let mut raw = Raw::default();
         let mut warnings = Warnings::default();
-        decode_object(
-            "",
-            value,
-            &mut [
-                ("docker_socket_path", &mut raw.docker_socket_path),
-                ("docker_version", &mut raw.docker_version),
+        let mut fields: Vec<(&str, &mut dyn Decode)> = vec![
+            ("docker_version", &mut raw.docker_version),
+            ("engine_shares_pid_namespace", &mut raw.engine_shares_pid_namespace),
+            ("sigstore", &mut raw.sigstore),
+            ("policy", &mut raw.policy),
+            ("extension", &mut raw.extension),
+            ("selectors", &mut raw.selectors),
+        ];
+        match system {
+            System::Windows => fields.push(("docker_host", &mut raw.docker_host)),
+            System::Linux => fields.extend([
+                ("docker_socket_path", &mut raw.docker_socket_path as &mut dyn Decode),
                 ("container_id_cgroup_matchers", &mut raw.container_id_cgroup_matchers),
                 ("use_new_container_locator", &mut raw.use_new_container_locator),
                 ("verbose_container_locator_logs", &mut raw.verbose_container_locator_logs),
-                ("engine_shares_pid_namespace", &mut raw.engine_shares_pid_namespace),
                 ("podman_socket_path", &mut raw.podman_socket_path),
                 ("podman_socket_path_template", &mut raw.podman_socket_path_template),
                 ("use_rootless_podman", &mut raw.use_rootless_podman),
                 ("rootless_podman_uids", &mut raw.rootless_podman_uids),
-                ("sigstore", &mut raw.sigstore),
-                ("policy", &mut raw.policy),
-                ("extension", &mut raw.extension),
-                ("selectors", &mut raw.selectors),
-            ],
-            &mut warnings,
-        )?;
+            ]),
+        }
+        decode_object("", value, &mut fields, &mut warnings)?;
+        drop(fields);
         Ok((raw, warnings))
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bounded::text::{cut, printable};
 use containers::engine::{ApiVersion, Endpoint};
+use containers::process::System;
 use hcl1::Warnings;
 
 use super::Invalid;
@@ -11,10 +12,12 @@ use super::components::{self, Component, Extension};
 use super::raw::Raw;
 use super::report::{Report, Section, ValueError};
 use super::signatures::{self, Sigstore};
-use crate::limits::{self, MATCHER, MATCHERS, MATCHERS_TOTAL, SOCKET_PATH};
+use crate::limits::{self, MATCHER, MATCHERS, MATCHERS_TOTAL, PIPE_NAME, SOCKET_PATH};
 
-/// Where the Docker engine listens by default.
+/// Where the Docker engine listens by default on Linux.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
+/// Where the Docker engine listens by default on Windows.
+const DOCKER_PIPE: &str = "npipe:////./pipe/docker_engine";
 
 /// A configuration without errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,7 @@ pub struct Configuration {
 }
 
 /// Checks everything but the trust domain.
-pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuration, Invalid> {
+pub(super) fn validate(system: System, raw: Raw, key_warnings: &Warnings) -> Result<Configuration, Invalid> {
     let mut report = Report::default();
     let keys: Vec<String> = key_warnings.unknown().map(|key| printable(key.path)).collect();
     if !keys.is_empty() {
@@ -52,7 +55,10 @@ pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuratio
     if !unsupported.is_empty() {
         report.error(format!("{}: not supported yet", unsupported.join(", ")));
     }
-    let docker = report.keep(endpoint(&raw));
+    let docker = report.keep(match system {
+        System::Linux => linux_endpoint(&raw),
+        System::Windows => windows_endpoint(&raw),
+    });
     let docker_version = match raw.docker_version.as_str() {
         "" => None,
         text => report.keep(api_version(text)),
@@ -60,15 +66,16 @@ pub(super) fn validate(raw: Raw, key_warnings: &Warnings) -> Result<Configuratio
     let use_new_container_locator = raw.use_new_container_locator.unwrap_or(true);
     let matchers = raw.container_id_cgroup_matchers;
     report.keep(check_matchers(&matchers, use_new_container_locator));
-    let note = match matchers.is_empty() {
-        true => "Using the new container locator",
-        false => "Using the legacy container locator with custom cgroup matchers",
+    let note = match (system, matchers.is_empty()) {
+        (System::Windows, _) => "Using the names of job objects to find containers",
+        (System::Linux, true) => "Using the new container locator",
+        (System::Linux, false) => "Using the legacy container locator with custom cgroup matchers",
     };
     report.note(Section::Locator, note);
     let sigstore = raw.sigstore.and_then(|raw| signatures::validate(raw, &mut report));
     warn_of_repeated(key_warnings, &mut report);
     let policy = raw.policy.and_then(|raw| components::policy(raw, &mut report));
-    let extensions = components::extensions(raw.extension.unwrap_or_default(), &mut report);
+    let extensions = components::extensions(system, raw.extension.unwrap_or_default(), &mut report);
     match docker {
         Some(docker) if report.errors.is_empty() => Ok(Configuration {
             docker,
@@ -111,41 +118,74 @@ fn unsupported_keys(raw: &Raw) -> Vec<&'static str> {
     .collect()
 }
 
-fn endpoint(raw: &Raw) -> Result<Endpoint, ValueError> {
+fn linux_endpoint(raw: &Raw) -> Result<Endpoint, ValueError> {
+    const KEY: &str = "docker_socket_path";
+    const WRITE: &str = "write unix:///path/to/docker.sock";
     let text = match raw.docker_socket_path.as_str() {
         "" => DOCKER_SOCKET,
         text => text,
     };
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or_else(|| format!("docker_socket_path: {text:?} has no scheme: write unix:///path/to/docker.sock"))?;
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("{KEY}: {text:?} has no scheme: {WRITE}"))?;
     match scheme {
-        "unix" if !rest.starts_with('/') => Err(ValueError::from(format!(
-            "docker_socket_path: {text:?} is no absolute path: write unix:///path/to/docker.sock, with three slashes"
-        ))),
-        "unix" if rest.len() > SOCKET_PATH || rest.contains('\0') => Err(ValueError::from(format!(
-            "docker_socket_path: a socket's path may have {SOCKET_PATH} bytes, and no NUL"
-        ))),
+        "unix" if !rest.starts_with('/') => {
+            Err(ValueError::from(format!("{KEY}: {text:?} is no absolute path: {WRITE}, with three slashes")))
+        }
+        "unix" if rest.len() > SOCKET_PATH || rest.contains('\0') => {
+            Err(ValueError::from(format!("{KEY}: a socket's path may have {SOCKET_PATH} bytes, and no NUL")))
+        }
         "unix" => Ok(Endpoint::Unix(PathBuf::from(rest))),
         "tcp" | "http" if !raw.engine_shares_pid_namespace => Err(ValueError::from(format!(
-            "docker_socket_path: {text:?}: over TCP nothing tells whose process ids the engine speaks of: use a unix socket, or set \
+            "{KEY}: {text:?}: over TCP nothing tells whose process ids the engine speaks of: use a unix socket, or set \
              engine_shares_pid_namespace = true if the engine runs in the agent's pid namespace"
         ))),
-        "tcp" | "http" => tcp(rest.trim_end_matches('/'))
-            .ok_or_else(|| ValueError::from(format!("docker_socket_path: {text:?}: write {scheme}://HOST:PORT"))),
-        "npipe" => Err(ValueError::from(format!("docker_socket_path: {text:?}: named pipes are Windows'"))),
-        _ => Err(ValueError::from(format!(
-            "docker_socket_path: scheme {scheme:?} is not supported: write unix:///path/to/docker.sock"
-        ))),
+        "tcp" | "http" => tcp(KEY, scheme, rest),
+        "npipe" => Err(ValueError::from(format!("{KEY}: {text:?}: named pipes are Windows'"))),
+        _ => Err(ValueError::from(format!("{KEY}: scheme {scheme:?} is not supported: {WRITE}"))),
     }
 }
 
-fn tcp(address: &str) -> Option<Endpoint> {
-    let (host, port) = address.rsplit_once(':')?;
-    let host_fits =
-        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
-    let port_fits = port.parse::<u16>().is_ok_and(|port| port > 0);
-    (host_fits && port_fits).then(|| Endpoint::Tcp(address.to_owned()))
+fn windows_endpoint(raw: &Raw) -> Result<Endpoint, ValueError> {
+    const KEY: &str = "docker_host";
+    const WRITE: &str = "write npipe:////./pipe/docker_engine";
+    let text = match raw.docker_host.as_str() {
+        "" => DOCKER_PIPE,
+        text => text,
+    };
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("{KEY}: {text:?} has no scheme: {WRITE}"))?;
+    match scheme {
+        "npipe" => match rest.strip_prefix("//./pipe/") {
+            None => Err(ValueError::from(format!("{KEY}: {text:?} names no pipe of this machine: {WRITE}"))),
+            Some(name) if name.is_empty() || name.chars().any(|char| char.is_control() || "\\/".contains(char)) => {
+                Err(ValueError::from(format!("{KEY}: {text:?}: a pipe's name has no slash and no control character")))
+            }
+            Some(name) if name.chars().count() > PIPE_NAME => {
+                Err(ValueError::from(format!("{KEY}: a pipe's name may have {PIPE_NAME} characters")))
+            }
+            Some(name) => Ok(Endpoint::NamedPipe(format!("\\\\.\\pipe\\{name}"))),
+        },
+        "tcp" | "http" if !raw.engine_shares_pid_namespace => Err(ValueError::from(format!(
+            "{KEY}: {text:?}: over TCP nothing tells whose process ids the engine speaks of: use a named pipe, or set \
+             engine_shares_pid_namespace = true if the engine runs on this machine"
+        ))),
+        "tcp" | "http" => tcp(KEY, scheme, rest),
+        "unix" => Err(ValueError::from(format!("{KEY}: {text:?}: the engine of Windows has no unix socket: {WRITE}"))),
+        _ => Err(ValueError::from(format!("{KEY}: scheme {scheme:?} is not supported: {WRITE}"))),
+    }
+}
+
+fn tcp(key: &str, scheme: &str, rest: &str) -> Result<Endpoint, ValueError> {
+    let address = rest.trim_end_matches('/');
+    let fits = address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    match fits {
+        true => Ok(Endpoint::Tcp(address.to_owned())),
+        false => {
+            Err(ValueError::from(format!("{key}: \"{scheme}://{}\": write {scheme}://HOST:PORT", printable(rest))))
+        }
+    }
 }
 
 fn api_version(text: &str) -> Result<ApiVersion, ValueError> {
@@ -198,8 +238,12 @@ pub(super) fn trust_domain(name: Option<&str>) -> Result<(), ValueError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::load;
+    use super::super::load_for;
     use super::*;
+
+    fn load(trust_domain: Option<&str>, text: &str) -> Result<Configuration, Invalid> {
+        load_for(System::Linux, trust_domain, text)
+    }
 
     fn notes(text: &str) -> Vec<String> {
         load(Some("example.org"), text).unwrap_err().errors
@@ -397,6 +441,45 @@ mod tests {
         for address in ["tcp://127.0.0.1", "tcp://:2375", "tcp://a b:1", "tcp://a:0", "tcp://a:99999", "http://a/b:1"] {
             assert!(tcp(address).is_err(), "{address}");
         }
+    }
+
+    #[test]
+    fn on_windows_the_engine_listens_on_a_pipe_of_this_machine() {
+        let endpoint = |host: &str| {
+            load_for(System::Windows, Some("example.org"), &format!("docker_host = {host:?}")).map(|it| it.docker)
+        };
+        let default = load_for(System::Windows, Some("example.org"), "").unwrap().docker;
+        assert_eq!(default, Endpoint::NamedPipe(r"\\.\pipe\docker_engine".to_owned()));
+        assert_eq!(default.to_string(), DOCKER_PIPE);
+        assert_eq!(endpoint(DOCKER_PIPE).unwrap(), default);
+        for (host, part) in [
+            (r"\\.\pipe\docker_engine", "no scheme"),
+            ("npipe:////server/pipe/docker_engine", "no pipe of this machine"),
+            ("npipe:////./pipe/", "no slash"),
+            ("npipe:////./pipe/../x", "no slash"),
+            ("npipe:////./pipe/x\\y", "no slash"),
+            (&format!("npipe:////./pipe/{}", "x".repeat(257)), "256 characters"),
+            ("unix:///var/run/docker.sock", "no unix socket"),
+            ("tcp://127.0.0.1:2375", "engine_shares_pid_namespace"),
+            ("ssh://host", "not supported"),
+        ] {
+            let invalid = endpoint(host).unwrap_err().to_string();
+            assert!(invalid.contains("docker_host: ") && invalid.contains(part), "{host}: {invalid}");
+        }
+        let declared = "engine_shares_pid_namespace = true\ndocker_host = \"tcp://127.0.0.1:2375\"";
+        let declared = load_for(System::Windows, Some("example.org"), declared).unwrap().docker;
+        assert_eq!(declared, Endpoint::Tcp("127.0.0.1:2375".to_owned()));
+    }
+
+    #[test]
+    fn a_key_of_the_other_system_is_unknown() {
+        let unknown = |system: System, text: &str| load_for(system, Some("example.org"), text).unwrap_err().errors;
+        assert_eq!(unknown(System::Linux, "docker_host = \"x\""), ["unknown configurations detected: docker_host"]);
+        let keys = "docker_socket_path = \"x\"\ncontainer_id_cgroup_matchers = []\npodman_socket_path = \"x\"";
+        assert_eq!(
+            unknown(System::Windows, keys),
+            ["unknown configurations detected: container_id_cgroup_matchers,docker_socket_path,podman_socket_path"]
+        );
     }
 
     #[test]

@@ -1,13 +1,21 @@
 //! The machine that an attestor works on: its processes, and the engine that a configuration names.
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
+
 use std::io;
 use std::sync::Arc;
 
 use containers::engine::docker::DockerEngine;
 use containers::engine::{Engine, Observer};
-use containers::process::Processes;
-use containers::process::linux::{Linux, may_read_namespaces};
+use containers::process::{ManagerAccount, Processes};
 
+#[cfg(target_os = "linux")]
+use self::linux as system;
+#[cfg(windows)]
+use self::windows as system;
 use crate::config::Configuration;
 
 /// A machine.
@@ -18,28 +26,37 @@ pub trait Machine: Send + Sync {
     /// The engine that the configuration names. It is not connected to yet.
     fn engine(&self, configuration: &Configuration, observer: Observer) -> Arc<dyn Engine>;
 
-    /// Whether the namespaces of other users' processes can be read (CAP_SYS_PTRACE).
+    /// Whether the namespaces of other users' processes can be read (CAP_SYS_PTRACE). Always on Windows, which has none.
     fn reads_namespaces(&self) -> bool;
 }
 
 /// The machine that the program runs on.
 pub struct ThisMachine {
-    processes: Arc<Linux>,
+    processes: Arc<dyn Processes>,
 }
 
 impl ThisMachine {
-    /// Opens /proc.
+    /// Opens the machine.
     ///
     /// # Errors
-    /// /proc cannot be opened, or is that of another pid namespace.
+    /// Linux: /proc cannot be opened, or is that of another pid namespace.
     pub fn open() -> io::Result<ThisMachine> {
-        Ok(ThisMachine { processes: Arc::new(Linux::new()?) })
+        Ok(ThisMachine { processes: system::processes(ManagerAccount::LocalSystem)? })
+    }
+
+    /// Opens the machine for tests under wine, where all processes have one account: the container manager may run as any account.
+    /// The program never calls this.
+    ///
+    /// # Errors
+    /// As [`ThisMachine::open`].
+    pub fn open_under_wine() -> io::Result<ThisMachine> {
+        Ok(ThisMachine { processes: system::processes(ManagerAccount::Any)? })
     }
 }
 
 impl Machine for ThisMachine {
     fn processes(&self) -> Arc<dyn Processes> {
-        self.processes.clone()
+        Arc::clone(&self.processes)
     }
 
     fn engine(&self, configuration: &Configuration, observer: Observer) -> Arc<dyn Engine> {
@@ -52,7 +69,7 @@ impl Machine for ThisMachine {
     }
 
     fn reads_namespaces(&self) -> bool {
-        may_read_namespaces()
+        system::reads_namespaces()
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use containers::engine::recorded::{RecordedContainer, RecordedEngine};
+use containers::process::System;
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
 use containers::{Containers, ProofContext};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ use crate::workload::{Backends, Workload};
 pub struct Scenario {
     /// The machine, and what the scenario shows.
     pub description: String,
+    /// The machine's operating system.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub system: System,
     /// The `plugin_data`. Empty for the defaults.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub config: String,
@@ -75,9 +79,13 @@ impl Scenario {
         serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// The scenario in this program.
+    /// The scenario in this program: a machine with this program's operating system.
     pub fn built_in() -> Option<Scenario> {
-        serde_json::from_str(include_str!("../../../../fixtures/scenarios/v2-systemd.json")).ok()
+        let text = match System::THIS {
+            System::Linux => include_str!("../../../../fixtures/scenarios/v2-systemd.json"),
+            System::Windows => include_str!("../../../../fixtures/scenarios/windows.json"),
+        };
+        serde_json::from_str(text).ok()
     }
 
     /// The scenario's machine.
@@ -97,7 +105,12 @@ impl Scenario {
     }
 
     fn recorded_processes(&self) -> RecordedProcesses {
-        RecordedProcesses { processes: self.processes.clone(), now: self.now, own_cgroup: self.own_cgroup.clone() }
+        RecordedProcesses {
+            system: self.system,
+            processes: self.processes.clone(),
+            now: self.now,
+            own_cgroup: self.own_cgroup.clone(),
+        }
     }
 
     /// The scenario's own configuration.
@@ -105,7 +118,7 @@ impl Scenario {
     /// # Errors
     /// Everything that is wrong with the configuration.
     pub fn configuration(&self) -> Result<Configuration, Invalid> {
-        crate::config::load(Some("example.org"), &self.config)
+        crate::config::load_for(self.system, Some("example.org"), &self.config)
     }
 }
 

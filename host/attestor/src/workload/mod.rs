@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bounded::lanes::Lanes;
 use bounded::warnings::Warnings;
-use containers::process::{Process, Processes};
+use containers::process::{Evidence, Process, Processes, System};
 use containers::{Claimant, Clause, Containers};
 use sandbox::wit::Engine;
 use sandbox::{Fault, FaultKind};
@@ -90,13 +90,20 @@ enum Opened {
     Process(Arc<dyn Process>),
 }
 
+/// What the operating system shows of the container that the process is in, and what was read, in words for `explain`.
+#[derive(Clone)]
+struct Read {
+    evidence: Evidence,
+    note: String,
+}
+
 /// One process under attestation.
 pub struct Workload {
     backends: Arc<Backends>,
     pid: i32,
     process: Opened,
-    /// The text of /proc/PID/cgroup, read once: the proof holds against the same text that the policy claims from.
-    cgroup: Option<Result<Arc<[u8]>, Fault>>,
+    /// Read once: the proof holds against the same evidence that the policy claims from.
+    evidence: Option<Result<Read, Fault>>,
     transcript: Transcript,
     started: tokio::time::Instant,
 }
@@ -105,7 +112,7 @@ impl Workload {
     /// The workload with this pid.
     pub fn new(backends: Arc<Backends>, pid: i32) -> Workload {
         let started = tokio::time::Instant::now();
-        Workload { backends, pid, process: Opened::NotYet, cgroup: None, transcript: Transcript::default(), started }
+        Workload { backends, pid, process: Opened::NotYet, evidence: None, transcript: Transcript::default(), started }
     }
 
     /// A workload that was recorded. To every question that its transcript does not answer it is a process that is gone.
@@ -138,7 +145,7 @@ impl Workload {
         let found = match question {
             Question::Cgroups => self.cgroups(),
             Question::CgroupMounts => self.cgroup_mounts(),
-            Question::JobObjectNames => job_objects::names(),
+            Question::JobObjectNames => self.job_object_names(),
             Question::Container(Engine::Docker, claim) => self.cached_container(claim)?,
             Question::Container(engine, _) => docker::not_configured(engine),
             Question::Verify => self.cached_decision()?,
@@ -166,6 +173,24 @@ impl Workload {
             _ => Found::new(Answer::Container(None), note),
         };
         self.add(question, found, Instant::now());
+    }
+
+    /// The operating system of the process's machine.
+    pub fn system(&self) -> System {
+        self.backends.processes.system()
+    }
+
+    /// What the operating system shows, read once. Empty when the process is gone.
+    fn evidence(&mut self) -> Result<Read, Fault> {
+        if let Some(evidence) = &self.evidence {
+            return evidence.clone();
+        }
+        let evidence = match self.system() {
+            System::Linux => self.cgroup_text(),
+            System::Windows => self.job_objects(),
+        };
+        self.evidence = Some(evidence.clone());
+        evidence
     }
 
     fn add(&mut self, question: Question, found: Found, started: Instant) -> &Result<Answer, Fault> {

@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 
 use containers::Error;
-use containers::process::{Process, cgroup_mounts, parse_cgroup};
-use sandbox::Fault;
+use containers::process::{Evidence, Process, System, cgroup_mounts, parse_cgroup};
+use sandbox::{Fault, FaultKind};
 
-use super::{Answer, Found, Opened, Workload};
+use super::{Answer, Found, Opened, Read, Workload};
 use crate::error::fault;
 
 impl Workload {
@@ -18,7 +18,7 @@ impl Workload {
                 Ok(Some(process)) => Opened::Process(process),
                 Ok(None) => Opened::Gone,
                 Err(error) => {
-                    Error::unless_gone(self.pid, "", &error).map_err(fault)?;
+                    Error::unless_gone(self.system(), self.pid, "", &error).map_err(fault)?;
                     Opened::Gone
                 }
             };
@@ -35,7 +35,7 @@ impl Workload {
         let text = match read(&*process) {
             Ok(text) => text,
             Err(error) => {
-                Error::unless_gone(self.pid, file, &error).map_err(fault)?;
+                Error::unless_gone(self.system(), self.pid, file, &error).map_err(fault)?;
                 Vec::new()
             }
         };
@@ -47,37 +47,37 @@ impl Workload {
         Ok(text)
     }
 
-    /// The text of /proc/PID/cgroup, read once. Empty when the process is gone.
-    pub(super) fn cgroup(&mut self) -> Result<Arc<[u8]>, Fault> {
-        if let Some(cgroup) = &self.cgroup {
-            return cgroup.clone();
-        }
-        let cgroup = self.read("cgroup", |process| process.cgroup()).map(Arc::from);
-        self.cgroup = Some(cgroup.clone());
-        cgroup
-    }
-
-    /// `process.cgroups`
-    pub(super) fn cgroups(&mut self) -> Found {
+    /// The text of /proc/PID/cgroup. Empty when the process is gone.
+    pub(super) fn cgroup_text(&mut self) -> Result<Read, Fault> {
         if self.backends.verbose {
             // For an operator who debugs a locator. The built-in policy does not read it, and no answer depends on it.
             let _ = self.read("mountinfo", |process| process.mountinfo());
         }
-        let parsed = self.cgroup().and_then(|text| {
-            let lines = parse_cgroup(&text).map_err(fault)?.len();
-            Ok((text, lines))
-        });
-        match parsed {
-            Ok((text, 0)) => Found::new(Answer::Cgroups(text), format!("process {} is gone", self.pid)),
-            Ok((text, lines)) => {
-                Found::new(Answer::Cgroups(text), format!("read /proc/{}/cgroup: {lines} lines", self.pid))
-            }
+        let text = self.read("cgroup", |process| process.cgroup())?;
+        let note = match parse_cgroup(&text).map_err(fault)?.len() {
+            0 => format!("process {} is gone", self.pid),
+            lines => format!("read /proc/{}/cgroup: {lines} lines", self.pid),
+        };
+        Ok(Read { evidence: Evidence::Cgroup(text.into()), note })
+    }
+
+    /// `process.cgroups`
+    pub(super) fn cgroups(&mut self) -> Found {
+        if self.system() != System::Linux {
+            return not_of_windows("cgroups");
+        }
+        match self.evidence() {
+            Ok(Read { evidence: Evidence::Cgroup(text), note }) => Found::new(Answer::Cgroups(text), note),
+            Ok(_) => not_of_windows("cgroups"),
             Err(fault) => fault.into(),
         }
     }
 
     /// `process.cgroup-mounts`
     pub(super) fn cgroup_mounts(&mut self) -> Found {
+        if self.system() != System::Linux {
+            return not_of_windows("cgroup mounts");
+        }
         let mounts = self.read("mountinfo", |process| process.mountinfo());
         match mounts.and_then(|text| cgroup_mounts(&text).map_err(fault)) {
             Ok(mounts) => {
@@ -90,11 +90,16 @@ impl Workload {
 
     /// The grant `process` of an extension.
     pub(super) fn credentials(&mut self) -> Found {
+        if self.system() != System::Linux {
+            return not_of_windows("uid and gid");
+        }
         let read = |workload: &mut Workload| -> Result<_, Fault> {
             let Some(process) = workload.process()? else { return Ok(None) };
             match process.credentials() {
                 Ok(credentials) => Ok(Some(credentials)),
-                Err(error) => Error::unless_gone(workload.pid, "status", &error).map(|()| None).map_err(fault),
+                Err(error) => {
+                    Error::unless_gone(workload.system(), workload.pid, "status", &error).map(|()| None).map_err(fault)
+                }
             }
         };
         match read(self) {
@@ -108,4 +113,8 @@ impl Workload {
             Err(fault) => fault.into(),
         }
     }
+}
+
+fn not_of_windows(what: &str) -> Found {
+    Fault::new(FaultKind::NotConfigured, format!("{what} are Linux': this is a Windows host")).into()
 }

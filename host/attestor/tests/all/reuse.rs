@@ -135,6 +135,7 @@ impl Engine for Machine {
             pid: running.map_or(0, |running| running.init),
             pid_mode: String::new(),
             cgroup_parent: String::new(),
+            isolation: String::new(),
             engine: Peer::default(),
         });
         Box::pin(std::future::ready(Ok(inspected)))

@@ -34,6 +34,6 @@ async fn every_recorded_machine_comes_to_what_it_says() {
     // Clause b concerns the engine's connection, and is tested with real connections.
     assert_eq!(
         clauses,
-        BTreeSet::from([Clause::Id, Clause::Init, Clause::Cgroup, Clause::NothingBetween, Clause::PidNamespace])
+        BTreeSet::from([Clause::Id, Clause::Init, Clause::Membership, Clause::NothingBetween, Clause::PidNamespace])
     );
 }

@@ -36,7 +36,14 @@ impl Engine for Large {
             image_manifest_digest: None,
         };
         let (pid_mode, cgroup_parent) = (String::new(), String::new());
-        let inspected = Inspected { container, pid: 100, pid_mode, cgroup_parent, engine: Peer::default() };
+        let inspected = Inspected {
+            container,
+            pid: 100,
+            pid_mode,
+            cgroup_parent,
+            isolation: String::new(),
+            engine: Peer::default(),
+        };
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 

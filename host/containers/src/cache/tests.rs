@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::EngineError;
 use crate::engine::{InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use crate::process::Evidence;
 use crate::process::recorded::{RecordedProcess, RecordedProcesses};
 
 /// The engine's next answers, by container id.
@@ -66,6 +67,7 @@ fn inspected(number: usize, pid: i32, label_bytes: usize) -> Inspected {
         pid,
         pid_mode: String::new(),
         cgroup_parent: String::new(),
+        isolation: String::new(),
         engine: Peer::default(),
     }
 }
@@ -104,8 +106,8 @@ impl Machine {
     /// The outcome of a process's claim to be in container 0, asked as an attestation asks.
     async fn check(&self, pid: i32) -> Outcome {
         let process = self.processes.open(pid).unwrap().unwrap();
-        let cgroup = process.cgroup().unwrap().into();
-        let claim = Claim { id: id(0), process, cgroup, since: Instant::now() };
+        let evidence = Evidence::Cgroup(process.cgroup().unwrap().into());
+        let claim = Claim { id: id(0), process, evidence, since: Instant::now() };
         match self.containers.check_cached(&claim) {
             Some(checked) => checked.outcome,
             None => self.containers.check(&claim, CLAIMANT).await.unwrap().outcome,

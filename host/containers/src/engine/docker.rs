@@ -185,7 +185,7 @@ fn failure(error: BollardError) -> CallFailure {
         let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let inner = inner.and_then(|inner| inner.downcast_ref::<Refusal>());
         if let Some(refusal) = current.downcast_ref::<Refusal>().or(inner) {
-            return CallFailure::Permanent(refusal.error());
+            return CallFailure::Permanent(refusal.0.clone());
         }
         cause = current.source();
     }
@@ -251,6 +251,7 @@ fn inspected(reply: ContainerInspectResponse, engine: Peer) -> Result<Inspected,
         pid: i32::try_from(pid).map_err(|_| missing("a State.Pid that is no process id"))?,
         pid_mode,
         cgroup_parent,
+        isolation: host.isolation.map(|isolation| isolation.to_string()).unwrap_or_default(),
         engine,
     })
 }

@@ -42,6 +42,8 @@ pub struct Inspected {
     pub pid_mode: String,
     /// `HostConfig.CgroupParent`.
     pub cgroup_parent: String,
+    /// `HostConfig.Isolation`: how a container of Windows is isolated, `process` or `hyperv`. Empty on Linux.
+    pub isolation: String,
     /// The engine's process.
     pub engine: Peer,
 }
@@ -49,9 +51,10 @@ pub struct Inspected {
 /// The process at the other end of the engine's socket.
 #[derive(Clone, Default)]
 pub struct Peer {
-    /// Its effective uid.
+    /// Its effective uid. On Windows 0, because the pipe's server is checked when it is connected to.
     pub uid: u32,
-    /// The process, held by a pidfd. `None` where the kernel shows no process of ours: over TCP, or after the process ended.
+    /// The process, held by a pidfd. `None` where the kernel shows no process of ours: over TCP, after the process ended, or on
+    /// Windows.
     pub process: Option<Arc<dyn Process>>,
 }
 
@@ -60,6 +63,8 @@ pub struct Peer {
 pub enum Endpoint {
     /// The absolute path of a unix socket.
     Unix(PathBuf),
+    /// The path of a named pipe of Windows on this machine, such as `\\.\pipe\docker_engine`.
+    NamedPipe(String),
     /// `host:port`, plain http.
     Tcp(String),
 }
@@ -68,6 +73,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Unix(path) => write!(formatter, "unix://{}", path.display()),
+            Endpoint::NamedPipe(path) => write!(formatter, "npipe://{}", path.replace('\\', "/")),
             Endpoint::Tcp(address) => write!(formatter, "tcp://{address}"),
         }
     }

@@ -27,6 +27,9 @@ pub struct RecordedContainer {
     /// `HostConfig.CgroupParent`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cgroup_parent: String,
+    /// `HostConfig.Isolation`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub isolation: String,
     /// The uid of the engine's process.
     #[serde(default, skip_serializing_if = "is_default")]
     pub engine_uid: u32,
@@ -63,13 +66,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl RecordedContainer {
     /// Records what an engine answered.
     pub fn of(inspected: &Inspected) -> RecordedContainer {
-        let Inspected { container, pid, pid_mode, cgroup_parent, engine } = inspected;
+        let Inspected { container, pid, pid_mode, cgroup_parent, isolation, engine } = inspected;
         let engine_cgroup = engine.process.as_ref().and_then(|process| process.cgroup().ok()).unwrap_or_default();
         RecordedContainer {
             id: None,
             pid: *pid,
             pid_mode: pid_mode.clone(),
             cgroup_parent: cgroup_parent.clone(),
+            isolation: isolation.clone(),
             engine_uid: engine.uid,
             engine_cgroup: String::from_utf8_lossy(&engine_cgroup).lines().map(str::to_owned).collect(),
             labels: container.labels.iter().cloned().collect(),
@@ -96,6 +100,7 @@ impl RecordedContainer {
             pid: self.pid,
             pid_mode: self.pid_mode.clone(),
             cgroup_parent: self.cgroup_parent.clone(),
+            isolation: self.isolation.clone(),
             engine: self.peer(),
         }
     }

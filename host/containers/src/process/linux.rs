@@ -11,10 +11,13 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{
-    Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat, namespaces, parse_credentials, parse_real_uid,
-    parse_stat,
+    Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat, System, namespaces, parse_credentials,
+    parse_real_uid, parse_stat,
 };
 use crate::limits;
+
+/// The operating system of this file.
+pub(super) const SYSTEM: System = System::Linux;
 
 /// The processes that /proc shows.
 #[derive(Debug)]

@@ -1,21 +1,76 @@
 //! Reads about processes from the operating system.
 //!
-//! This module reads, parses and bounds. It does not decide what a cgroup path means: a policy claims, and [`crate::proof`] proves.
+//! This module reads, parses and bounds. It does not decide what a cgroup path or a job's name means: a policy claims, and
+//! [`crate::proof`] proves.
 
+#[cfg(windows)]
+pub(crate) mod account;
+#[cfg(windows)]
+mod jobs;
 #[cfg(target_os = "linux")]
 pub mod linux;
 #[cfg(target_os = "linux")]
 mod namespaces;
 pub mod recorded;
 pub mod recording;
+#[cfg(windows)]
+pub(crate) mod win32;
+#[cfg(windows)]
+pub mod windows;
 
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+#[cfg(target_os = "linux")]
+use self::linux as this;
+#[cfg(windows)]
+use self::windows as this;
 use crate::error::Error;
+
+/// The operating system of a machine. It decides what shows the container that a process is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum System {
+    /// The cgroups of the process show it.
+    #[default]
+    Linux,
+    /// The job objects of the process show it.
+    Windows,
+}
+
+impl System {
+    /// The operating system that this program was built for.
+    pub const THIS: System = this::SYSTEM;
+}
+
+/// What the operating system shows of the container that a process is in. A claim is made from it and held against it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// Linux: the text of /proc/PID/cgroup.
+    Cgroup(Arc<[u8]>),
+    /// Windows: the names of the container manager's job objects that the process is in.
+    JobObjects(Arc<[String]>),
+}
+
+impl Evidence {
+    /// Whether there is nothing that a claim could be held against.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Evidence::Cgroup(text) => text.is_empty(),
+            Evidence::JobObjects(names) => names.is_empty(),
+        }
+    }
+}
 
 /// The processes of one machine.
 pub trait Processes: Send + Sync {
+    /// The operating system of the machine.
+    fn system(&self) -> System {
+        System::Linux
+    }
+
     /// Opens one process; `None` if there is none. All reads go to this very process. Once it is gone they fail with
     /// `NotFound`, even if another process has its pid by then.
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>>;
@@ -25,36 +80,86 @@ pub trait Processes: Send + Sync {
         self.open(pid)
     }
 
-    /// The time since boot, in the unit and on the clock of [`Stat::start_time`].
-    fn now(&self) -> io::Result<u64>;
+    /// The time since boot, in the unit and on the clock of [`Stat::start_time`]. On Windows no clause compares times, and
+    /// it is 0.
+    fn now(&self) -> io::Result<u64> {
+        Ok(0)
+    }
 
     /// The text of /proc/self/cgroup: the cgroups that the attestor itself is in.
-    fn own_cgroup(&self) -> io::Result<Vec<u8>>;
+    fn own_cgroup(&self) -> io::Result<Vec<u8>> {
+        not_of_this_system()
+    }
 }
 
-/// One open process. Reads fail with `NotFound` once the process is gone.
+/// One open process. Reads fail with `NotFound` once the process is gone, and with `Unsupported` where the operating system
+/// has no such thing.
 pub trait Process: Send + Sync {
-    /// The text of /proc/PID/cgroup. If the leader of the thread group is a zombie, that of a live thread.
-    fn cgroup(&self) -> io::Result<Vec<u8>>;
-    /// The text of /proc/PID/mountinfo.
-    fn mountinfo(&self) -> io::Result<Vec<u8>>;
-    /// The fields of /proc/PID/stat that are used.
-    fn stat(&self) -> io::Result<Stat>;
-    /// The pid namespace that the process is in.
-    fn pid_namespace(&self) -> io::Result<PidNamespace>;
-    /// Whether `namespace` is the process's pid namespace or an ancestor of it.
-    fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool>;
-    /// The pids of the process in its pid namespaces, the innermost last (`NSpid` of /proc/PID/status).
-    fn namespace_pids(&self) -> io::Result<Vec<i32>>;
-    /// The uid that owns the user namespace which owns the process's pid namespace. `None` if that user namespace is
-    /// our own.
-    fn pid_namespace_creator(&self) -> io::Result<Option<u32>>;
-    /// Where the process comes from: its outermost pid namespace and its user.
-    fn origin(&self) -> io::Result<Origin>;
-    /// Its effective uid and gid (`Uid` and `Gid` of /proc/PID/status).
-    fn credentials(&self) -> io::Result<ProcessCredentials>;
     /// Whether the process still lives. Costs one system call.
     fn alive(&self) -> bool;
+    /// Where the process comes from: its outermost container, if it is in one, and its user.
+    fn origin(&self) -> io::Result<Origin>;
+
+    /// The text of /proc/PID/cgroup. If the leader of the thread group is a zombie, that of a live thread.
+    fn cgroup(&self) -> io::Result<Vec<u8>> {
+        not_of_this_system()
+    }
+    /// The text of /proc/PID/mountinfo.
+    fn mountinfo(&self) -> io::Result<Vec<u8>> {
+        not_of_this_system()
+    }
+    /// The fields of /proc/PID/stat that are used.
+    fn stat(&self) -> io::Result<Stat> {
+        not_of_this_system()
+    }
+    /// The pid namespace that the process is in.
+    fn pid_namespace(&self) -> io::Result<PidNamespace> {
+        not_of_this_system()
+    }
+    /// Whether `namespace` is the process's pid namespace or an ancestor of it.
+    fn is_within(&self, _namespace: &PidNamespace) -> io::Result<bool> {
+        not_of_this_system()
+    }
+    /// The pids of the process in its pid namespaces, the innermost last (`NSpid` of /proc/PID/status).
+    fn namespace_pids(&self) -> io::Result<Vec<i32>> {
+        not_of_this_system()
+    }
+    /// The uid that owns the user namespace which owns the process's pid namespace. `None` if that user namespace is
+    /// our own.
+    fn pid_namespace_creator(&self) -> io::Result<Option<u32>> {
+        not_of_this_system()
+    }
+    /// Its effective uid and gid (`Uid` and `Gid` of /proc/PID/status).
+    fn credentials(&self) -> io::Result<ProcessCredentials> {
+        not_of_this_system()
+    }
+
+    /// The job objects of the container manager that the process is in (Windows).
+    fn job_objects(&self) -> io::Result<JobObjects> {
+        not_of_this_system()
+    }
+}
+
+fn not_of_this_system<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this operating system has no such thing"))
+}
+
+/// The job objects of the container manager that a process is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobObjects {
+    /// No container manager runs on this machine, so that no process is in a container with process isolation.
+    NoManager,
+    /// Their names, such as `\Container_0123…`, in the order of the manager's handles. Empty if the process is in none.
+    Names(Vec<String>),
+}
+
+/// The accounts under which the container manager of Windows may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManagerAccount {
+    /// The manager runs as LocalSystem (S-1-5-18), as the service of Windows does.
+    LocalSystem,
+    /// Any account: for tests under wine, where all processes have the same one. A configuration cannot choose this.
+    Any,
 }
 
 /// The fields of /proc/PID/stat that are used (proc_pid_stat(5)).
@@ -79,9 +184,10 @@ pub struct PidNamespace {
 pub struct Origin {
     /// The outermost pid namespace below ours that the process is in, with the user who made it (see [`Origin::user`]).
     /// The user is `None` if the namespace belongs to our own user namespace, so that only root can have made it.
+    /// On Windows: a number that stands for the container's job object, which only the container manager can make.
     pub namespace: Option<(PidNamespace, Option<u32>)>,
     /// The user of the process. For a process in a user namespace below ours, the uid that created the outermost such
-    /// namespace; otherwise the real uid.
+    /// namespace; otherwise the real uid. On Windows: a number that stands for the account.
     pub user: u32,
 }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat};
+use super::{JobObjects, Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat, System};
 
 /// The processes of a recorded machine.
 #[derive(Debug, Clone, Default)]
 pub struct RecordedProcesses {
+    /// The operating system.
+    pub system: System,
     /// The processes by pid.
     pub processes: BTreeMap<i32, RecordedProcess>,
     /// The time at which the engine is asked, in clock ticks since boot.
@@ -47,7 +49,10 @@ pub struct RecordedProcess {
     /// The effective gid.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gid: u32,
-    /// The reads that the kernel refuses: `cgroup`, `mountinfo`, `pid_namespace`.
+    /// The names of the container manager's job objects that the process is in (Windows).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub job_objects: Vec<String>,
+    /// The reads that the kernel refuses: `cgroup`, `mountinfo`, `pid_namespace`, `job_objects`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub denied: Vec<String>,
 }
@@ -61,6 +66,10 @@ fn host_namespace() -> Vec<u64> {
 }
 
 impl Processes for RecordedProcesses {
+    fn system(&self) -> System {
+        self.system
+    }
+
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         Ok(self.processes.get(&pid).map(|process| Arc::new(process.clone()) as Arc<dyn Process>))
     }
@@ -128,6 +137,11 @@ impl Process for RecordedProcess {
 
     fn credentials(&self) -> io::Result<ProcessCredentials> {
         Ok(ProcessCredentials { uid: self.uid, gid: self.gid })
+    }
+
+    fn job_objects(&self) -> io::Result<JobObjects> {
+        self.read("job_objects")?;
+        Ok(JobObjects::Names(self.job_objects.clone()))
     }
 
     fn alive(&self) -> bool {

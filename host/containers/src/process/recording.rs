@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::recorded::RecordedProcess;
-use super::{Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat};
+use super::{JobObjects, Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat, System};
 
 /// Forwards every read to another [`Processes`] and records its result.
 pub struct RecordingProcesses {
@@ -38,6 +38,10 @@ impl RecordingProcesses {
 }
 
 impl Processes for RecordingProcesses {
+    fn system(&self) -> System {
+        self.inner.system()
+    }
+
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         Ok(self.record(pid, self.inner.open(pid)?))
     }
@@ -139,6 +143,13 @@ impl Process for RecordingProcess {
     fn credentials(&self) -> io::Result<ProcessCredentials> {
         self.note("status", self.inner.credentials(), |process, credentials| {
             (process.uid, process.gid) = (credentials.uid, credentials.gid);
+        })
+    }
+
+    fn job_objects(&self) -> io::Result<JobObjects> {
+        self.note("job_objects", self.inner.job_objects(), |process, objects| match objects {
+            JobObjects::NoManager => process.job_objects.clear(),
+            JobObjects::Names(names) => process.job_objects.clone_from(names),
         })
     }
 

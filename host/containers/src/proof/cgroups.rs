@@ -1,121 +1,14 @@
-//! The proof that a process is in a container.
-//!
-//! A container id that comes from a cgroup path is a claim, because the process may have chosen the path. Only [`prove`] makes a
-//! [`Proven`]. It compares the claim with what the engine says, and with what the kernel says of the container's init process and of
-//! the claimant. Each clause is one function below, in the order in which the clauses are checked. A clause that does not hold
-//! becomes a [`NotProven`], which names the clause and what to do.
-//!
-//! | clause | what holds | where |
-//! |---|---|---|
-//! | a | the claim is 64 lowercase hex digits, and the engine answers with exactly that id and an init pid | [`ContainerId`], [`Init::find`] |
-//! | b | the engine's pids are ours: its socket's peer is in our pid namespace | `engine::connection::Connect` |
-//! | c | init is genuine: it started before the engine was asked, and is pid 1 of a trusted pid namespace directly below ours | [`Init::find`] |
-//! | d | the container's cgroup lies in no other container's cgroup, except one that the engine or we are in, or one that `CgroupParent` names | `Above::explains` |
-//! | d | the claimant's cgroup is the container's or below it, in every hierarchy that names the container | `below_container` |
-//! | e | no other container's cgroup lies between the container's and the claimant's, unless the claimant is in a nested pid namespace | `no_container_between` |
-//! | f | the claimant's pid namespace is init's or a descendant of it | `within_namespace` |
+//! The clauses on Linux: cgroups and pid namespaces. The table of clauses stands in [`super`].
 
-use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
-use crate::container::{Container, ContainerId, TooLarge};
+use super::{Clause, InitFailure, NotProven, ProofContext};
+use crate::container::ContainerId;
 use crate::engine::Inspected;
 use crate::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
 
-impl ContainerId {
-    /// Parses the container id of a claim.
-    ///
-    /// # Errors
-    /// [`NotProven`] if clause a does not hold.
-    pub fn parse(claim: &str) -> Result<ContainerId, NotProven> {
-        ContainerId::new(claim).ok_or_else(|| {
-            let start: String = claim.chars().take(80).collect();
-            NotProven {
-                clause: Clause::Id,
-                seen: format!("\"{}\" is not a container id of 64 lowercase hex digits", start.escape_debug()),
-                remedy: "a matcher's <id> must stand for the whole id",
-            }
-        })
-    }
-}
-
-/// A container that the workload has been proven to be in.
-#[derive(Clone)]
-pub struct Proven(Arc<Container>);
-
-impl Proven {
-    /// The facts that the policy may see.
-    pub fn container(&self) -> &Container {
-        &self.0
-    }
-}
-
-impl PartialEq for Proven {
-    /// Compares the facts. Two proofs from the same answer of the engine share their facts and compare equal without a
-    /// look at them.
-    fn eq(&self, other: &Proven) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
-    }
-}
-
-/// A clause of the table above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Clause {
-    /// The claim is a whole container id, and the engine answers with that id.
-    #[serde(rename = "a")]
-    Id,
-    /// The pids that the engine reports are pids of our namespace.
-    #[serde(rename = "b")]
-    Engine,
-    /// The init process is genuine.
-    #[serde(rename = "c")]
-    Init,
-    /// Init and the claimant are in the container's cgroup.
-    #[serde(rename = "d")]
-    Cgroup,
-    /// No other container's cgroup lies between the container's and the claimant's.
-    #[serde(rename = "e")]
-    NothingBetween,
-    /// The claimant is in init's pid namespace or below it.
-    #[serde(rename = "f")]
-    PidNamespace,
-}
-
-impl fmt::Display for Clause {
-    /// Writes the clause's letter.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Clause::Id => "a",
-            Clause::Engine => "b",
-            Clause::Init => "c",
-            Clause::Cgroup => "d",
-            Clause::NothingBetween => "e",
-            Clause::PidNamespace => "f",
-        })
-    }
-}
-
-/// Why a claim is not proven.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not proven (clause {clause}): {seen}; {remedy}")]
-pub struct NotProven {
-    /// The clause that does not hold.
-    pub clause: Clause,
-    /// What was seen.
-    pub seen: String,
-    /// What an operator can do about it.
-    pub remedy: &'static str,
-}
-
-/// The init process of a container, as the kernel shows it. It is cached together with the engine's answer, because the
-/// answer belongs to this process and not to the id.
-pub struct Init {
-    process: Arc<dyn Process>,
-    pid: i32,
+/// The cgroups of a container, and the pid namespace of its init process.
+pub(super) struct Cgroups {
     /// The cgroup hierarchies in which the path of init contains the container's id.
     hierarchies: Vec<Hierarchy>,
     /// `None` where the kernel does not let us read it. Clause f is then skipped.
@@ -130,98 +23,45 @@ struct Hierarchy {
     container: Box<[u8]>,
 }
 
-/// What the host can check about pid namespaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProofContext {
-    /// We may read other users' namespace links (CAP_SYS_PTRACE). If `true`, an unreadable link means that the claim is
-    /// not proven. If `false`, clause f and the namespace's owner in clause c are skipped, and Configure has warned of
-    /// that.
-    pub reads_namespaces: bool,
-    /// The operator declares that the engine's pids are ours (`engine_shares_pid_namespace`). The engine may then run
-    /// in a pid namespace below ours, so that its containers' namespaces lie deeper than one level below ours.
-    pub declared: bool,
-}
-
-impl ProofContext {
-    /// Every clause is checked.
-    pub const ALL: ProofContext = ProofContext { reads_namespaces: true, declared: false };
-}
-
-/// Why no init process is accepted.
-#[derive(Debug, thiserror::Error)]
-pub enum InitError {
-    /// The process that the engine names is not the container's init.
-    #[error(transparent)]
-    NotProven(#[from] NotProven),
-    /// The processes could not be read, for example because no file descriptor was free. The failure is transient and
-    /// proves nothing.
-    #[error("{0}")]
-    Unreadable(String),
-}
-
-impl Init {
-    /// Finds the init process that the engine names, and checks clause c and init's side of clause d. `asked_at` is
-    /// [`Processes::now`] before the engine was asked. Returns `Ok(None)` if there is no such process, or if the
-    /// process started after the engine was asked and so is another one.
-    pub fn find(
+impl Cgroups {
+    /// Checks clause c and init's side of clause d. Returns `Ok(None)` if the process started after the engine was asked.
+    pub(super) fn of_init(
         processes: &dyn Processes,
+        process: &dyn Process,
         id: &ContainerId,
         inspected: &Inspected,
         asked_at: u64,
         context: ProofContext,
-    ) -> Result<Option<Init>, InitError> {
-        let pid = inspected.pid;
-        let unreadable = |error: io::Error| {
-            let seen = format!("the init process {pid} of container {id} cannot be read: {error}");
-            match error.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData => InitError::NotProven(NotProven {
-                    clause: Clause::Init,
-                    seen,
-                    remedy: "run the agent as root, in the host's pid namespace, with /proc mounted without hidepid",
-                }),
-                _ => InitError::Unreadable(seen),
-            }
-        };
-        let Some(process) = processes.open_to_keep(pid).map_err(unreadable)? else { return Ok(None) };
-        let cgroup = match process.cgroup() {
-            Ok(cgroup) => cgroup,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
-        };
-        let started = match process.stat() {
-            Ok(stat) => stat.start_time,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
-        };
-        if started >= asked_at {
+    ) -> Result<Option<Cgroups>, InitFailure> {
+        let cgroup = process.cgroup()?;
+        if process.stat()?.start_time >= asked_at {
             return Ok(None);
         }
         let namespace = match process.pid_namespace() {
             Ok(namespace) => Some(namespace),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(_) if !context.reads_namespaces => None,
-            Err(error) => return Err(unreadable(error)),
+            Err(error) => return Err(error.into()),
         };
         let hierarchies = Hierarchy::of_init(id, &cgroup, context, || Above::of(processes, inspected))?;
-        let init = Init { process, pid, hierarchies, namespace };
+        let cgroups = Cgroups { hierarchies, namespace };
         if inspected.pid_mode.is_empty() || inspected.pid_mode == "private" {
-            match init.first_of_trusted_namespace(id, inspected.engine.uid, context) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(unreadable(error)),
-                Ok(verdict) => verdict.map_err(InitError::NotProven)?,
-            }
+            cgroups.check_first_of_trusted_namespace(process, id, inspected, context)?;
         }
-        Ok(init.alive().then_some(init))
+        Ok(Some(cgroups))
     }
 
-    /// Whether this process, and not another one with its pid, still lives.
-    pub fn alive(&self) -> bool {
-        self.process.alive()
-    }
-
-    /// The pid of init in our pid namespace.
-    pub fn pid(&self) -> i32 {
-        self.pid
+    /// Checks that a process, whose /proc/PID/cgroup is `cgroup`, is in the container (clauses d to f).
+    pub(super) fn check_claimant(
+        &self,
+        id: &ContainerId,
+        process: &dyn Process,
+        cgroup: &[u8],
+        context: ProofContext,
+    ) -> Result<(), NotProven> {
+        let claimant = parse_cgroup(cgroup).map_err(|_| malformed())?;
+        let nested = within_namespace(self.namespace, process, context, id)?;
+        below_container(id, &self.hierarchies, &claimant, |rest| no_container_between(id, rest, nested))
     }
 
     /// Checks that init is pid 1 of a trusted pid namespace (clause c). A trusted namespace lies directly below ours,
@@ -232,92 +72,56 @@ impl Init {
     /// (proc_pid_status(5)). Two pids mean that the parent of init's namespace is ours. NS_GET_PARENT would say the
     /// same, but only with CAP_SYS_PTRACE. A namespace that a process in another container made lies at least one level
     /// further down.
-    fn first_of_trusted_namespace(
+    fn check_first_of_trusted_namespace(
         &self,
+        process: &dyn Process,
         id: &ContainerId,
-        engine_uid: u32,
+        inspected: &Inspected,
         context: ProofContext,
-    ) -> io::Result<Result<(), NotProven>> {
+    ) -> Result<(), InitFailure> {
+        let pid = inspected.pid;
         let untrusted = |seen: String| NotProven {
             clause: Clause::Init,
             seen,
             remedy: "the engine's answer does not fit the processes of this machine: is it an engine of another machine or pid namespace?",
         };
-        let pids = self.process.namespace_pids()?;
+        let pids = process.namespace_pids()?;
         if pids.len() < 2 || pids.last() != Some(&1) {
-            let seen = format!("process {} is not pid 1 of a pid namespace of container {id}", self.pid);
-            return Ok(Err(untrusted(seen)));
+            let seen = format!("process {} is not pid 1 of a pid namespace of container {id}", pid);
+            return Err(untrusted(seen).into());
         }
         if pids.len() > 2 && !context.declared {
             let seen = format!(
                 "the pid namespace of process {} lies {} levels below the engine's: container {id}'s lies directly below it",
-                self.pid,
+                pid,
                 pids.len() - 1
             );
-            return Ok(Err(NotProven {
+            return Err(NotProven {
                 clause: Clause::Init,
                 seen,
                 remedy: "the engine lost track of the container: restart the container, or the engine",
-            }));
+            }
+            .into());
         }
         if self.namespace.is_some() {
-            match self.process.pid_namespace_creator() {
+            match process.pid_namespace_creator() {
                 Ok(None) => {}
-                Ok(Some(uid)) if uid == engine_uid || uid == 0 => {}
+                Ok(Some(uid)) if uid == inspected.engine.uid || uid == 0 => {}
                 Ok(Some(uid)) => {
-                    let seen =
-                        format!("the pid namespace of process {} was made by uid {uid}, not by the engine", self.pid);
-                    return Ok(Err(untrusted(seen)));
+                    let seen = format!("the pid namespace of process {} was made by uid {uid}, not by the engine", pid);
+                    return Err(untrusted(seen).into());
                 }
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !context.reads_namespaces => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
-}
-
-/// A container that runs, as the engine described it, and the init process that the description belongs to.
-pub struct RunningContainer {
-    pub(crate) id: ContainerId,
-    pub(crate) container: Result<Arc<Container>, TooLarge>,
-    pub(crate) init: Init,
-    pub(crate) context: ProofContext,
-    pub(crate) fetched: Instant,
-}
-
-impl RunningContainer {
-    /// Proves that the process, whose /proc/PID/cgroup is `cgroup`, is in this container.
-    ///
-    /// # Errors
-    /// The clause that does not hold. `Ok(Err(…))`: the process is in the container, but the container is too large for an answer.
-    pub fn prove(&self, process: &dyn Process, cgroup: &[u8]) -> Result<Result<Proven, TooLarge>, NotProven> {
-        prove(self, process, cgroup)
-    }
-
-    /// The bytes that its facts take.
-    pub(crate) fn bytes(&self) -> usize {
-        self.container.as_ref().map_or(0, |container| container.bytes())
-    }
-}
-
-/// Proves that `process`, whose /proc/PID/cgroup is `cgroup`, is in the container. Returns `Ok(Err(…))` if the process
-/// is in the container, but the container is too large for any answer.
-pub fn prove(
-    running: &RunningContainer,
-    process: &dyn Process,
-    cgroup: &[u8],
-) -> Result<Result<Proven, TooLarge>, NotProven> {
-    let RunningContainer { id, init, context, container, .. } = running;
-    let claimant = parse_cgroup(cgroup).map_err(|_| malformed())?;
-    let nested = within_namespace(init, process, *context, id)?;
-    below_container(id, &init.hierarchies, &claimant, |rest| no_container_between(id, rest, nested))?;
-    Ok(container.clone().map(Proven))
 }
 
 fn malformed() -> NotProven {
     NotProven {
-        clause: Clause::Cgroup,
+        clause: Clause::Membership,
         seen: "a line of /proc/PID/cgroup cannot be parsed".to_owned(),
         remedy: "report it with the kernel's version",
     }
@@ -326,12 +130,12 @@ fn malformed() -> NotProven {
 /// Checks that the claimant's pid namespace is init's or a descendant of it (clause f). Returns whether it is a strict
 /// descendant.
 fn within_namespace(
-    init: &Init,
+    namespace: Option<PidNamespace>,
     process: &dyn Process,
     context: ProofContext,
     id: &ContainerId,
 ) -> Result<bool, NotProven> {
-    let Some(namespace) = init.namespace else { return Ok(false) };
+    let Some(namespace) = namespace else { return Ok(false) };
     let unproven = |seen: String| NotProven {
         clause: Clause::PidNamespace,
         seen,
@@ -361,7 +165,7 @@ impl Hierarchy {
         cgroup: &[u8],
         context: ProofContext,
         above: impl FnOnce() -> io::Result<Above>,
-    ) -> Result<Vec<Hierarchy>, InitError> {
+    ) -> Result<Vec<Hierarchy>, InitFailure> {
         let lines = parse_cgroup(cgroup).map_err(|_| malformed())?;
         let named: Vec<(&CgroupLine<'_>, &[u8])> =
             lines.iter().filter_map(|line| Some((line, container_cgroup(id, line.path)?))).collect();
@@ -374,7 +178,7 @@ impl Hierarchy {
             .filter(|(_, container)| components(container).iter().rev().skip(1).any(&is_anothers))
             .collect();
         if !in_anothers.is_empty() {
-            let above = above().map_err(|error| InitError::Unreadable(format!("cgroups cannot be read: {error}")))?;
+            let above = above().map_err(|error| io::Error::other(format!("cgroups: {error}")))?;
             let foreign =
                 in_anothers.into_iter().find(|(line, container)| !above.explains(line, container, is_anothers));
             if let Some((_, container)) = foreign {
@@ -478,7 +282,7 @@ fn slice_path(name: &[u8]) -> Option<Vec<Vec<u8>>> {
 
 fn outside(seen: String) -> NotProven {
     NotProven {
-        clause: Clause::Cgroup,
+        clause: Clause::Membership,
         seen,
         remedy: "look at who can write to the container's cgroup, and at --cgroup-parent",
     }
@@ -565,25 +369,16 @@ mod tests {
         }
     }
 
-    fn running(init: &[String], above: Above) -> Result<RunningContainer, InitError> {
+    fn id() -> ContainerId {
+        ContainerId::new(ID).unwrap()
+    }
+
+    fn running(init: &[String], above: Above) -> Result<Cgroups, InitFailure> {
         let process = process(init, &[2, 1]);
-        let id = ContainerId::new(ID).unwrap();
-        let init = Init {
-            hierarchies: Hierarchy::of_init(&id, &process.cgroup().unwrap(), ProofContext::ALL, || Ok(above))?,
+        Ok(Cgroups {
+            hierarchies: Hierarchy::of_init(&id(), &process.cgroup().unwrap(), ProofContext::ALL, || Ok(above))?,
             namespace: process.pid_namespace().ok(),
-            process: Arc::new(process),
-            pid: 100,
-        };
-        let container = Container {
-            id: ID.to_owned(),
-            labels: Vec::new(),
-            env: Vec::new(),
-            image: String::new(),
-            image_id: None,
-            image_manifest_digest: None,
-        };
-        let (container, context) = (Ok(Arc::new(container)), ProofContext::ALL);
-        Ok(RunningContainer { id, container, init, context, fetched: Instant::now() })
+        })
     }
 
     /// The explanations when we are in `own`, the engine's process is in `engine`, and the container was started with
@@ -600,9 +395,12 @@ mod tests {
         let claimant = process(cgroup, namespaces);
         let text = claimant.cgroup().unwrap();
         match running(init, above("/agent", "", "")) {
-            Ok(running) => running.prove(&claimant, &text).err().map(|not_proven| not_proven.clause),
-            Err(InitError::NotProven(not_proven)) => Some(not_proven.clause),
-            Err(InitError::Unreadable(text)) => panic!("{text}"),
+            Ok(running) => {
+                let checked = running.check_claimant(&id(), &claimant, &text, ProofContext::ALL);
+                checked.err().map(|not_proven| not_proven.clause)
+            }
+            Err(InitFailure::NotProven(not_proven)) => Some(not_proven.clause),
+            Err(InitFailure::Io(error)) => panic!("{error}"),
         }
     }
 
@@ -622,8 +420,8 @@ mod tests {
 
     #[test]
     fn the_root_proves_nothing() {
-        assert_eq!(clause(&one("/"), &one("/"), &[2, 1]), Some(Clause::Cgroup));
-        assert_eq!(clause(&one("/system.slice"), &one("/system.slice"), &[2, 1]), Some(Clause::Cgroup));
+        assert_eq!(clause(&one("/"), &one("/"), &[2, 1]), Some(Clause::Membership));
+        assert_eq!(clause(&one("/system.slice"), &one("/system.slice"), &[2, 1]), Some(Clause::Membership));
     }
 
     #[test]
@@ -639,10 +437,10 @@ mod tests {
         let renumbered = [line(7, "pids", &container), line(9, "name=systemd", &container)];
         assert_eq!(clause(&init, &renumbered, &[2, 1]), None);
         for claimant in [&moved_in_one[..], &swapped[..], &missing[..]] {
-            assert_eq!(clause(&init, claimant, &[2, 1]), Some(Clause::Cgroup));
+            assert_eq!(clause(&init, claimant, &[2, 1]), Some(Clause::Membership));
         }
         // A v1 hierarchy without controllers cannot stand in for the unified one.
-        assert_eq!(clause(&[line(0, "", &container)], &[line(3, "", &container)], &[2, 1]), Some(Clause::Cgroup));
+        assert_eq!(clause(&[line(0, "", &container)], &[line(3, "", &container)], &[2, 1]), Some(Clause::Membership));
     }
 
     #[test]
@@ -781,7 +579,7 @@ mod tests {
                 |name: &String| name.split(|char: char| !char.is_ascii_hexdigit()).any(|run| run.len() >= 64 && run != ID);
             let in_another = cut.is_some_and(|container| container.iter().rev().skip(1).any(names_other));
             if !inside || in_another {
-                prop_assert_eq!(failed, Some(Clause::Cgroup));
+                prop_assert_eq!(failed, Some(Clause::Membership));
             }
             if failed.is_none() {
                 prop_assert!(inside);

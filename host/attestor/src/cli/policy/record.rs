@@ -6,16 +6,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use containers::engine::docker::DockerEngine;
 use containers::engine::recording::RecordingEngine;
-use containers::process::linux::{Linux, may_read_namespaces};
+use containers::process::System;
+use containers::process::recorded::RecordedProcess;
 use containers::process::recording::RecordingProcesses;
 
 use super::super::{Failure, PLACEHOLDER, read_config, sandbox_runtime};
 use crate::attestor::Attestor;
 use crate::config::{self, Configuration};
 use crate::error::Error;
-use crate::machine::FixedMachine;
+use crate::machine::{FixedMachine, Machine as _, ThisMachine};
 use crate::scenario::{Expect, Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
 
@@ -60,22 +60,20 @@ pub(super) async fn run(
 async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
     let unreadable = |error: &dyn std::fmt::Display| Failure::Usage(format!("the processes cannot be read: {error}"));
     let configuration = config::load(Some(PLACEHOLDER), config).map_err(Error::from)?;
-    let processes = Arc::new(RecordingProcesses::new(Arc::new(Linux::new().map_err(|error| unreadable(&error))?)));
-    let engine = DockerEngine::new(
-        configuration.docker.clone(),
-        configuration.docker_version,
-        configuration.engine_shares_pid_namespace,
-        Arc::new(|_| {}),
-    );
-    let engine = Arc::new(RecordingEngine::new(Arc::new(engine)));
-    let machine =
-        FixedMachine { processes: processes.clone(), engine: engine.clone(), reads_namespaces: may_read_namespaces() };
+    let this = ThisMachine::open().map_err(|error| unreadable(&error))?;
+    let processes = Arc::new(RecordingProcesses::new(this.processes()));
+    let engine = Arc::new(RecordingEngine::new(this.engine(&configuration, Arc::new(|_| {}))));
+    let reads_namespaces = this.reads_namespaces();
+    let machine = FixedMachine { processes: processes.clone(), engine: engine.clone(), reads_namespaces };
     let attestor = Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled());
     attestor.configure(configuration).await?;
     attestor.explain(pid).await?.outcome?;
     let docker = engine.recorded();
     let (mut processes, own_cgroup) = (processes.recorded(), processes.own_cgroup());
-    if let Some(process) = processes.get(&pid).filter(|process| process.cgroup.is_empty()) {
+    let shows_nothing = |process: &&RecordedProcess| {
+        process.cgroup.is_empty() && (System::THIS == System::Linux || !process.denied.is_empty())
+    };
+    if let Some(process) = processes.get(&pid).filter(shows_nothing) {
         return Err(Failure::Usage(format!(
             "process {pid} is gone, or may not be read ({})",
             process.denied.join(", ")
@@ -89,6 +87,7 @@ async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
         process.mountinfo.retain(|line| line.contains(" - cgroup"));
     }
     Ok(Scenario {
+        system: System::THIS,
         description: format!("process {pid}, recorded by docker-attestor {}", env!("CARGO_PKG_VERSION")),
         config: config.lines().filter(|line| !line.starts_with("docker_")).collect::<Vec<_>>().join("\n"),
         pid,
@@ -102,7 +101,11 @@ async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
 
 /// The settings that decide about the container and can be replayed: the engine, and how ids are found.
 fn locator_settings(configuration: &Configuration) -> String {
-    let mut text = format!("docker_socket_path = {:?}\n", configuration.docker.to_string());
+    let key = match System::THIS {
+        System::Linux => "docker_socket_path",
+        System::Windows => "docker_host",
+    };
+    let mut text = format!("{key} = {:?}\n", configuration.docker.to_string());
     if configuration.engine_shares_pid_namespace {
         text.push_str("engine_shares_pid_namespace = true\n");
     }

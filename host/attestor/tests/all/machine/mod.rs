@@ -62,7 +62,8 @@ impl Engine for KnowsAll {
             WITHIN => (format!("container:{OURS}"), format!("/docker/{OURS}/docker")),
             _ => (String::new(), String::new()),
         };
-        let inspected = Inspected { container, pid, pid_mode, cgroup_parent, engine: Peer::default() };
+        let isolation = String::new();
+        let inspected = Inspected { container, pid, pid_mode, cgroup_parent, isolation, engine: Peer::default() };
         Box::pin(std::future::ready(Ok(Some(inspected))))
     }
 

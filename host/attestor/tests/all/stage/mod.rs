@@ -124,6 +124,7 @@ impl Engine for OneContainer {
             pid: 100,
             pid_mode: String::new(),
             cgroup_parent: String::new(),
+            isolation: String::new(),
             engine: Peer::default(),
         };
         Box::pin(std::future::ready(Ok(Some(inspected))))

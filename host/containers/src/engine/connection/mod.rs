@@ -1,9 +1,13 @@
-//! Connections to an engine. They are kept alive, held to the engine's pid namespace (clause b of the proof), and bounded in bytes.
-//! (bollard's own transports keep no connection and bound only the time to the headers.)
+//! Connections to an engine. They are kept alive, held to clause b of the proof, and bounded in bytes. (bollard's own transports
+//! keep no connection and bound only the time to the headers.)
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(windows)]
+mod windows;
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -17,12 +21,15 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
+#[cfg(target_os = "linux")]
+use self::linux as system;
+#[cfg(windows)]
+use self::windows as system;
 use super::{Endpoint, Peer};
 use crate::error::EngineError;
 use crate::limits;
-use crate::process::linux::Linux;
 
 /// Sends bollard's requests over our connections. All clones share the connections.
 #[derive(Clone)]
@@ -81,20 +88,13 @@ fn lock(observed: &Mutex<Observed>) -> MutexGuard<'_, Observed> {
 }
 
 /// Why a connection or a reply was refused by this module. Another try would be refused too.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-pub(super) enum Refusal {
-    #[error("the engine's process is not in our pid namespace")]
-    OtherPidNamespace,
-    #[error("the engine's reply is too large")]
-    ReplyTooLarge,
-}
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct Refusal(pub(super) EngineError);
 
-impl Refusal {
-    pub(super) fn error(self) -> EngineError {
-        match self {
-            Refusal::OtherPidNamespace => EngineError::OtherPidNamespace,
-            Refusal::ReplyTooLarge => EngineError::ReplyTooLarge,
-        }
+impl From<EngineError> for io::Error {
+    fn from(error: EngineError) -> io::Error {
+        io::Error::other(Refusal(error))
     }
 }
 
@@ -109,28 +109,15 @@ struct Connect {
 impl Connect {
     async fn open(self) -> io::Result<TokioIo<Metered>> {
         let stream = match &self.endpoint {
-            Endpoint::Unix(path) => Stream::Unix(self.open_unix(path).await?),
             // The configuration accepts TCP only with engine_shares_pid_namespace.
             Endpoint::Tcp(address) => Stream::Tcp(TcpStream::connect(address.as_str()).await?),
+            Endpoint::Unix(_) | Endpoint::NamedPipe(_) => {
+                let (stream, peer) = system::connect(&self.endpoint, self.shares_pid_namespace).await?;
+                lock(&self.observed).peer = peer;
+                Stream::Local(stream)
+            }
         };
         Ok(TokioIo::new(Metered { stream, budget: limits::ENGINE_REPLY }))
-    }
-
-    /// Clause b: on every connection the peer must be in our pid namespace. The kernel translates the peer's pid into ours, and
-    /// answers 0 when it has none there. A process in a namespace below ours has more than one pid.
-    async fn open_unix(&self, path: &Path) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect(path).await?;
-        let credentials = stream.peer_cred()?;
-        let process = match credentials.pid() {
-            Some(pid) if pid > 0 => Linux::new()?.open_peer(&stream, pid)?,
-            _ => None,
-        };
-        let ours = process.as_ref().is_some_and(|process| process.namespace_pids().is_ok_and(|pids| pids.len() == 1));
-        if !ours && !self.shares_pid_namespace {
-            return Err(io::Error::other(Refusal::OtherPidNamespace));
-        }
-        lock(&self.observed).peer = Peer { uid: credentials.uid(), process };
-        Ok(stream)
     }
 }
 
@@ -149,7 +136,8 @@ impl tower_service::Service<Uri> for Connect {
 }
 
 enum Stream {
-    Unix(UnixStream),
+    /// A unix socket, or a named pipe.
+    Local(system::Stream),
     Tcp(TcpStream),
 }
 
@@ -173,13 +161,13 @@ impl AsyncRead for Metered {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = match &mut self.stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Local(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
         };
         if let Poll::Ready(Ok(())) = polled {
             match self.budget.checked_sub(buffer.filled().len() - before) {
                 Some(budget) => self.budget = budget,
-                None => return Poll::Ready(Err(io::Error::other(Refusal::ReplyTooLarge))),
+                None => return Poll::Ready(Err(EngineError::ReplyTooLarge.into())),
             }
         }
         polled
@@ -190,21 +178,21 @@ impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         self.budget = limits::ENGINE_REPLY;
         match &mut self.stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_write(context, buffer),
+            Stream::Local(stream) => Pin::new(stream).poll_write(context, buffer),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(context, buffer),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Local(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Local(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
