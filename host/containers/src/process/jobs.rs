@@ -1,0 +1,214 @@
+//! The job objects of the container manager, and which of them a process is in.
+//!
+//! The platform for Windows containers runs the processes of each container in a job object. The container manager, vmcompute.exe,
+//! holds a handle of each. So the manager's handles are read, and each job among them is asked about the process. Anybody may give a
+//! job a container's name, but nobody else can put it among the manager's handles.
+//!
+//! Reading the handles of a process takes milliseconds, so that a scan is used again for some seconds. A handle of a job is never
+//! kept: it would keep the container's processes alive after the manager has closed its own. What a scan found is a list of handle
+//! values and names, and both are verified when they are used.
+
+use std::io;
+use std::os::windows::io::OwnedHandle;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bounded::text::cut;
+use windows_sys::Win32::System::Threading::{
+    PROCESS_DUP_HANDLE, PROCESS_QUERY_INFORMATION, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE,
+};
+
+use super::win32::{self, DebugPrivilege};
+use super::{JobObjects, ManagerAccount};
+use crate::limits;
+
+/// The program of the container manager.
+const MANAGER: &str = "vmcompute.exe";
+/// The seconds from 1601, where the times of Windows begin, to 1970.
+const FROM_1601: u64 = 11_644_473_600;
+
+/// The job objects of this machine's container manager.
+pub(super) struct ContainerJobs {
+    account: ManagerAccount,
+    privilege: DebugPrivilege,
+    scan: Mutex<Option<Arc<Scan>>>,
+}
+
+/// What one reading of the manager's handles found.
+struct Scan {
+    managers: Vec<Manager>,
+    /// When it began.
+    at: Instant,
+    /// The same in units of 100 ns since 1601, as processes have their creation times.
+    began: u64,
+}
+
+struct Manager {
+    process: OwnedHandle,
+    jobs: Vec<Job>,
+}
+
+struct Job {
+    /// The value of the manager's handle.
+    handle: usize,
+    name: String,
+}
+
+/// The process that is looked for.
+pub(super) struct Member<'a> {
+    /// Its handle, with the right to ask in which jobs it is.
+    pub(super) process: &'a OwnedHandle,
+    /// When it was created, in units of 100 ns since 1601.
+    pub(super) created: u64,
+}
+
+impl ContainerJobs {
+    pub(super) fn new(account: ManagerAccount) -> ContainerJobs {
+        ContainerJobs { account, privilege: DebugPrivilege::off(), scan: Mutex::default() }
+    }
+
+    /// Opens a process, if need be with the privilege to open those of other accounts. `None` if no process has the pid.
+    pub(super) fn open(&self, pid: u32, access: u32) -> io::Result<Option<OwnedHandle>> {
+        match win32::open_process(pid, access) {
+            Err(error) if win32::is_denied(&error) => self.privilege.with(|| win32::open_process(pid, access)),
+            opened => opened,
+        }
+    }
+
+    /// The manager's jobs that the process is in.
+    pub(super) fn of(&self, member: &Member<'_>) -> io::Result<JobObjects> {
+        let scan = self.scan_since(Instant::now(), Some(member.created))?;
+        match scan.jobs_of(member)? {
+            Some(objects) => Ok(objects),
+            // A handle changed since it was read.
+            None => self
+                .scan_since(Instant::now(), None)?
+                .jobs_of(member)
+                .map(|objects| objects.unwrap_or_else(|| JobObjects::Names(Vec::new()))),
+        }
+    }
+
+    /// A scan that began at `since` or later, or one of the last seconds that has seen all jobs of a process that was `created` then.
+    /// Callers that come during a scan wait for it.
+    fn scan_since(&self, since: Instant, created: Option<u64>) -> io::Result<Arc<Scan>> {
+        let mut last = self.scan.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scan) = &*last
+            && (scan.at >= since || created.is_some_and(|created| scan.counts_for(created)))
+        {
+            return Ok(Arc::clone(scan));
+        }
+        let scan = Arc::new(self.privilege.with(|| Scan::run(self.account))?);
+        *last = Some(Arc::clone(&scan));
+        Ok(scan)
+    }
+}
+
+impl Scan {
+    fn run(account: ManagerAccount) -> io::Result<Scan> {
+        let (at, began) = (Instant::now(), now());
+        let program = PathBuf::from(win32::system_directory()?).join(MANAGER);
+        let (mut managers, mut denied) = (Vec::new(), None);
+        for pid in win32::pids_of_program(MANAGER)? {
+            match Manager::open(pid, &program, account) {
+                Ok(Some(manager)) => managers.push(manager),
+                Ok(None) => {
+                    tracing::debug!(pid = %pid, "a vmcompute.exe that is not the container manager is passed over")
+                }
+                Err(error) => denied = Some(error),
+            }
+        }
+        // A process that only has the manager's name may deny us everything: that is no reason to refuse the manager.
+        if let (true, Some(error)) = (managers.is_empty(), denied) {
+            return Err(error);
+        }
+        let jobs: usize = managers.iter().map(|manager| manager.jobs.len()).sum();
+        tracing::debug!(managers = %managers.len(), jobs = %jobs, "the container manager's jobs were read");
+        Ok(Scan { managers, at, began })
+    }
+
+    /// Whether the scan has seen every job that a process of this age can be in. A process is put into its container's job when it
+    /// is created, before it runs.
+    fn counts_for(&self, created: u64) -> bool {
+        let old_enough = u64::try_from(limits::JOB_SCAN_MARGIN.as_nanos() / 100).unwrap_or(u64::MAX);
+        self.at.elapsed() < limits::JOB_SCAN_TTL
+            && created.saturating_add(old_enough) < self.began
+            && self.managers.iter().all(|manager| win32::is_running(&manager.process))
+    }
+
+    /// The jobs that the process is in. `None` if the manager's handles are no longer those that were read.
+    fn jobs_of(&self, member: &Member<'_>) -> io::Result<Option<JobObjects>> {
+        if self.managers.is_empty() {
+            return Ok(Some(JobObjects::NoManager));
+        }
+        let mut names: Vec<String> = Vec::new();
+        for manager in &self.managers {
+            for job in &manager.jobs {
+                let Some(handle) = win32::duplicate_job(&manager.process, job.handle) else { return Ok(None) };
+                if name_of(&handle)? != job.name {
+                    return Ok(None);
+                }
+                if win32::is_in_job(member.process, &handle)? && !names.contains(&job.name) {
+                    names.push(job.name.clone());
+                }
+                if names.len() > limits::JOBS_OF_PROCESS {
+                    let text =
+                        format!("it is in more than {} of the container manager's jobs", limits::JOBS_OF_PROCESS);
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+        }
+        Ok(Some(JobObjects::Names(names)))
+    }
+}
+
+impl Manager {
+    /// Opens a process that may be the container manager, and reads its jobs. `None` if another program only has its name.
+    fn open(pid: u32, program: &Path, account: ManagerAccount) -> io::Result<Option<Manager>> {
+        let access =
+            PROCESS_QUERY_INFORMATION | PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_DUP_HANDLE | PROCESS_SYNCHRONIZE;
+        let explain = |error: io::Error| match win32::is_denied(&error) {
+            false => error,
+            true => io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!(
+                    "the handles of the container manager ({MANAGER}, process {pid}) may not be read (PROCESS_DUP_HANDLE and \
+                     PROCESS_QUERY_INFORMATION are denied): run the agent as LocalSystem, or as an administrator with SeDebugPrivilege"
+                ),
+            ),
+        };
+        let Some(process) = win32::open_process(pid, access).map_err(explain)? else { return Ok(None) };
+        let image = win32::image_path(&process).map_err(explain)?;
+        let trusted = match account {
+            ManagerAccount::LocalSystem => win32::account(&process).map_err(explain)?.user.is_local_system(),
+            ManagerAccount::Any => true,
+        };
+        if !image.eq_ignore_ascii_case(program.as_os_str()) || !trusted || !win32::is_running(&process) {
+            return Ok(None);
+        }
+        let mut jobs = Vec::new();
+        for handle in win32::handle_values(&process, pid).map_err(explain)? {
+            if let Some(job) = win32::duplicate_job(&process, handle)
+                && let name = name_of(&job)?
+                && !name.is_empty()
+                && jobs.len() < limits::JOBS
+            {
+                jobs.push(Job { handle, name });
+            }
+        }
+        Ok(Some(Manager { process, jobs }))
+    }
+}
+
+/// The name of a job, cut where no container's job has so long a one.
+fn name_of(job: &OwnedHandle) -> io::Result<String> {
+    let name = win32::name_of_job(job)?;
+    Ok(cut(&name, limits::JOB_NAME).to_owned())
+}
+
+/// The time in units of 100 ns since 1601.
+fn now() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since_1601 = since_1970 + Duration::from_secs(FROM_1601);
+    u64::try_from(since_1601.as_nanos() / 100).unwrap_or(u64::MAX)
+}
