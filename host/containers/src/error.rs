@@ -117,6 +117,7 @@ impl Error {
             (io::ErrorKind::NotFound, _) => Ok(()),
             (io::ErrorKind::PermissionDenied, System::Linux) => Err(Error::Denied { pid, file }),
             (_, System::Linux) => Err(Error::ProcFile { pid, file, reason: error.to_string() }),
+            (io::ErrorKind::ResourceBusy, System::Windows) => Err(Error::Processes(error.to_string())),
             (io::ErrorKind::PermissionDenied, System::Windows) => {
                 Err(Error::ProcessDenied { pid, reason: error.to_string() })
             }

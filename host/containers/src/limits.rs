@@ -19,6 +19,8 @@ pub const JOBS_OF_PROCESS: usize = 16;
 pub const JOB_NAME: usize = 512;
 /// How long a reading of the container manager's handles is used. Each takes milliseconds.
 pub const JOB_SCAN_TTL: Duration = Duration::from_secs(10);
+/// Readings for one answer: containers that start or stop meanwhile change the handles.
+pub const JOB_SCANS: usize = 4;
 /// How much older than such a reading a process must be. A process gets its job before it runs, but after it was created.
 pub const JOB_SCAN_MARGIN: Duration = Duration::from_millis(500);
 /// Bytes of the table of a process's handles that are tried first: 1,600 handles.

@@ -78,15 +78,16 @@ impl ContainerJobs {
 
     /// The manager's jobs that the process is in.
     pub(super) fn of(&self, member: &Member<'_>) -> io::Result<JobObjects> {
-        let scan = self.scan_since(Instant::now(), Some(member.created))?;
-        match scan.jobs_of(member)? {
-            Some(objects) => Ok(objects),
-            // A handle changed since it was read.
-            None => self
-                .scan_since(Instant::now(), None)?
-                .jobs_of(member)
-                .map(|objects| objects.unwrap_or_else(|| JobObjects::Names(Vec::new()))),
+        let mut created = Some(member.created);
+        for _ in 0..limits::JOB_SCANS {
+            match self.scan_since(Instant::now(), created)?.jobs_of(member)? {
+                Some(objects) => return Ok(objects),
+                // A handle changed since it was read.
+                None => created = None,
+            }
         }
+        let text = "the handles of the container manager change faster than they can be read";
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
     }
 
     /// A scan that began at `since` or later, or one of the last seconds that has seen all jobs of a process that was `created` then.
@@ -211,4 +212,149 @@ fn now() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let since_1601 = since_1970 + Duration::from_secs(FROM_1601);
     u64::try_from(since_1601.as_nanos() / 100).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(unsafe_code, reason = "a test makes the jobs that the container manager would make")]
+
+    use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _};
+    use std::process::{Child, Command, Stdio};
+
+    use windows_sys::Win32::System::JobObjects::{AssignProcessToJobObject, CreateJobObjectW};
+
+    use super::*;
+
+    const ACCESS: u32 = PROCESS_QUERY_INFORMATION | PROCESS_SYNCHRONIZE;
+
+    /// A job that this process holds, as the container manager would.
+    fn job(name: &str) -> OwnedHandle {
+        let name: Vec<u16> = name.encode_utf16().chain([0]).collect();
+        // SAFETY: the name ends with a NUL, and the handle that is made has no other owner.
+        unsafe { OwnedHandle::from_raw_handle(CreateJobObjectW(std::ptr::null(), name.as_ptr())) }
+    }
+
+    fn assign(job: &OwnedHandle, child: &Child) {
+        // SAFETY: both handles are open.
+        assert!(unsafe { AssignProcessToJobObject(job.as_raw_handle(), child.as_raw_handle()) } != 0);
+    }
+
+    /// A process that waits for a line on its stdin.
+    fn child() -> Child {
+        let mut waits = Command::new("cmd.exe");
+        waits.args(["/c", "set /p line="]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    fn own_program() -> PathBuf {
+        let own = win32::open_process(std::process::id(), ACCESS).unwrap().unwrap();
+        PathBuf::from(win32::image_path(&own).unwrap())
+    }
+
+    /// A reading of this process's handles, as if it were the container manager.
+    fn scan() -> Scan {
+        let (at, began) = (Instant::now(), now());
+        let manager = Manager::open(std::process::id(), &own_program(), ManagerAccount::Any).unwrap().unwrap();
+        Scan { managers: vec![manager], at, began }
+    }
+
+    fn names(scan: &Scan, child: &Child) -> Option<Vec<String>> {
+        let process = win32::open_process(child.id(), ACCESS).unwrap().unwrap();
+        let member = Member { process: &process, created: win32::creation_time(&process).unwrap() };
+        match scan.jobs_of(&member).unwrap()? {
+            JobObjects::Names(names) => Some(names),
+            JobObjects::NoManager => panic!("a manager was given"),
+        }
+    }
+
+    /// The names by a reading that still holds when it is used: other tests open and close jobs meanwhile.
+    fn names_now(child: &Child) -> Vec<String> {
+        std::iter::repeat_with(|| names(&scan(), child)).flatten().next().unwrap()
+    }
+
+    #[test]
+    fn a_process_is_found_in_the_jobs_that_the_manager_holds() {
+        let (one, other) = (job("containers-test-one"), job("containers-test-other"));
+        let (mut inside, mut outside) = (child(), child());
+        assign(&one, &inside);
+        let found = names_now(&inside);
+        assert!(found.len() == 1 && found[0].ends_with(r"\containers-test-one"), "{found:?}");
+        assert!(names_now(&outside).is_empty());
+        assign(&other, &inside);
+        assert_eq!(names_now(&inside).len(), 2, "in both jobs");
+        // A handle that was closed since: the reading says nothing any more, and another one does.
+        let earlier = scan();
+        drop(other);
+        assert_eq!(names(&earlier, &outside), None);
+        assert_eq!(names_now(&inside).len(), 1);
+        inside.kill().unwrap();
+        outside.kill().unwrap();
+    }
+
+    #[test]
+    fn only_the_program_of_windows_as_local_system_is_the_manager() {
+        let own = std::process::id();
+        assert!(Manager::open(own, &own_program(), ManagerAccount::Any).unwrap().is_some());
+        let upper = PathBuf::from(own_program().to_str().unwrap().to_uppercase());
+        assert!(Manager::open(own, &upper, ManagerAccount::Any).unwrap().is_some(), "paths have no case");
+        let other = own_program().with_file_name("vmcompute.exe");
+        assert!(Manager::open(own, &other, ManagerAccount::Any).unwrap().is_none(), "another program");
+        assert!(Manager::open(own, &own_program(), ManagerAccount::LocalSystem).unwrap().is_none(), "another account");
+    }
+
+    #[test]
+    fn no_handle_is_left_open() {
+        let _job = job("containers-test-handles");
+        let mut child = child();
+        let open = || {
+            let own = win32::open_process(std::process::id(), ACCESS).unwrap().unwrap();
+            win32::handle_values(&own, std::process::id()).unwrap().len()
+        };
+        let scan = scan();
+        names(&scan, &child);
+        let before = open();
+        for _ in 0..200 {
+            names(&scan, &child);
+            drop(self::scan());
+        }
+        // Other tests open and close some meanwhile.
+        assert!(open() < before + 100, "{before} handles before, {} afterwards", open());
+        child.kill().unwrap();
+    }
+
+    #[test]
+    fn a_reading_counts_for_some_seconds_and_for_processes_that_are_older() {
+        let scan = scan();
+        let second = 10_000_000;
+        assert!(scan.counts_for(scan.began - second));
+        assert!(!scan.counts_for(scan.began) && !scan.counts_for(scan.began + second));
+        let old = Instant::now().checked_sub(limits::JOB_SCAN_TTL);
+        let expired = Scan { at: old.unwrap_or(scan.at), ..self::scan() };
+        assert_eq!(old.is_some(), !expired.counts_for(scan.began - second));
+    }
+
+    #[test]
+    fn a_machine_without_a_container_manager_has_no_containers() {
+        let jobs = ContainerJobs::new(ManagerAccount::LocalSystem);
+        let process = win32::open_process(std::process::id(), ACCESS).unwrap().unwrap();
+        let member = Member { process: &process, created: 0 };
+        assert_eq!(jobs.of(&member).unwrap(), JobObjects::NoManager);
+    }
+
+    /// Windows gives the pid of a process to no other one while a handle of the process is open.
+    #[test]
+    fn the_pid_of_a_process_that_is_held_is_not_used_again() {
+        let mut held = child();
+        let process = win32::open_process(held.id(), ACCESS).unwrap().unwrap();
+        held.kill().unwrap();
+        held.wait().unwrap();
+        let pid = held.id();
+        drop(held);
+        for _ in 0..50 {
+            let mut next = child();
+            assert_ne!(next.id(), pid);
+            next.kill().unwrap();
+            next.wait().unwrap();
+        }
+        assert!(!win32::is_running(&process));
+    }
 }

@@ -106,3 +106,39 @@ fn denied(right: &str, error: io::Error) -> io::Error {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_reads_as_gone() {
+        let windows = Windows::new(ManagerAccount::Any);
+        let mut child = std::process::Command::new("cmd.exe")
+            .args(["/c", "set /p line="])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id().cast_signed();
+        let process = windows.open(pid).unwrap().unwrap();
+        assert!(process.alive());
+        assert_eq!(process.job_objects().unwrap(), JobObjects::NoManager);
+        assert_eq!(process.origin().unwrap().namespace, None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!process.alive());
+        assert_eq!(process.job_objects().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(windows.open(pid).unwrap().is_none(), "the child's handle still holds the pid");
+        for none in [0, -1, i32::MIN, 0x7fff_fffc] {
+            assert!(windows.open(none).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn what_linux_alone_has_is_unsupported() {
+        let windows = Windows::new(ManagerAccount::Any);
+        let own = windows.open(std::process::id().cast_signed()).unwrap().unwrap();
+        assert_eq!(own.cgroup().unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(own.credentials().unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+}
