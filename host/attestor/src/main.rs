@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use docker_attestor::machine::ThisMachine;
 use docker_attestor::service::{self, PLUGIN};
 use docker_attestor::telemetry::LOGGED;
 use docker_attestor::{cli, compilation, runtime};
@@ -13,7 +14,7 @@ fn main() -> ExitCode {
     }
     let environment = PLUGIN.environment();
     match environment.is_agent() {
-        true => spire_plugin::run(LOGGED, runtime(), service::serve(environment, compilation())),
-        false => cli::run(),
+        true => spire_plugin::run(LOGGED, runtime(), service::serve(environment, compilation(), ThisMachine::open)),
+        false => cli::run(ThisMachine::open),
     }
 }

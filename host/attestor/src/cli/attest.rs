@@ -7,18 +7,12 @@ use bounded::text::{is_invisible, printable};
 use serde_json::json;
 
 use super::style::Style;
-use super::{Failure, Output, PLACEHOLDER, Target};
+use super::{Attested, Failure, Output, PLACEHOLDER};
 
 /// The maximum of selectors in the suggested entry.
 const SUGGESTED: usize = 3;
 
-pub(super) async fn run(
-    target: &Target,
-    output: Output,
-    out: &mut impl Write,
-    style: Style,
-) -> Result<ExitCode, Failure> {
-    let attested = target.attest().await?;
+pub(super) fn run(attested: Attested, output: Output, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     let unreachable = attested.explanation.is_engine_unreachable();
     let selectors = attested.explanation.outcome.map_err(|error| match unreachable {
         true => Failure::Unreachable(error),

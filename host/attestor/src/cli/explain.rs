@@ -7,7 +7,7 @@ use std::time::Duration;
 use bounded::text::printable;
 
 use super::style::Style;
-use super::{ADVICE, Failure, Target, provenance};
+use super::{ADVICE, Attested, Failure, provenance};
 use crate::error::code_name;
 use crate::workload::decision::Decision;
 use crate::workload::{Answer, Exchange};
@@ -17,8 +17,7 @@ const LINES: usize = 24;
 /// The maximum of characters that are printed of a line.
 const LINE: usize = 240;
 
-pub(super) async fn run(target: &Target, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
-    let attested = target.attest().await?;
+pub(super) fn run(attested: Attested, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     let explanation = attested.explanation;
     let provenance = provenance(&explanation.policy.digest);
     writeln!(out, "{}\n{}\n", style.bold(&printable(&attested.subject)), style.dim(&provenance))?;

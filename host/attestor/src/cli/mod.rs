@@ -29,7 +29,7 @@ use crate::config::agent_conf::ConfigurationFile;
 use crate::config::{self, Configuration, Invalid};
 use crate::error::Error;
 use crate::limits::CONFIG_FILE;
-use crate::machine::ThisMachine;
+use crate::machine::OpenMachine;
 use crate::scenario::{Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
 
@@ -124,8 +124,8 @@ enum Output {
     Json,
 }
 
-/// Runs the command that the command line names, and returns the exit code.
-pub fn run() -> ExitCode {
+/// Runs the command that the command line names, and returns the exit code. `open` opens this machine.
+pub fn run(open: OpenMachine) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -137,7 +137,7 @@ pub fn run() -> ExitCode {
     let mut stdout = Stdout(io::stdout().lock());
     let style = Style::of_stdout();
     let outcome = match crate::runtime() {
-        Ok(runtime) => runtime.block_on(cli.command.run(&mut stdout, style)),
+        Ok(runtime) => runtime.block_on(cli.command.run(&mut stdout, style, open)),
         Err(error) => Err(Failure::Usage(format!("the runtime cannot be started: {error}"))),
     };
     let outcome = outcome.and_then(|code| stdout.flush().map(|()| code).map_err(Failure::from));
@@ -201,13 +201,13 @@ impl Failure {
 const ADVICE: &str = "If the engine runs and its socket refuses this user: run this as root.";
 
 impl Command {
-    async fn run(&self, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+    async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
-            Command::Attest { target, output } => attest::run(target, *output, out, style).await,
-            Command::Explain { target } => explain::run(target, out, style).await,
-            Command::Validate { config } => validate::run(config, out, style).await,
+            Command::Attest { target, output } => attest::run(target.attest(open).await?, *output, out, style),
+            Command::Explain { target } => explain::run(target.attest(open).await?, out, style),
+            Command::Validate { config } => validate::run(config, out, style, open).await,
             Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
-            Command::Policy(command) => command.run(out, style).await,
+            Command::Policy(command) => command.run(out, style, open).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "docker-attestor", &mut script);
@@ -236,7 +236,7 @@ struct Attested {
 }
 
 impl Target {
-    async fn attest(&self) -> Result<Attested, Failure> {
+    async fn attest(&self, open: OpenMachine) -> Result<Attested, Failure> {
         if let Some(path) = &self.scenario {
             let scenario = Scenario::read(path).map_err(|error| Failure::Usage(error.to_string()))?;
             return Ok(Attested {
@@ -260,7 +260,7 @@ impl Target {
                 (configuration, file.trust_domain)
             }
         };
-        let attestor = attestor_of_this_machine()?;
+        let attestor = attestor_of_this_machine(open)?;
         attestor.configure(configuration).await.map_err(|error| match (error, &self.config) {
             (error, Some(path)) if error.is_about_configuration() => {
                 let invalid = Invalid { errors: vec![error.to_string()] };
@@ -280,9 +280,8 @@ fn sandbox_runtime() -> Result<Arc<Runtime>, Failure> {
 }
 
 /// Creates an attestor of the machine that the program runs on, without a configuration yet.
-fn attestor_of_this_machine() -> Result<Attestor, Failure> {
-    let machine =
-        ThisMachine::open().map_err(|error| Failure::Usage(format!("the processes cannot be read: {error}")))?;
+fn attestor_of_this_machine(open: OpenMachine) -> Result<Attestor, Failure> {
+    let machine = open().map_err(|error| Failure::Usage(format!("the processes cannot be read: {error}")))?;
     Ok(Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled()))
 }
 
@@ -338,6 +337,7 @@ fn provenance(policy: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::ThisMachine;
 
     #[test]
     fn the_arguments_are_well_formed() {
@@ -361,7 +361,7 @@ mod tests {
     async fn run_with(arguments: &[&str]) -> (String, Result<ExitCode, Failure>) {
         let cli = Cli::try_parse_from([&["docker-attestor"], arguments].concat()).unwrap();
         let mut out = Vec::new();
-        let outcome = cli.command.run(&mut out, Style::plain()).await;
+        let outcome = cli.command.run(&mut out, Style::plain(), ThisMachine::open).await;
         (String::from_utf8(out).unwrap(), outcome)
     }
 
@@ -492,7 +492,7 @@ mod tests {
         std::fs::write(file.path(), "a = [").unwrap();
         let command = Command::Validate { config: file.path().to_owned() };
         let mut out = Stdout(Closed);
-        assert_eq!(command.run(&mut out, Style::plain()).await.unwrap(), ExitCode::FAILURE);
+        assert_eq!(command.run(&mut out, Style::plain(), ThisMachine::open).await.unwrap(), ExitCode::FAILURE);
         out.flush().unwrap();
     }
 
@@ -506,7 +506,7 @@ mod tests {
     async fn completions_and_the_manual_page_name_the_commands() {
         for command in [Command::Completions { shell: clap_complete::Shell::Bash }, Command::Man] {
             let mut out = Vec::new();
-            command.run(&mut out, Style::plain()).await.unwrap();
+            command.run(&mut out, Style::plain(), ThisMachine::open).await.unwrap();
             let text = String::from_utf8(out).unwrap();
             assert!(text.contains("attest") && text.contains("explain") && text.contains("validate"));
         }

@@ -10,9 +10,15 @@ use super::style::Style;
 use super::{Failure, attestor_of_this_machine, read_config};
 use crate::config::Invalid;
 use crate::config::agent_conf::FileKind;
+use crate::machine::OpenMachine;
 
-pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
-    match judge(path).await {
+pub(super) async fn run(
+    path: &Path,
+    out: &mut impl Write,
+    style: Style,
+    open: OpenMachine,
+) -> Result<ExitCode, Failure> {
+    match judge(path, open).await {
         Ok((form, notes)) => {
             let path = printable(&path.display().to_string());
             writeln!(out, "{path}: {} ({form})", style.good("valid"))?;
@@ -32,13 +38,13 @@ pub(super) async fn run(path: &Path, out: &mut impl Write, style: Style) -> Resu
     }
 }
 
-async fn judge(path: &Path) -> Result<(&'static str, Vec<String>), Failure> {
+async fn judge(path: &Path, open: OpenMachine) -> Result<(&'static str, Vec<String>), Failure> {
     let (file, configuration) = read_config(path)?;
     let form = match file.kind {
         FileKind::AgentConf => "an agent.conf with the plugin WorkloadAttestor \"docker\"",
         FileKind::PluginData => "a plugin_data file",
     };
-    match attestor_of_this_machine()?.validate(configuration).await {
+    match attestor_of_this_machine(open)?.validate(configuration).await {
         Ok(notes) => Ok((form, notes)),
         Err(error) if error.is_about_configuration() => {
             let invalid = Invalid { errors: vec![error.to_string()] };
@@ -51,12 +57,13 @@ async fn judge(path: &Path) -> Result<(&'static str, Vec<String>), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::ThisMachine;
 
     async fn validate(text: &str) -> (String, ExitCode) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let mut out = Vec::new();
-        let code = run(file.path(), &mut out, Style::plain()).await.unwrap();
+        let code = run(file.path(), &mut out, Style::plain(), ThisMachine::open).await.unwrap();
         (String::from_utf8(out).unwrap(), code)
     }
 
@@ -107,7 +114,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_is_not_there_is_no_verdict() {
-        let failure = run(Path::new("/nonexistent/agent.conf"), &mut Vec::new(), Style::plain()).await.unwrap_err();
+        let failure = run(Path::new("/nonexistent/agent.conf"), &mut Vec::new(), Style::plain(), ThisMachine::open)
+            .await
+            .unwrap_err();
         assert!(failure.to_string().contains("/nonexistent/agent.conf cannot be read"));
         assert_eq!(failure.exit_code(), ExitCode::from(2));
     }

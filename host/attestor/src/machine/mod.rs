@@ -35,6 +35,9 @@ pub struct ThisMachine {
     processes: Arc<dyn Processes>,
 }
 
+/// How the program opens the machine that it runs on: [`ThisMachine::open`], or another way in a program for tests.
+pub type OpenMachine = fn() -> io::Result<ThisMachine>;
+
 impl ThisMachine {
     /// Opens the machine.
     ///

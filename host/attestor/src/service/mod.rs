@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::attestor::Attestor;
 use crate::components::Runtime;
 use crate::limits;
-use crate::machine::ThisMachine;
+use crate::machine::OpenMachine;
 use crate::scenario::trial_workloads;
 use crate::telemetry::metrics::Metrics;
 
@@ -41,13 +41,13 @@ pub enum ServeError {
     Signal(std::io::Error),
 }
 
-/// Serves until the agent ends the plugin. `compilation` says where components are compiled.
-pub async fn serve(environment: Environment, compilation: Compilation) -> Result<(), ServeError> {
+/// Serves until the agent ends the plugin. `compilation` says where components are compiled, and `open` opens this machine.
+pub async fn serve(environment: Environment, compilation: Compilation, open: OpenMachine) -> Result<(), ServeError> {
     raise_descriptor_limit();
     let hangups = signal(SignalKind::hangup()).map_err(ServeError::Signal)?;
     let started = PLUGIN.start(&environment)?;
     let metrics = Metrics::new();
-    let machine = Arc::new(ThisMachine::open().map_err(ServeError::Processes)?);
+    let machine = Arc::new(open().map_err(ServeError::Processes)?);
     let runtime = Arc::new(Runtime::new(compilation)?);
     let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, metrics.clone()));
     match UnixListener::bind(started.directory().join(status::SOCKET)) {
@@ -100,6 +100,7 @@ mod tests {
     use tonic::transport::Endpoint;
 
     use super::*;
+    use crate::machine::ThisMachine;
 
     #[tokio::test]
     async fn serves_exactly_two_services_and_says_what_is_wrong() {

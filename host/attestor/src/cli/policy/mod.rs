@@ -17,6 +17,7 @@ use sandbox::limits::COMPONENT_FILE;
 
 use super::Failure;
 use super::style::Style;
+use crate::machine::OpenMachine;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -70,13 +71,13 @@ pub(super) enum Command {
 }
 
 impl Command {
-    pub(super) async fn run(&self, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
             Command::Inspect { file } => inspect::run(file, out, style),
             Command::Test { file, scenarios } => replay::test(file, scenarios, out, style).await,
             Command::Diff { old, new, scenarios } => replay::diff(old, new, scenarios, out, style).await,
             Command::Record { pid, config, output, with_env_values } => {
-                record::run(*pid, config.as_deref(), output.as_deref(), *with_env_values, out).await
+                record::run(*pid, config.as_deref(), output.as_deref(), *with_env_values, out, open).await
             }
             Command::Status { socket, output } => status::run(socket.as_deref(), *output, out, style).await,
         }

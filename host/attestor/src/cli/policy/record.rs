@@ -15,7 +15,7 @@ use super::super::{Failure, PLACEHOLDER, read_config, sandbox_runtime};
 use crate::attestor::Attestor;
 use crate::config::{self, Configuration};
 use crate::error::Error;
-use crate::machine::{FixedMachine, Machine as _, ThisMachine};
+use crate::machine::{FixedMachine, Machine as _, OpenMachine};
 use crate::scenario::{Expect, Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
 
@@ -28,12 +28,13 @@ pub(super) async fn run(
     output: Option<&Path>,
     with_env_values: bool,
     out: &mut impl Write,
+    open: OpenMachine,
 ) -> Result<ExitCode, Failure> {
     let configuration = match config {
         Some(path) => read_config(path)?.1,
         None => config::load(Some(PLACEHOLDER), "").map_err(Error::from)?,
     };
-    let mut scenario = record(pid, &locator_settings(&configuration)).await?;
+    let mut scenario = record(pid, &locator_settings(&configuration), open).await?;
     if !with_env_values {
         for recording in scenario.docker.values_mut() {
             recording.env.iter_mut().for_each(redact);
@@ -57,10 +58,10 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn record(pid: i32, config: &str) -> Result<Scenario, Failure> {
+async fn record(pid: i32, config: &str, open: OpenMachine) -> Result<Scenario, Failure> {
     let unreadable = |error: &dyn std::fmt::Display| Failure::Usage(format!("the processes cannot be read: {error}"));
     let configuration = config::load(Some(PLACEHOLDER), config).map_err(Error::from)?;
-    let this = ThisMachine::open().map_err(|error| unreadable(&error))?;
+    let this = open().map_err(|error| unreadable(&error))?;
     let processes = Arc::new(RecordingProcesses::new(this.processes()));
     let engine = Arc::new(RecordingEngine::new(this.engine(&configuration, Arc::new(|_| {}))));
     let reads_namespaces = this.reads_namespaces();
