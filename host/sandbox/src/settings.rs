@@ -36,7 +36,7 @@ pub(crate) fn config(allocation: Allocation) -> Config {
         .wasm_memory64(false)
         // Error texts name functions; addresses within the source are of no use to an operator.
         .generate_address_map(false)
-        .native_unwind_info(false);
+        .native_unwind_info(needs_unwind_info(std::env::consts::OS));
     if allocation == Allocation::Pooling {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(SANDBOXES)
@@ -57,4 +57,10 @@ pub(crate) fn config(allocation: Allocation) -> Config {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
     config
+}
+
+/// Whether code for an operating system, or for a target triple that names it, must hold unwind information. Windows walks the stack
+/// by it, and wasmtime refuses to leave it out there.
+pub(crate) fn needs_unwind_info(target: &str) -> bool {
+    target.contains("windows")
 }

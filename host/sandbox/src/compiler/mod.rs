@@ -243,6 +243,7 @@ fn compile(bytes: &[u8]) -> Result<Vec<u8>, String> {
 /// The compiler's own.
 pub fn precompile(component: &[u8], target: &str) -> Result<Vec<u8>, NotCompiled> {
     let mut config = settings::config(Allocation::OnDemand);
+    config.native_unwind_info(settings::needs_unwind_info(target));
     config
         .target(target)
         .and_then(|config| Engine::new(config))
