@@ -69,7 +69,7 @@ impl Attestor {
         Status {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            agent: std::os::unix::process::parent_id(),
+            agent: spire_plugin::parent_id(),
             configured: self.updater.current().is_some(),
             components: self.updater.components(),
         }

@@ -19,8 +19,21 @@ pub enum ServeError {
         /// The error of the operating system.
         error: io::Error,
     },
-    /// A signal handler could not be set.
-    #[error("the handlers of SIGINT and SIGTERM cannot be set: {0}")]
+    /// No port could be listened on (Windows).
+    #[error(
+        "the plugin can listen on no port from {first} to {last} of 127.0.0.1: {error}; free one, or name others \
+         with PLUGIN_MIN_PORT and PLUGIN_MAX_PORT"
+    )]
+    Ports {
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
+        /// The error of the last port that was tried.
+        error: io::Error,
+    },
+    /// A handler of signals, or of Windows' console events, could not be set.
+    #[error("the handlers of signals that stop the plugin cannot be set: {0}")]
     Signals(io::Error),
     /// The thread that watches the parent process could not be started.
     #[error("the process that started the plugin cannot be watched: {0}")]
@@ -70,6 +83,22 @@ pub enum Refusal {
         directory: PathBuf,
         /// The permission bits of its mode.
         mode: u32,
+    },
+    /// A variable holds no port.
+    #[error("{variable} is {value:?}: it must be a port, a number from 1 to 65535")]
+    Port {
+        /// The name of the variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// No port lies between the two that the client names.
+    #[error("PLUGIN_MIN_PORT is {first} and PLUGIN_MAX_PORT is {last}: the first port must not be above the last")]
+    PortRange {
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
     },
     /// The client wants TLS with certificates that both sides generate.
     #[error("PLUGIN_CLIENT_CERT is set: this plugin does not speak AutoMTLS; SPIRE does not ask for it")]

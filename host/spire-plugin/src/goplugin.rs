@@ -1,6 +1,5 @@
 //! The services that go-plugin itself requires: broker, stdio and controller.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::proto::goplugin::grpc_broker_server::GrpcBroker;
 use crate::proto::goplugin::grpc_controller_server::GrpcController;
 use crate::proto::goplugin::grpc_stdio_server::GrpcStdio;
 use crate::proto::goplugin::{ConnInfo, StdioData};
-use crate::socket::NETWORK;
+use crate::socket::{Address, NETWORK};
 
 /// The broker id under which the agent offers its host services.
 const HOST_SERVICES: u32 = 1;
@@ -23,12 +22,12 @@ type Silent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The broker, which receives the address of the agent's host services. The agent sends the address unprompted when the
 /// stream opens, perhaps after Init.
 pub(crate) struct Broker {
-    host_services: watch::Sender<Option<PathBuf>>,
+    host_services: watch::Sender<Option<Address>>,
 }
 
 impl Broker {
-    /// Creates the broker, and a receiver of the host services' socket once it is known.
-    pub(crate) fn new() -> (Broker, watch::Receiver<Option<PathBuf>>) {
+    /// Creates the broker, and a receiver of the host services' address once it is known.
+    pub(crate) fn new() -> (Broker, watch::Receiver<Option<Address>>) {
         let (host_services, receiver) = watch::channel(None);
         (Broker { host_services }, receiver)
     }
@@ -45,19 +44,24 @@ impl GrpcBroker for Broker {
     ) -> Result<Response<Self::StartStreamStream>, Status> {
         let host_services = self.host_services.clone();
         let offers = request.into_inner().filter_map(move |offer| {
-            match offer {
-                Ok(offer) if offer.service_id == HOST_SERVICES && offer.network == NETWORK && offer.knock.is_none() => {
-                    host_services.send_replace(Some(PathBuf::from(offer.address)));
-                }
-                Ok(offer) => {
-                    tracing::debug!(service = %offer.service_id, network = ?offer.network, "broker offer passed over")
-                }
-                Err(_) => {}
+            let offer = offer.ok()?;
+            match address_of_host_services(&offer) {
+                Some(address) => drop(host_services.send_replace(Some(address))),
+                None => tracing::debug!(
+                    service = %offer.service_id, network = ?offer.network, address = ?offer.address,
+                    "broker offer passed over"
+                ),
             }
             None
         });
         Ok(Response::new(Box::pin(offers.chain(tokio_stream::pending()))))
     }
+}
+
+/// The address of the agent's host services. `None` if the offer is of something else, or of what cannot be dialled.
+fn address_of_host_services(offer: &ConnInfo) -> Option<Address> {
+    let fits = offer.service_id == HOST_SERVICES && offer.network == NETWORK && offer.knock.is_none();
+    fits.then(|| Address::parse(&offer.address)).flatten()
 }
 
 /// The plugin's stdout and stderr over gRPC. The stream stays open and empty, because the agent reads stderr itself.
@@ -94,5 +98,30 @@ impl GrpcController for Controller {
             let _ = stop.send(true);
         });
         Ok(Response::new(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::goplugin::conn_info::Knock;
+
+    #[test]
+    fn only_an_offer_of_the_host_services_is_taken() {
+        let good = ConnInfo {
+            service_id: HOST_SERVICES,
+            network: NETWORK.to_owned(),
+            address: "127.0.0.1:10001".to_owned(),
+            knock: None,
+        };
+        assert_eq!(address_of_host_services(&good), Address::parse("127.0.0.1:10001"));
+        for other in [
+            ConnInfo { service_id: 2, ..good.clone() },
+            ConnInfo { network: "udp".to_owned(), ..good.clone() },
+            ConnInfo { network: String::new(), ..good.clone() },
+            ConnInfo { knock: Some(Knock::default()), ..good },
+        ] {
+            assert_eq!(address_of_host_services(&other), None, "{other:?}");
+        }
     }
 }

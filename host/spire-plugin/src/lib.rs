@@ -1,10 +1,11 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod hclog;
 pub mod metrics;
 pub mod proto;
 
+mod account;
 mod contained;
 mod error;
 mod goplugin;
@@ -12,21 +13,26 @@ mod handshake;
 mod health;
 mod init;
 mod limits;
+mod local;
 mod parent;
 mod plugin;
 mod run;
 mod server;
 mod signals;
 mod socket;
+mod stdio;
 
 pub use prost;
 pub use tonic;
 pub use tracing;
 
+pub use self::account::Account;
 pub use self::contained::contained;
 pub use self::error::{Refusal, ServeError};
 pub use self::handshake::Environment;
+pub use self::local::{LocalListener, LocalSocket, LocalStream};
+pub use self::parent::parent_id;
 pub use self::plugin::Plugin;
 pub use self::run::run;
 pub use self::server::{Services, Started};
-pub use self::socket::SocketDirectory;
+pub use self::socket::Listener;

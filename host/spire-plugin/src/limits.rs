@@ -1,6 +1,17 @@
 //! Every limit and timeout, each with its reason.
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+#[cfg(unix)]
+pub(crate) use self::unix::*;
+#[cfg(windows)]
+pub(crate) use self::windows::*;
 
 /// How long calls in flight may still take once the plugin stops. The agent kills the plugin after 2 s.
 pub(crate) const DRAIN: Duration = Duration::from_millis(1_500);
@@ -9,8 +20,6 @@ pub(crate) const TERMINATION_GRACE: Duration = Duration::from_secs(1);
 /// The pause between the answer to Shutdown and the stop. The graceful stop sends only complete answers, and this
 /// answer must be one.
 pub(crate) const SHUTDOWN_PAUSE: Duration = Duration::from_millis(50);
-/// How often getppid(2) is asked where the kernel has no pidfd (before Linux 5.3).
-pub(crate) const PARENT_POLL: Duration = Duration::from_secs(1);
 
 /// Calls that the agent may cancel before the server has accepted them. The agent, the only client, cancels a
 /// workload's calls when the workload does. Beyond this number (20 by default) h2 closes the connection, which fails
@@ -19,11 +28,10 @@ pub(crate) const CANCELLED_CALLS: usize = 65_536;
 /// The pause after accepting a connection failed. The usual reason is a lack of file descriptors, and some may be free
 /// again by then.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Attempts to create the socket's directory. Its name is random, and another plugin's cleanup can remove it only
-/// between two system calls.
-pub(crate) const DIRECTORY_TRIES: u32 = 16;
-/// Characters of the client's protocol versions that an error repeats.
-pub(crate) const SHOWN_VERSIONS: usize = 100;
+/// The ports of a plugin on Windows, unless the client names others. They are go-plugin's own.
+pub(crate) const PORTS: RangeInclusive<u16> = 10_000..=25_000;
+/// Characters of a variable of the client that an error repeats.
+pub(crate) const SHOWN_VALUE: usize = 100;
 
 /// Bytes of a log line. The agent splits lines over 64 KiB, and loses them.
 pub(crate) const LOG_LINE: usize = 60 << 10;

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use tonic::{Code, Status};
 use crate::limits::{METRICS_BACKOFF, METRICS_CALL, METRICS_GAUGES, METRICS_INTERVAL, METRICS_SAMPLES, METRICS_SERIES};
 use crate::proto::host::metrics_client::MetricsClient;
 use crate::proto::host::{self, AddSampleRequest, IncrCounterRequest, SetGaugeRequest};
-use crate::socket;
+use crate::socket::{self, Address};
 
 /// The name and the value of a label.
 pub type Label = (&'static str, Cow<'static, str>);
@@ -123,10 +122,10 @@ impl HostMetrics {
         }
     }
 
-    /// Sends the recorded metrics to the host services, once the broker knows their socket. Returns only if metrics are disabled.
-    pub(crate) async fn send(self, mut services: watch::Receiver<Option<PathBuf>>) {
+    /// Sends the recorded metrics to the host services, once the broker knows their address. Returns only if metrics are disabled.
+    pub(crate) async fn send(self, mut services: watch::Receiver<Option<Address>>) {
         let Some(recorder) = &self.0 else { return };
-        let mut connected: Option<(PathBuf, MetricsClient<Channel>)> = None;
+        let mut connected: Option<(Address, MetricsClient<Channel>)> = None;
         let mut pause = METRICS_INTERVAL;
         loop {
             tokio::time::sleep(pause).await;

@@ -7,8 +7,8 @@ pub struct Plugin {
     pub(crate) kind: &'static str,
     /// The program's own name.
     pub(crate) name: &'static str,
-    /// The names of further sockets in the directory of the plugin's socket.
-    pub(crate) sockets: &'static [&'static str],
+    /// The names of the plugin's local sockets.
+    pub(crate) local_sockets: &'static [&'static str],
 }
 
 impl Plugin {
@@ -16,9 +16,10 @@ impl Plugin {
     /// value of go-plugin's magic cookie.
     ///
     /// `name` is the program's own name, of letters, digits and hyphens. The directories of the plugin's sockets are
-    /// named after it, and a plugin cleans up all directories that begin with its name and a hyphen.
+    /// named after it on Unix, and a plugin cleans up all directories that begin with its name and a hyphen. On Windows the
+    /// pipes of its local sockets are.
     pub const fn new(kind: &'static str, name: &'static str) -> Plugin {
-        Plugin { kind, name, sockets: &[] }
+        Plugin { kind, name, local_sockets: &[] }
     }
 
     /// Describes a workload attestor.
@@ -26,8 +27,9 @@ impl Plugin {
         Plugin::new("WorkloadAttestor", name)
     }
 
-    /// Adds the names of sockets that the plugin makes in [`Started::directory`](crate::Started::directory). They are removed with the directory.
-    pub const fn with_sockets(self, sockets: &'static [&'static str]) -> Plugin {
-        Plugin { sockets, ..self }
+    /// Adds the names of local sockets, on which the plugin may [listen](crate::Started::listen). On Unix they are removed with the
+    /// directory of the plugin's own socket.
+    pub const fn with_local_sockets(self, local_sockets: &'static [&'static str]) -> Plugin {
+        Plugin { local_sockets, ..self }
     }
 }

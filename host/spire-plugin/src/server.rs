@@ -2,12 +2,10 @@
 //! spire-plugin-sdk.
 
 use std::convert::Infallible;
-use std::io::Write as _;
-use std::path::Path;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -20,6 +18,7 @@ use crate::error::ServeError;
 use crate::goplugin::{Broker, Controller, Stdio};
 use crate::handshake::Environment;
 use crate::limits::{CANCELLED_CALLS, DRAIN};
+use crate::local::LocalListener;
 use crate::metrics::HostMetrics;
 use crate::plugin::Plugin;
 use crate::proto::goplugin::grpc_broker_server::GrpcBrokerServer;
@@ -27,8 +26,8 @@ use crate::proto::goplugin::grpc_controller_server::GrpcControllerServer;
 use crate::proto::goplugin::grpc_stdio_server::GrpcStdioServer;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::init::init_server::InitServer;
-use crate::socket::{self, Socket, SocketDirectory};
-use crate::{health, init, parent, run, signals};
+use crate::socket::{self, Listener, Socket};
+use crate::{health, init, parent, run, signals, stdio};
 
 impl Plugin {
     /// Reads go-plugin's variables from the environment of this process.
@@ -44,7 +43,7 @@ impl Plugin {
         let environment = self.environment();
         if !environment.is_agent() {
             let Plugin { kind, name, .. } = self;
-            let _ = writeln!(std::io::stderr(), "{name} is a SPIRE plugin ({kind}): SPIRE starts it, as plugin_cmd");
+            let _ = writeln!(io::stderr(), "{name} is a SPIRE plugin ({kind}): SPIRE starts it, as plugin_cmd");
             return ExitCode::FAILURE;
         }
         run(crates, tokio::runtime::Runtime::new(), async { self.start(&environment)?.serve(services).await })
@@ -54,7 +53,8 @@ impl Plugin {
     /// to 60 s for it, that is, for [`Started::serve`].
     ///
     /// From now on SIGINT is ignored. SIGTERM and the end of the parent process stop the plugin, even before it serves.
-    /// All other signals are left to the program.
+    /// All other signals are left to the program. On Windows, Ctrl-C and Ctrl-Break are ignored, and a closed console or a
+    /// shutdown of the system stop the plugin.
     ///
     /// # Errors
     /// If the environment asks for something that is not supported, or the socket or a signal handler cannot be
@@ -64,6 +64,7 @@ impl Plugin {
     /// Outside of a tokio runtime.
     pub fn start(self, environment: &Environment) -> Result<Started, ServeError> {
         environment.check()?;
+        stdio::keep_from_children();
         let stop = Arc::new(watch::Sender::new(false));
         // `send_replace` stores the value even if there is no receiver yet, unlike `send`.
         let terminated = Arc::clone(&stop);
@@ -80,28 +81,31 @@ impl Plugin {
         let (socket, listener) = Socket::bind(self, environment)?;
         Ok(Started { socket, listener, stop })
     }
-
-    /// Finds the socket directories of all plugins of this name that this user may enter, in the order of their paths.
-    /// Those are the user's own, and for root those of all users. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for
-    /// is not found.
-    pub fn directories(&self) -> Vec<SocketDirectory> {
-        socket::directories(self)
-    }
 }
 
 /// A plugin whose socket listens. The socket and its directory are removed when it is dropped.
 #[derive(Debug)]
 pub struct Started {
     socket: Socket,
-    listener: UnixListener,
+    listener: Listener,
     stop: Arc<watch::Sender<bool>>,
 }
 
 impl Started {
-    /// The directory of the socket, which only this user may enter. The plugin may make sockets of its own here, with
-    /// the names given to [`Plugin::with_sockets`].
-    pub fn directory(&self) -> &Path {
-        self.socket.directory()
+    /// Listens on a local socket, which only this user may open. [`Plugin::find_sockets`] finds it by its name, which
+    /// must be one of [`Plugin::with_local_sockets`].
+    ///
+    /// # Errors
+    /// The name is not one of those, or the operating system refuses the socket.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn listen(&self, name: &str) -> io::Result<LocalListener> {
+        if !self.socket.plugin().local_sockets.contains(&name) {
+            let text = format!("{name} is not one of the plugin's local sockets: name it in with_local_sockets");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        LocalListener::bind(&self.socket.local_path(name))
     }
 
     /// Writes the handshake to stdout, and serves until SPIRE ends the plugin. Calls in flight then have 1.5 s to
@@ -168,12 +172,12 @@ impl Services {
     ///
     /// # Errors
     /// If the server failed.
-    pub async fn serve_on(self, listener: UnixListener) -> Result<(), ServeError> {
+    pub async fn serve_on(self, listener: Listener) -> Result<(), ServeError> {
         self.serve_until(listener, Arc::new(watch::Sender::new(false))).await
     }
 
     /// Serves until `stop` becomes true, and then no longer than [`DRAIN`].
-    async fn serve_until(mut self, listener: UnixListener, stop: Arc<watch::Sender<bool>>) -> Result<(), ServeError> {
+    async fn serve_until(mut self, listener: Listener, stop: Arc<watch::Sender<bool>>) -> Result<(), ServeError> {
         let (broker, host_services) = Broker::new();
         let mut stopped = stop.subscribe();
         self.routes
@@ -207,13 +211,11 @@ impl Services {
 mod tests {
     use std::time::Duration;
 
-    use hyper_util::rt::TokioIo;
-    use tokio::net::UnixStream;
     use tokio::time::timeout;
     use tokio_stream::pending;
     use tonic::client::Grpc;
     use tonic::codegen::http::uri::PathAndQuery;
-    use tonic::transport::{Channel, Endpoint};
+    use tonic::transport::Channel;
     use tonic::{Code, IntoStreamingRequest as _, Request, Response, Status};
     use tonic_prost::ProstCodec;
 
@@ -222,17 +224,13 @@ mod tests {
     use crate::proto::health::{HealthCheckRequest, HealthCheckResponse};
     use crate::proto::init::{InitRequest, InitResponse};
     use crate::proto::*;
+    use crate::socket::tests::listen;
+    use crate::socket::{Address, dial};
 
     const MOMENT: Duration = Duration::from_millis(200);
 
-    async fn connect(path: &Path) -> Grpc<Channel> {
-        let path = path.to_owned();
-        let connect = tower::service_fn(move |_| {
-            let connected = UnixStream::connect(path.clone());
-            async { connected.await.map(TokioIo::new) }
-        });
-        let mut client =
-            Grpc::new(Endpoint::from_static("http://plugin").connect_with_connector(connect).await.unwrap());
+    async fn connect(address: &Address) -> Grpc<Channel> {
+        let mut client = Grpc::new(dial(address));
         client.ready().await.unwrap();
         client
     }
@@ -265,15 +263,13 @@ mod tests {
 
     #[tokio::test]
     async fn lives_until_shutdown_and_ends_in_order() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("plugin.sock");
-        let listener = UnixListener::bind(&path).unwrap();
+        let (_place, listener, address) = listen();
         let services = Services::new().with(WorkloadAttestorServer::new(Attestor)).with(ConfigServer::new(Attestor));
         let plugin = tokio::spawn(services.serve_on(listener));
 
         // A connection that opens and closes changes nothing.
         for _ in 0..2 {
-            let mut client = connect(&path).await;
+            let mut client = connect(&address).await;
             let mut names: InitResponse =
                 call(&mut client, "/spire.service.private.init.v1.Init/Init", InitRequest::default()).await.unwrap();
             names.plugin_service_names.sort();
@@ -282,7 +278,7 @@ mod tests {
             assert_eq!(names.plugin_service_names, expected);
         }
 
-        let mut client = connect(&path).await;
+        let mut client = connect(&address).await;
         let health = |service: &str| HealthCheckRequest { service: service.to_owned() };
         let check = "/grpc.health.v1.Health/Check";
         let healthy: HealthCheckResponse = call(&mut client, check, health("plugin")).await.unwrap();

@@ -2,17 +2,16 @@
 
 mod attest;
 mod config;
+mod process;
 pub mod status;
 
 use std::sync::Arc;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use sandbox::{Compilation, SetupError};
 use spire_plugin::proto::{ConfigServer, WorkloadAttestorServer};
 use spire_plugin::{Environment, Plugin, Services};
-use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::process::{ReloadRequests, raise_descriptor_limit};
 use crate::attestor::Attestor;
 use crate::components::Runtime;
 use crate::limits;
@@ -21,7 +20,7 @@ use crate::scenario::trial_workloads;
 use crate::telemetry::metrics::Metrics;
 
 /// The description of this program as a SPIRE plugin.
-pub const PLUGIN: Plugin = Plugin::workload_attestor("docker-attestor").with_sockets(&[status::SOCKET]);
+pub const PLUGIN: Plugin = Plugin::workload_attestor("docker-attestor").with_local_sockets(&[status::SOCKET]);
 
 /// Why the plugin could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -44,18 +43,18 @@ pub enum ServeError {
 /// Serves until the agent ends the plugin. `compilation` says where components are compiled, and `open` opens this machine.
 pub async fn serve(environment: Environment, compilation: Compilation, open: OpenMachine) -> Result<(), ServeError> {
     raise_descriptor_limit();
-    let hangups = signal(SignalKind::hangup()).map_err(ServeError::Signal)?;
+    let requests = ReloadRequests::new().map_err(ServeError::Signal)?;
     let started = PLUGIN.start(&environment)?;
     let metrics = Metrics::new();
     let machine = Arc::new(open().map_err(ServeError::Processes)?);
     let runtime = Arc::new(Runtime::new(compilation)?);
     let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, metrics.clone()));
-    match UnixListener::bind(started.directory().join(status::SOCKET)) {
+    match started.listen(status::SOCKET) {
         Ok(listener) => drop(tokio::spawn(status::serve(listener, Arc::clone(&attestor)))),
         Err(error) => tracing::warn!("there is no status socket, `policy status` will not find this plugin: {error}"),
     }
     tokio::spawn(Attestor::watch(Arc::downgrade(&attestor)));
-    tokio::spawn(reload(Arc::clone(&attestor), hangups));
+    tokio::spawn(reload(Arc::clone(&attestor), requests));
     Ok(started.serve(services(attestor, metrics)).await?)
 }
 
@@ -68,19 +67,9 @@ fn services(attestor: Arc<Attestor>, metrics: Metrics) -> Services {
         .with(ConfigServer::new(config).max_decoding_message_size(limits::REQUEST))
 }
 
-/// Raises the soft limit of file descriptors to the hard limit. A process that waits to be attested holds one
-/// descriptor and a cached container two, while systemd's soft limit of 1,024 is meant for programs that use select(2).
-fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!("the limit of file descriptors cannot be raised: {error}");
-    }
-}
-
 /// Reloads at every SIGHUP. Signals that arrive during a reload count as one.
-async fn reload(attestor: Arc<Attestor>, mut hangups: Signal) {
-    while hangups.recv().await.is_some() {
+async fn reload(attestor: Arc<Attestor>, mut requests: ReloadRequests) {
+    while requests.next().await.is_some() {
         let attestor = Arc::clone(&attestor);
         // Runs in a task of its own, so that a panic does not end the handling of signals.
         if let Ok(outcome) = tokio::spawn(async move { attestor.reload().await }).await {
@@ -93,20 +82,24 @@ async fn reload(attestor: Arc<Attestor>, mut hangups: Signal) {
 
 #[cfg(test)]
 mod tests {
-    use hyper_util::rt::TokioIo;
-    use spire_plugin::proto::{AttestRequest, WorkloadAttestorClient};
-    use tokio::net::UnixStream;
-    use tonic::Code;
-    use tonic::transport::Endpoint;
+    #[cfg(unix)]
+    mod unix;
+    #[cfg(windows)]
+    mod windows;
 
+    use spire_plugin::proto::{AttestRequest, WorkloadAttestorClient};
+    use tonic::Code;
+
+    #[cfg(unix)]
+    use self::unix as system;
+    #[cfg(windows)]
+    use self::windows as system;
     use super::*;
     use crate::machine::ThisMachine;
 
     #[tokio::test]
     async fn serves_exactly_two_services_and_says_what_is_wrong() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("plugin.sock");
-        let listener = UnixListener::bind(&path).unwrap();
+        let (place, listener) = system::listen().await;
         let machine = Arc::new(ThisMachine::open().unwrap());
         let runtime = Arc::new(Runtime::new(Compilation::in_this_process()).unwrap());
         let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, Metrics::disabled()));
@@ -115,11 +108,7 @@ mod tests {
             ["spire.plugin.agent.workloadattestor.v1.WorkloadAttestor", "spire.service.common.config.v1.Config"];
         assert_eq!(services.names(), expected, "the services that Init announces");
         tokio::spawn(services.serve_on(listener));
-        let connect = tower::service_fn(move |_| {
-            let connected = UnixStream::connect(path.clone());
-            async { connected.await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://plugin").connect_with_connector(connect).await.unwrap();
+        let channel = system::connect(&place).await;
         let invalid = WorkloadAttestorClient::new(channel).attest(AttestRequest { pid: -1 }).await.unwrap_err();
         assert_eq!(
             (invalid.code(), invalid.message()),

@@ -1,14 +1,13 @@
 //! The status socket, which writes one JSON document about the components in use to each connection and reads nothing.
-//! The socket lies beside the plugin's own, in a directory that only our user may enter.
+//! Only our user may open it.
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use spire_plugin::{LocalListener, LocalSocket};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -18,13 +17,13 @@ use crate::attestor::Attestor;
 use crate::components::history::Status;
 use crate::limits;
 
-/// The name of the socket, which lies beside that of the plugin.
+/// The name of the socket, which is a local socket of the plugin.
 pub(super) const SOCKET: &str = "status.sock";
 
 /// Answers one connection after the other until its task ends.
-pub(super) async fn serve(listener: UnixListener, attestor: Arc<Attestor>) {
+pub(super) async fn serve(mut listener: LocalListener, attestor: Arc<Attestor>) {
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else {
+        let Ok(mut stream) = listener.accept().await else {
             tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;
         };
@@ -36,29 +35,9 @@ pub(super) async fn serve(listener: UnixListener, attestor: Arc<Attestor>) {
     }
 }
 
-/// The status socket of a running plugin, and its owner.
-pub struct Found {
-    /// The socket.
-    pub path: PathBuf,
-    /// The uid of the socket's owner.
-    pub owner: u32,
-}
-
-impl Found {
-    /// Whether the socket belongs to neither root nor the user that asks.
-    pub fn is_others(&self) -> bool {
-        self.owner != 0 && self.owner != rustix::process::geteuid().as_raw()
-    }
-}
-
-/// Finds the status sockets of running plugins that this user may open: the user's own, and for root those of all
-/// users.
-pub fn find() -> Vec<Found> {
-    PLUGIN
-        .directories()
-        .into_iter()
-        .map(|directory| Found { path: directory.path.join(SOCKET), owner: directory.owner })
-        .collect()
+/// Finds the status sockets of running plugins that this user may ask: the user's own, and for root those of all users.
+pub async fn find() -> Vec<LocalSocket> {
+    PLUGIN.find_sockets(SOCKET).await
 }
 
 /// Asks all sockets at the same time, and yields their answers as they arrive. The wait for a socket depends on its
@@ -66,21 +45,23 @@ pub fn find() -> Vec<Found> {
 /// plugin.
 ///
 /// An answer is `Err` if no process listens, if none answers in time, or if the answer is malformed.
-pub fn ask(found: Vec<Found>) -> JoinSet<(Found, io::Result<Status>)> {
+pub fn ask(found: Vec<LocalSocket>) -> JoinSet<(LocalSocket, io::Result<Status>)> {
     let mut permits = HashMap::new();
     let asking = found.into_iter().map(|found| {
         let permits = Arc::clone(
-            permits.entry(found.owner).or_insert_with(|| Arc::new(Semaphore::new(limits::STATUS_SOCKETS_OF_OTHERS))),
+            permits
+                .entry(found.owner.clone())
+                .or_insert_with(|| Arc::new(Semaphore::new(limits::STATUS_SOCKETS_OF_OTHERS))),
         );
         async move {
-            let answer = match found.is_others() {
-                false => within(limits::STATUS_ANSWER, answer(&found.path)).await,
+            let answer = match found.is_of_another_user() {
+                false => within(limits::STATUS_ANSWER, answer(&found)).await,
                 true => {
                     // The wait for a permit counts too, so that all sockets of one user together take no longer than
                     // one.
                     let with_permit = async {
                         let _permit = permits.acquire().await;
-                        answer(&found.path).await
+                        answer(&found).await
                     };
                     within(limits::STATUS_ANSWER_OF_OTHERS, with_permit).await
                 }
@@ -92,9 +73,9 @@ pub fn ask(found: Vec<Found>) -> JoinSet<(Found, io::Result<Status>)> {
 }
 
 /// Reads the answer of a status socket. Any user may have made that socket.
-async fn answer(path: &Path) -> io::Result<Status> {
+async fn answer(socket: &LocalSocket) -> io::Result<Status> {
     let mut answer = Vec::new();
-    UnixStream::connect(path).await?.take(limits::STATUS_BYTES).read_to_end(&mut answer).await?;
+    socket.connect().await?.take(limits::STATUS_BYTES).read_to_end(&mut answer).await?;
     Ok(serde_json::from_slice(&answer)?)
 }
 

@@ -27,6 +27,12 @@ pub(crate) fn watch(ended: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("parent".to_owned()).spawn(wait).map(drop)
 }
 
+/// The id of the process that started this one; 0 if that process is in another pid namespace. An orphan gets the id of
+/// the process that the kernel gave it as its parent.
+pub fn parent_id() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
 /// Returns when `parent` is no longer the parent. The kernel gives an orphan another parent at once.
 fn wait_for(parent: Pid) {
     let waited = pidfd_open(parent, PidfdFlags::empty()).and_then(|pidfd| {

@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, open, openat, unlinkat};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio_stream::wrappers::UnixListenerStream;
-use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::error::{Refusal, ServeError};
 use crate::handshake::{self, Environment};
-use crate::limits::{ACCEPT_PAUSE, DIRECTORY_TRIES};
+use crate::limits::DIRECTORY_TRIES;
 use crate::plugin::Plugin;
+
+/// The listener of a plugin's socket, a Unix domain socket.
+pub use tokio::net::UnixListener as Listener;
+pub(crate) use tokio::net::UnixStream as Connection;
 
 /// The name of the network in the handshake and in the broker's offers.
 pub(crate) const NETWORK: &str = "unix";
@@ -25,7 +28,7 @@ pub(crate) const NETWORK: &str = "unix";
 const SOCKET: &str = "plugin.sock";
 /// The parents of the socket's directory: /run, where only root can write, or else /tmp. TMPDIR is not used, because
 /// its value is meant for the agent.
-const PARENTS: [&str; 2] = ["/run", "/tmp"];
+pub(crate) const PARENTS: [&str; 2] = ["/run", "/tmp"];
 /// Flags that open a directory itself, never the target of a link with its name.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -40,8 +43,8 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Creates the directory, and listens there. Removes the directories of dead plugins meanwhile.
-    pub(crate) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, UnixListener), ServeError> {
-        let (parent, listening) = match environment.socket_dir() {
+    pub(crate) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, Listener), ServeError> {
+        let (parent, listening) = match environment.socket_dir()? {
             Some(asked) => {
                 check_parent(asked)?;
                 (asked, Socket::listen(plugin, asked))
@@ -61,9 +64,9 @@ impl Socket {
         Ok(listening)
     }
 
-    fn listen(plugin: Plugin, parent: &Path) -> io::Result<(Socket, UnixListener)> {
+    fn listen(plugin: Plugin, parent: &Path) -> io::Result<(Socket, Listener)> {
         let socket = Socket::create(plugin, parent)?;
-        let listener = UnixListener::bind(socket.path())?;
+        let listener = Listener::bind(socket.path())?;
         Ok((socket, listener))
     }
 
@@ -88,9 +91,14 @@ impl Socket {
         Err(io::Error::other("a directory of our own could not be made and locked"))
     }
 
-    /// The directory, in which the plugin may make sockets of its own.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    /// Whose socket it is.
+    pub(crate) fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// The path of a local socket of this plugin. The directory is one that only the plugin's user may enter.
+    pub(crate) fn local_path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     fn path(&self) -> PathBuf {
@@ -137,7 +145,7 @@ fn lock(directory: &Path) -> io::Result<File> {
 
 /// The names of the sockets that may lie in a plugin's directory.
 fn sockets(plugin: &Plugin) -> impl Iterator<Item = &'static str> {
-    [SOCKET].into_iter().chain(plugin.sockets.iter().copied())
+    [SOCKET].into_iter().chain(plugin.local_sockets.iter().copied())
 }
 
 fn remove(plugin: &Plugin, directory: &Path) {
@@ -149,7 +157,7 @@ fn remove(plugin: &Plugin, directory: &Path) {
 
 /// Whether a name is that of a socket's directory of this plugin: the plugin's name, the process id of the agent that
 /// started it, and something random. The process id tells several agents on a host apart.
-fn is_of(plugin: &Plugin, name: &OsStr) -> bool {
+pub(crate) fn is_of(plugin: &Plugin, name: &OsStr) -> bool {
     name.to_str().and_then(|name| name.strip_prefix(plugin.name)).is_some_and(|rest| rest.starts_with('-'))
 }
 
@@ -173,49 +181,26 @@ fn remove_dead(plugin: &Plugin, parent: &Path) {
     }
 }
 
-/// The directory of a plugin's socket. The plugin may be running or killed.
+/// The connections that a listener accepts.
+pub(crate) fn accepted(listener: Listener) -> UnixListenerStream {
+    UnixListenerStream::new(listener)
+}
+
+/// The address of the agent's host services: the path of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SocketDirectory {
-    /// The path of the directory.
-    pub path: PathBuf,
-    /// The uid of the user whose plugin made the directory.
-    pub owner: u32,
-}
+pub(crate) struct Address(PathBuf);
 
-/// Finds the socket directories of all plugins of this name that this user may enter, in the order of their paths.
-/// Those are the user's own, and for root those of all users. A directory that `PLUGIN_UNIX_SOCKET_DIR` asked for is
-/// not found.
-pub(crate) fn directories(plugin: &Plugin) -> Vec<SocketDirectory> {
-    let me = rustix::process::geteuid().as_raw();
-    let mut found = Vec::new();
-    for entry in PARENTS.iter().flat_map(fs::read_dir).flatten().flatten() {
-        let path = entry.path();
-        // Examines the directory itself, never the target of a link with its name.
-        let Ok(directory) = fs::symlink_metadata(&path) else { continue };
-        let ours = is_of(plugin, &entry.file_name()) && directory.is_dir();
-        if ours && (directory.uid() == me || me == 0) {
-            found.push(SocketDirectory { path, owner: directory.uid() });
-        }
+impl Address {
+    /// The address of a broker's offer. Every path is one.
+    pub(crate) fn parse(text: &str) -> Option<Address> {
+        Some(Address(PathBuf::from(text)))
     }
-    found.sort_by(|one, other| one.path.cmp(&other.path));
-    found
-}
-
-/// The connections that a listener accepts. A failed one is logged, and followed by a pause.
-pub(crate) fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
-    UnixListenerStream::new(listener).then(async |accepted| {
-        if let Err(error) = &accepted {
-            tracing::warn!("a connection cannot be accepted: {error}");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-        accepted
-    })
 }
 
 /// Creates a channel to the agent's host services. The channel connects at the first call, and reconnects when the
 /// connection is lost. It has no keepalive, because a Go server closes the connection of a client that pings too often.
-pub(crate) fn dial(services: &Path) -> Channel {
-    let services = services.to_owned();
+pub(crate) fn dial(Address(services): &Address) -> Channel {
+    let services = services.clone();
     // The endpoint's address is not used, because the connector has the path of the socket.
     Endpoint::from_static("http://host-services").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
         let connect = UnixStream::connect(services.clone());
@@ -224,12 +209,19 @@ pub(crate) fn dial(services: &Path) -> Channel {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::ffi::OsString;
 
     use super::*;
 
-    const PLUGIN: Plugin = Plugin::workload_attestor("test-plugin").with_sockets(&["status.sock"]);
+    /// A listener of a test, its address, and the folder that the test must keep.
+    pub(crate) fn listen() -> (tempfile::TempDir, Listener, Address) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plugin.sock");
+        (folder, Listener::bind(&path).unwrap(), Address(path))
+    }
+
+    const PLUGIN: Plugin = Plugin::workload_attestor("test-plugin").with_local_sockets(&["status.sock"]);
 
     /// An environment in which `PLUGIN_UNIX_SOCKET_DIR` is this directory.
     fn environment(directory: &Path) -> Environment {

@@ -1,29 +1,34 @@
 //! Runs the example as SPIRE does: launches it with the cookie, calls it through its socket, and ends it in order.
 
-use std::fs;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use spire_plugin::proto::{
     AttestReferenceRequest, AttestRequest, ConfigClient, ConfigureRequest, WorkloadAttestorClient,
 };
 use spire_plugin::tonic::client::Grpc;
 use spire_plugin::tonic::codegen::http::uri::PathAndQuery;
-use spire_plugin::tonic::transport::{Channel, Endpoint};
 use spire_plugin::tonic::{Code, Request};
-use tokio::net::UnixStream;
 use tonic_prost::ProstCodec;
+
+#[cfg(unix)]
+use self::unix as system;
+#[cfg(windows)]
+use self::windows as system;
 
 /// The program of the example, which cargo builds before it runs tests. It lies in examples/, beside the deps/ of this
 /// test.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("examples/process_name");
+    let program = test.parent().unwrap().parent().unwrap().join("examples").join(system::PROGRAM);
     assert!(program.is_file(), "{} is not built: cargo build --example process_name", program.display());
     program
 }
@@ -38,21 +43,12 @@ impl Drop for Running {
     }
 }
 
-async fn connect(socket: &Path) -> Channel {
-    let socket = socket.to_owned();
-    let connect = tower::service_fn(move |_| {
-        let connected = UnixStream::connect(socket.clone());
-        async { connected.await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://plugin").connect_with_connector(connect).await.unwrap()
-}
-
 #[tokio::test]
 async fn the_example_is_a_plugin_from_launch_to_end() {
-    let directory = tempfile::tempdir().unwrap();
+    let place = system::Place::new();
     let started = Command::new(program())
         .env("WorkloadAttestor", "WorkloadAttestor")
-        .env("PLUGIN_UNIX_SOCKET_DIR", directory.path())
+        .envs(place.variables())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -63,22 +59,18 @@ async fn the_example_is_a_plugin_from_launch_to_end() {
     stdout.read_line(&mut handshake).unwrap();
     let [core, protocol, network, address, kind] =
         handshake.trim_end().split('|').collect::<Vec<_>>().try_into().unwrap();
-    assert_eq!([core, protocol, network, kind], ["1", "1", "unix", "grpc"]);
-    let socket = Path::new(address);
-    let own = socket.parent().unwrap();
-    assert!(own.file_name().unwrap().to_str().unwrap().starts_with("process-name-"));
-    assert_eq!(own.parent().unwrap(), directory.path());
-    assert_eq!(fs::metadata(own).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!([core, protocol, network, kind], ["1", "1", system::NETWORK, "grpc"]);
+    place.check(address);
 
-    let channel = connect(socket).await;
+    let channel = system::connect(address).await;
     let mut config = ConfigClient::new(channel.clone());
     let settings = ConfigureRequest { hcl_configuration: "a = 1".to_owned(), ..ConfigureRequest::default() };
     assert_eq!(config.configure(settings).await.unwrap_err().code(), Code::InvalidArgument);
     config.configure(ConfigureRequest::default()).await.unwrap();
     let mut attestor = WorkloadAttestorClient::new(channel.clone());
     let pid = plugin.0.id().try_into().unwrap();
-    let attested = attestor.attest(AttestRequest { pid }).await.unwrap().into_inner();
-    assert_eq!(attested.selector_values, ["name:process_name"]);
+    let attested = attestor.attest(AttestRequest { pid }).await.map(|answer| answer.into_inner().selector_values);
+    assert_eq!(attested.map_err(|status| status.code()), system::attested());
     assert_eq!(attestor.attest(AttestRequest { pid: -1 }).await.unwrap_err().code(), Code::Unavailable);
     let referenced = attestor.attest_reference(AttestReferenceRequest::default()).await;
     assert_eq!(referenced.unwrap_err().code(), Code::Unimplemented, "the agent then calls Attest");
@@ -98,7 +90,7 @@ async fn the_example_is_a_plugin_from_launch_to_end() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(status.code(), Some(0));
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "the socket's directory is left");
+    place.check_end(address);
 
     let (mut rest, mut log) = (String::new(), String::new());
     stdout.read_to_string(&mut rest).unwrap();

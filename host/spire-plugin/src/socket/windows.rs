@@ -1,0 +1,173 @@
+//! The implementation as a TCP port of 127.0.0.1, as go-plugin has it on Windows. Every local user can connect to it.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::error::ServeError;
+use crate::handshake::{self, Environment};
+use crate::parent::parent_id;
+use crate::plugin::Plugin;
+
+/// The listener of a plugin's socket, a TCP port of this machine.
+pub use tokio::net::TcpListener as Listener;
+pub(crate) use tokio::net::TcpStream as Connection;
+
+/// The name of the network in the handshake and in the broker's offers.
+pub(crate) const NETWORK: &str = "tcp";
+
+/// The plugin's port, and the names of its local sockets.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    plugin: Plugin,
+    address: SocketAddrV4,
+    /// The part of the local sockets' names that no other user can take beforehand.
+    random: u64,
+}
+
+impl Socket {
+    /// Listens on the first port that is free.
+    pub(crate) fn bind(plugin: Plugin, environment: &Environment) -> Result<(Socket, Listener), ServeError> {
+        let ports = environment.ports()?;
+        let (first, last) = (*ports.start(), *ports.end());
+        let (port, listener) = first_free(ports).map_err(|error| ServeError::Ports { first, last, error })?;
+        let socket = Socket {
+            plugin,
+            address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            random: RandomState::new().hash_one(port),
+        };
+        Ok((socket, listener))
+    }
+
+    /// Whose socket it is.
+    pub(crate) fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// The path of the pipe that is a local socket of this plugin. Its name holds the id of the agent's process, which
+    /// tells several agents on a machine apart.
+    pub(crate) fn local_path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!(r"\\.\pipe\{}-{}-{:016x}-{name}", self.plugin.name, parent_id(), self.random))
+    }
+
+    /// Writes the handshake with the address of this socket.
+    pub(crate) fn announce(&self) -> io::Result<()> {
+        handshake::announce(NETWORK, &self.address.to_string())
+    }
+}
+
+/// The first port that can be listened on, and its listener. A port may be in use, or reserved by the system.
+fn first_free(ports: RangeInclusive<u16>) -> io::Result<(u16, Listener)> {
+    let mut last_error = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in ports {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => {
+                listener.set_nonblocking(true)?;
+                return Ok((port, Listener::from_std(listener)?));
+            }
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
+
+/// The connections that a listener accepts. Small messages are sent at once.
+pub(crate) fn accepted(listener: Listener) -> impl Stream<Item = io::Result<Connection>> {
+    TcpListenerStream::new(listener).map(|accepted| {
+        if let Ok(connection) = &accepted {
+            let _ = connection.set_nodelay(true);
+        }
+        accepted
+    })
+}
+
+/// The address of the agent's host services: a port of 127.0.0.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address(SocketAddrV4);
+
+impl Address {
+    /// The address of a broker's offer. `None` if it is not one of 127.0.0.1, since metrics go to this machine's agent only.
+    pub(crate) fn parse(text: &str) -> Option<Address> {
+        let address: SocketAddrV4 = text.parse().ok()?;
+        (*address.ip() == Ipv4Addr::LOCALHOST && address.port() != 0).then_some(Address(address))
+    }
+}
+
+/// Creates a channel to the agent's host services. The channel connects at the first call, and reconnects when the
+/// connection is lost. It has no keepalive, because a Go server closes the connection of a client that pings too often.
+pub(crate) fn dial(Address(services): &Address) -> Channel {
+    let services = *services;
+    // The endpoint's address is not used, because the connector has the address.
+    Endpoint::from_static("http://host-services").connect_with_connector_lazy(tower::service_fn(
+        move |_: Uri| async move {
+            let connection = TcpStream::connect(services).await?;
+            connection.set_nodelay(true)?;
+            io::Result::Ok(TokioIo::new(connection))
+        },
+    ))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    /// A listener of a test and its address. There is nothing that the test must keep.
+    pub(crate) fn listen() -> ((), Listener, Address) {
+        let (port, listener) = first_free(30_000..=40_000).unwrap();
+        ((), listener, Address(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)))
+    }
+
+    const PLUGIN: Plugin = Plugin::workload_attestor("test-plugin").with_local_sockets(&["status.sock"]);
+
+    fn environment(first: u16, last: u16) -> Environment {
+        Environment::read("WorkloadAttestor", |name| match name {
+            "PLUGIN_MIN_PORT" => Some(OsString::from(first.to_string())),
+            "PLUGIN_MAX_PORT" => Some(OsString::from(last.to_string())),
+            // go-plugin ignores it on Windows.
+            "PLUGIN_UNIX_SOCKET_DIR" => Some(OsString::from("a|b")),
+            _ => None,
+        })
+    }
+
+    #[tokio::test]
+    async fn the_first_free_port_of_the_clients_range_is_taken() {
+        // Ports that the system gave out lie above those of the tests beside this one.
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = Socket::bind(PLUGIN, &environment(port, port)).unwrap_err().to_string();
+        assert!(error.contains(&format!("no port from {port} to {port} of 127.0.0.1: ")), "{error}");
+        assert!(error.contains("PLUGIN_MIN_PORT and PLUGIN_MAX_PORT"), "{error}");
+        let (socket, listener) = Socket::bind(PLUGIN, &environment(port, port.saturating_add(50))).unwrap();
+        assert!(socket.address.port() > port);
+        assert_eq!(listener.local_addr().unwrap(), socket.address.into());
+        let (other, _listener) = Socket::bind(PLUGIN, &environment(port, port.saturating_add(50))).unwrap();
+        assert!(other.address.port() > socket.address.port());
+        assert_ne!(other.local_path("status.sock"), socket.local_path("status.sock"));
+    }
+
+    #[tokio::test]
+    async fn junk_in_a_variable_is_refused() {
+        let junk = Environment::read("WorkloadAttestor", |name| (name == "PLUGIN_MIN_PORT").then(|| "ten".into()));
+        assert!(matches!(Socket::bind(PLUGIN, &junk), Err(ServeError::Refused(_))));
+    }
+
+    #[test]
+    fn only_an_address_of_this_machine_is_dialled() {
+        assert!(Address::parse("127.0.0.1:10001").is_some());
+        let others =
+            ["", "127.0.0.1", "127.0.0.1:0", "127.0.0.2:1", "10.0.0.1:80", "[::1]:80", "localhost:80", "C:\\a.sock"];
+        for other in others {
+            assert_eq!(Address::parse(other), None, "{other}");
+        }
+    }
+}
