@@ -1,8 +1,6 @@
 //! Bounds on inputs for the other crates: on texts, files, queues, warnings, and work that many callers ask for at
 //! once.
 
-#![forbid(unsafe_code)]
-
 pub mod file;
 pub mod lanes;
 pub mod single_flight;
