@@ -14,6 +14,8 @@ attestor := env("DOCKER_ATTESTOR", program)
 extensions := CARGO_TARGET_DIR / "extensions"
 c_packages := "clang-22 lld-22 wasi-libc"
 wasm := "wasm32-unknown-unknown"
+windows := "x86_64-pc-windows-gnu"
+windows_release := CARGO_TARGET_DIR / windows / "release"
 demo_scenario := "fixtures/scenarios/v2-systemd.json"
 cargo_deny := "0.20.2"
 cargo_modules := "0.27.0"
@@ -177,6 +179,22 @@ e2e *arguments: build test-bed example
 e2e-docker29 *arguments: build test-bed example
     DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh e2e.sh "$@"
 
+# Build target/x86_64-pc-windows-gnu/release/docker-attestor.exe, the program for Windows (needs mingw and nasm)
+windows: target windows-target
+    cargo build --release --package docker-attestor --target {{ windows }}
+    @# mingw's own DLLs are not there on Windows.
+    @! x86_64-w64-mingw32-objdump --private-headers {{ quote(windows_release / "docker-attestor.exe") }} | grep 'DLL Name: lib'
+    @echo {{ quote("built " + windows_release / "docker-attestor.exe") }}
+
+# Run the unit tests and the end-to-end tests of the program for Windows under wine; arguments go to the latter, as `-test.run NAME`
+[positional-arguments]
+test-windows *arguments: target windows-target
+    {{ just_executable() }} debian wine wine64
+    CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=wine fixtures/windows/wine.sh \
+        cargo test --release --target {{ windows }} --package bounded --package spire-plugin --package sandbox --package containers --lib
+    cargo build --release --target {{ windows }} --package docker-attestor --example docker_attestor_wine
+    DOCKER_ATTESTOR={{ quote(windows_release / "examples/docker_attestor_wine.exe") }} fixtures/windows/e2e.sh "$@"
+
 # Measure the plugin beside a plugin that answers a constant; `--against PATH` (absolute) adds another docker attestor plugin
 [positional-arguments]
 bench *arguments: build
@@ -277,6 +295,12 @@ fuzz seconds="60":
 [private]
 target:
     @[ -d "$(rustc --print target-libdir --target {{ wasm }})" ] || rustup target add {{ wasm }} || {{ just_executable() }} guest
+
+# Install what Cargo needs to build for Windows: rustup's library, and mingw and nasm for the code in C and assembler
+[private]
+windows-target:
+    @{{ just_executable() }} debian gcc-mingw-w64-x86-64-posix nasm
+    @[ -d "$(rustc --print target-libdir --target {{ windows }})" ] || rustup target add {{ windows }}
 
 # Build target/release/sigstore-fixtures, which signs the images of the end-to-end tests
 [private]
