@@ -11,3 +11,10 @@ pub(crate) const PIPE_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) const PIPE_OWNER: Duration = Duration::from_secs(1);
 /// Named pipes with a plugin's name that a search asks for their owner. Any user may create some.
 pub(crate) const PIPES: usize = 1_024;
+
+/// Bytes of the system's table of TCP connections: some 700,000 of them.
+pub(crate) const TCP_TABLE: u32 = 16 << 20;
+/// How often the table is read for a connection that stands there without its process. Wine tells the process with the first bytes.
+pub(crate) const PEER_TRIES: u32 = 10;
+/// The pause between two of these.
+pub(crate) const PEER_PAUSE: Duration = Duration::from_millis(20);

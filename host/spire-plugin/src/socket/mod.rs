@@ -1,5 +1,7 @@
 //! The socket on which a plugin is served: a Unix domain socket, or a TCP port of this machine on Windows.
 
+#[cfg(windows)]
+mod peer;
 #[cfg(unix)]
 pub(crate) mod unix;
 #[cfg(windows)]

@@ -1,4 +1,5 @@
-//! The implementation as a TCP port of 127.0.0.1, as go-plugin has it on Windows. Every local user can connect to it.
+//! The implementation as a TCP port of 127.0.0.1, as go-plugin has it on Windows. Every local user can connect to such a port, so
+//! that only connections of the process that started the plugin are served.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -12,8 +13,10 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use super::peer::process_of;
 use crate::error::ServeError;
 use crate::handshake::{self, Environment};
+use crate::limits::{PEER_PAUSE, PEER_TRIES};
 use crate::parent::parent_id;
 use crate::plugin::Plugin;
 
@@ -79,14 +82,48 @@ fn first_free(ports: RangeInclusive<u16>) -> io::Result<(u16, Listener)> {
     Err(last_error)
 }
 
-/// The connections that a listener accepts. Small messages are sent at once.
+/// The connections that a listener accepts of the process that started the plugin, or of this process itself. Small messages are sent
+/// at once.
 pub(crate) fn accepted(listener: Listener) -> impl Stream<Item = io::Result<Connection>> {
-    TcpListenerStream::new(listener).map(|accepted| {
-        if let Ok(connection) = &accepted {
+    let clients = [parent_id(), std::process::id()];
+    let checked = TcpListenerStream::new(listener).then(move |accepted| async move {
+        let connection: Connection = accepted?;
+        Ok(check_peer(&connection, clients).await.map(|()| connection))
+    });
+    let mut warned = false;
+    checked.filter_map(move |checked| match checked {
+        Ok(Ok(connection)) => {
             let _ = connection.set_nodelay(true);
+            Some(Ok(connection))
         }
-        accepted
+        // Another user may connect as often as it likes: one warning is enough.
+        Ok(Err(refused)) => {
+            match std::mem::replace(&mut warned, true) {
+                false => tracing::warn!("a connection was refused: {refused}; later ones are logged at debug"),
+                true => tracing::debug!("a connection was refused: {refused}"),
+            }
+            None
+        }
+        Err(error) => Some(Err(error)),
     })
+}
+
+/// Checks that a connection comes from one of these processes.
+async fn check_peer(connection: &Connection, clients: [u32; 2]) -> io::Result<()> {
+    let (peer, local) = (connection.peer_addr()?, connection.local_addr()?);
+    let refused = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    for _ in 0..PEER_TRIES {
+        match process_of(peer, local)? {
+            Some(process) if clients.contains(&process) => return Ok(()),
+            Some(process) => {
+                return refused(format!(
+                    "it comes from process {process}, and not from the one that started the plugin"
+                ));
+            }
+            None => tokio::time::sleep(PEER_PAUSE).await,
+        }
+    }
+    refused("the system does not tell which process it comes from".to_owned())
 }
 
 /// The address of the agent's host services: a port of 127.0.0.1.
@@ -118,6 +155,7 @@ pub(crate) fn dial(Address(services): &Address) -> Channel {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::ffi::OsString;
+    use std::io::{Read as _, Write as _};
 
     use super::*;
 
@@ -153,6 +191,36 @@ pub(crate) mod tests {
         let (other, _listener) = Socket::bind(PLUGIN, &environment(port, port.saturating_add(50))).unwrap();
         assert!(other.address.port() > socket.address.port());
         assert_ne!(other.local_path("status.sock"), socket.local_path("status.sock"));
+    }
+
+    /// A child of this process connects to a listener of it, and is neither its parent nor the process itself.
+    #[tokio::test]
+    async fn only_the_process_that_started_the_plugin_is_served() {
+        const PORT: &str = "SPIRE_PLUGIN_TEST_PORT";
+        if let Ok(port) = std::env::var(PORT) {
+            let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port.parse().unwrap())).unwrap();
+            let written = stream.write_all(b"x");
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            let read = stream.read(&mut [0]);
+            assert!(written.is_err() || matches!(read, Ok(0) | Err(_)), "the connection was closed");
+            return;
+        }
+        let ((), listener, _) = listen();
+        let port = listener.local_addr().unwrap().port();
+        let mut connections = Box::pin(accepted(listener));
+        let test = "socket::windows::tests::only_the_process_that_started_the_plugin_is_served";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args([test, "--exact"]).env(PORT, port.to_string());
+        let child = tokio::task::spawn_blocking(move || child.output());
+        tokio::select! {
+            _ = connections.next() => panic!("the child's connection was served"),
+            child = child => assert!(child.unwrap().unwrap().status.success()),
+        }
+        let own = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        own.writable().await.unwrap();
+        own.try_write(b"x").unwrap();
+        let served = tokio::time::timeout(std::time::Duration::from_secs(5), connections.next()).await;
+        served.unwrap().unwrap().unwrap();
     }
 
     #[tokio::test]
