@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use rustix::process::{
@@ -9,15 +10,45 @@ use rustix::process::{
     set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
 };
 
+use tokio::process::{Child, Command};
+
 use crate::limits;
 
-/// The file of the program that runs, whatever became of its name.
-pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
+/// The file of the program that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ThisProgram;
+
+impl ThisProgram {
+    pub(super) fn new() -> ThisProgram {
+        ThisProgram
+    }
+
+    /// A path of the file, whatever became of its name.
+    pub(super) fn path(&self) -> io::Result<PathBuf> {
+        Ok(PathBuf::from("/proc/self/exe"))
+    }
+}
+
+/// Does nothing: the compiler's process confines itself.
+pub(super) fn prepare(_: &mut Command) {}
+
+/// The bounds of the compiler's process, which holds them itself.
+pub(super) struct Bounds;
+
+impl Bounds {
+    /// Lets the process run for a part of the time if it has only idle processors.
+    pub(super) fn of(child: &Child, idle: bool) -> io::Result<Bounds> {
+        if let (true, Some(pid)) = (idle, child.id()) {
+            run_part_time(pid);
+        }
+        Ok(Bounds)
+    }
+}
 
 /// Lets a process run for a part of the time, until it has ended. Idle processors are not free: the process takes caches from calls.
 /// Spread thinly it delays no call; in one go it delays those of some hundred milliseconds. Where this cannot be arranged, the
 /// process is through sooner.
-pub(super) fn run_part_time(pid: u32) {
+fn run_part_time(pid: u32) {
     let Some(process) = Pid::from_raw(pid.cast_signed()) else { return };
     let Ok(process) = pidfd_open(process, PidfdFlags::empty()) else { return };
     // A thread, because the runtime's timers are ten times too coarse.

@@ -7,6 +7,8 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(windows)]
+mod windows;
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
@@ -23,6 +25,8 @@ use wasmtime::{Engine, OptLevel};
 
 #[cfg(target_os = "linux")]
 use self::linux as system;
+#[cfg(windows)]
+use self::windows as system;
 use crate::settings::{self, Allocation};
 use crate::{Compiled, limits};
 
@@ -41,17 +45,20 @@ pub struct Compilation(Place);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
-    /// In a process of this program.
-    Process(PathBuf),
+    /// In a process of this very program.
+    ThisProgram(system::ThisProgram),
+    /// In a process of the program in this file.
+    Program(PathBuf),
     /// In this process.
     ThisProcess,
 }
 
 impl Compilation {
-    /// In a process of its own that runs this very program, even if the program's file was replaced or deleted. The program calls
-    /// [`run`] first of all.
+    /// In a process of its own that runs this very program, even if the program's file was replaced or deleted. (Windows deletes and
+    /// overwrites no file of a running program, and a file that was renamed is found by its new name.) The program calls [`run`]
+    /// first of all.
     pub fn in_own_process() -> Compilation {
-        Compilation(Place::Process(system::THIS_PROGRAM.into()))
+        Compilation(Place::ThisProgram(system::ThisProgram::new()))
     }
 
     /// In a process of its own that runs the program in this file.
@@ -61,7 +68,7 @@ impl Compilation {
     /// this process.
     #[expect(unsafe_code, reason = "passes the obligation on")]
     pub unsafe fn in_process_of(program: PathBuf) -> Compilation {
-        Compilation(Place::Process(program))
+        Compilation(Place::Program(program))
     }
 
     /// In this process, without bounds: for components that are trusted, as in tests.
@@ -126,22 +133,29 @@ impl Compiler {
         let _permit = self.permit.acquire().await;
         let image = match &self.compilation.0 {
             Place::ThisProcess => blocking(move || compile(&bytes)).await?,
-            Place::Process(program) => {
-                match timeout(limits::COMPILATION_IDLE, compile_in_process(program, Priority::Idle, &bytes)).await {
-                    Ok(image) => image?,
-                    // A machine that is never idle must be able to get another policy too.
-                    Err(_) => timeout(limits::COMPILATION, compile_in_process(program, Priority::Low, &bytes))
-                        .await
-                        .unwrap_or_else(|_| {
-                            let seconds = limits::COMPILATION.as_secs();
-                            Err(NotCompiled::transient(format!("it was not compiled within {seconds} s")))
-                        })?,
-                }
+            Place::Program(program) => compile_in_processes(program, &bytes).await?,
+            Place::ThisProgram(program) => {
+                let program = program.path().map_err(|error| {
+                    NotCompiled::transient(format!("the file of this program, which compiles, is not told: {error}"))
+                })?;
+                compile_in_processes(&program, &bytes).await?
             }
         };
         let engine = self.engine.clone();
         blocking(move || load_own(&engine, &image).map_err(|error| format!("{error:#}"))).await
     }
+}
+
+/// The compiled component, made by a process that has idle processors only, or else by one of a low priority.
+async fn compile_in_processes(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, NotCompiled> {
+    if let Ok(compiled) = timeout(limits::COMPILATION_IDLE, compile_in_process(program, Priority::Idle, bytes)).await {
+        return compiled;
+    }
+    // A machine that is never idle must be able to get another policy too.
+    timeout(limits::COMPILATION, compile_in_process(program, Priority::Low, bytes)).await.unwrap_or_else(|_| {
+        let seconds = limits::COMPILATION.as_secs();
+        Err(NotCompiled::transient(format!("it was not compiled within {seconds} s")))
+    })
 }
 
 /// Does work of milliseconds on a thread that may be blocked.
@@ -155,18 +169,18 @@ async fn blocking<T: Send + 'static>(
 /// The compiled component, made by a process of its own.
 async fn compile_in_process(program: &Path, priority: Priority, bytes: &[u8]) -> Result<Vec<u8>, NotCompiled> {
     let failed = |error: io::Error| NotCompiled::transient(format!("the compiler's process: {error}"));
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args([COMMAND, priority.name()])
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    if let (Priority::Idle, Some(pid)) = (priority, child.id()) {
-        system::run_part_time(pid);
-    }
+        .kill_on_drop(true);
+    system::prepare(&mut command);
+    let mut child = command.spawn().map_err(failed)?;
+    // The process waits for the component, which it gets once it has its bounds.
+    let _bounds = system::Bounds::of(&child, priority == Priority::Idle).map_err(failed)?;
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(NotCompiled::transient("the compiler's process has no pipes".to_owned()));
     };
@@ -184,7 +198,7 @@ async fn compile_in_process(program: &Path, priority: Priority, bytes: &[u8]) ->
     let reason = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
     match status.code().map(u8::try_from) {
         Some(Ok(0)) => Ok(output),
-        Some(Ok(REFUSED)) => Err(NotCompiled::permanent(reason(&output))),
+        Some(Ok(REFUSED)) if !output.is_empty() => Err(NotCompiled::permanent(reason(&output))),
         Some(Ok(FAILED)) => Err(NotCompiled::transient(reason(&output))),
         _ if system::was_killed(status) => {
             Err(NotCompiled::transient("the compiler was killed, as the kernel does where memory is short".to_owned()))
