@@ -46,8 +46,8 @@ struct Failed {
 }
 
 impl Transport {
-    /// Makes a client. Reads the CA certificates of the machine (`SSL_CERT_FILE` and `SSL_CERT_DIR`, if they are set), and does
-    /// not connect.
+    /// Makes a client, and does not connect. Reads the CA certificates of the machine (`SSL_CERT_FILE` and `SSL_CERT_DIR`, if they
+    /// are set). On Windows the system's own verifier judges certificates, with its store and `authorities`.
     pub(crate) fn new(
         authorities: &[(PathBuf, String)],
         env: &dyn Fn(&str) -> Option<OsString>,
