@@ -173,7 +173,7 @@ mod tests {
         // SAFETY: the call has no pointers, and the handle is closed by its owner only.
         let opened = unsafe { OwnedHandle::from_raw_handle(OpenProcess(PROCESS_SYNCHRONIZE, 0, process.id())) };
         let (send, ended) = mpsc::channel();
-        thread::spawn(move || send.send(wait_for(&opened)).unwrap());
+        thread::Builder::new().spawn(move || send.send(wait_for(&opened)).unwrap()).unwrap();
         assert_eq!(ended.recv_timeout(MOMENT), Err(mpsc::RecvTimeoutError::Timeout));
         process.kill().unwrap();
         process.wait().unwrap();
