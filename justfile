@@ -16,6 +16,9 @@ c_packages := "clang-22 lld-22 wasi-libc"
 wasm := "wasm32-unknown-unknown"
 windows := "x86_64-pc-windows-gnu"
 windows_release := CARGO_TARGET_DIR / windows / "release"
+# The crates with code for Windows. The program is among them in every command: without it their dependencies would have other
+# features, and wasmtime would be built a second time.
+windows_crates := "--package docker-attestor --package bounded --package containers --package registry --package sandbox --package spire-plugin"
 demo_scenario := "fixtures/scenarios/v2-systemd.json"
 cargo_deny := "0.20.2"
 cargo_modules := "0.27.0"
@@ -191,7 +194,7 @@ windows: target windows-target
 test-windows *arguments: target windows-target
     {{ just_executable() }} debian wine wine64
     CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=wine fixtures/windows/wine.sh \
-        cargo test --release --target {{ windows }} --package bounded --package spire-plugin --package sandbox --package containers --lib
+        cargo test --release --target {{ windows }} {{ windows_crates }} --lib
     cargo build --release --target {{ windows }} --package docker-attestor --example docker_attestor_wine
     DOCKER_ATTESTOR={{ quote(windows_release / "examples/docker_attestor_wine.exe") }} fixtures/windows/e2e.sh "$@"
 
@@ -227,6 +230,10 @@ lint: target deny-tool
     fi
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --release --no-deps --workspace
     cargo deny check bans licenses sources
+
+# Check the code for Windows with clippy
+lint-windows: target windows-target
+    cargo clippy --release --target {{ windows }} {{ windows_crates }} --lib --bins --examples -- -D warnings
 
 # Check the dependencies for known vulnerabilities (downloads the advisory database)
 advisories: deny-tool
