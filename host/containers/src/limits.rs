@@ -15,8 +15,8 @@ pub const MANAGERS: usize = 64;
 pub const JOBS: usize = 4_096;
 /// Jobs that one process may be in. Windows nests jobs, and the container manager makes one for a container.
 pub const JOBS_OF_PROCESS: usize = 16;
-/// Bytes of a job's name: that of a container has 75.
-pub const JOB_NAME: usize = 512;
+/// Bytes of a job's name: that of a container has 75. The rest of a longer one is cut off, and what is left names no container.
+pub const JOB_NAME: usize = 128;
 /// How long a reading of the container manager's handles is used. Each takes milliseconds.
 pub const JOB_SCAN_TTL: Duration = Duration::from_secs(10);
 /// Readings for one answer: containers that start or stop meanwhile change the handles.

@@ -30,8 +30,8 @@ use windows_sys::Win32::System::JobObjects::IsProcessInJob;
 use windows_sys::Win32::System::Pipes::GetNamedPipeServerProcessId;
 use windows_sys::Win32::System::SystemInformation::GetSystemDirectoryW;
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetProcessTimes, OpenProcess, OpenProcessToken, PROCESS_NAME_WIN32, QueryFullProcessImageNameW,
-    WaitForSingleObject,
+    GetCurrentProcess, GetProcessId, GetProcessTimes, OpenProcess, OpenProcessToken, PROCESS_NAME_WIN32,
+    QueryFullProcessImageNameW, WaitForSingleObject,
 };
 
 use super::account::{Account, Sid};
@@ -67,7 +67,8 @@ fn status(status: NTSTATUS) -> io::Error {
     io::Error::from_raw_os_error(code.cast_signed())
 }
 
-/// Opens a process. `None` if no process has the pid.
+/// Opens a process. `None` if no process has the pid. The access includes PROCESS_QUERY_LIMITED_INFORMATION or
+/// PROCESS_QUERY_INFORMATION.
 pub(crate) fn open_process(pid: u32, access: u32) -> io::Result<Option<OwnedHandle>> {
     // SAFETY: takes numbers only.
     let handle = unsafe { OpenProcess(access, 0, pid) };
@@ -79,7 +80,11 @@ pub(crate) fn open_process(pid: u32, access: u32) -> io::Result<Option<OwnedHand
         };
     }
     // SAFETY: OpenProcess made the handle.
-    Ok(Some(unsafe { owned(handle) }))
+    let process = unsafe { owned(handle) };
+    // Windows passes over the two lowest bits of a pid, which are 0 in every pid.
+    // SAFETY: the handle is open.
+    let opened = unsafe { GetProcessId(raw(&process)) };
+    Ok((opened == pid).then_some(process))
 }
 
 /// Whether the operating system refused for a lack of rights.
@@ -458,6 +463,9 @@ mod tests {
         assert!(pids_of_program(&name).unwrap().contains(&std::process::id()));
         assert!(pids_of_program("no such program.exe").unwrap().is_empty());
         assert!(open_process(0x7fff_fffc, access).unwrap().is_none());
+        for bits in 1..4 {
+            assert!(open_process(std::process::id() + bits, access).unwrap().is_none(), "no pid has these bits");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::os::windows::io::OwnedHandle;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use windows_sys::Win32::System::Threading::{
     PROCESS_QUERY_INFORMATION, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE,
@@ -40,7 +40,7 @@ impl Processes for Windows {
         let opened = self.jobs.open(pid, access).map_err(|error| denied("PROCESS_QUERY_LIMITED_INFORMATION", error))?;
         // A process that has ended keeps its pid while somebody holds a handle of it.
         let Some(handle) = opened.filter(win32::is_running) else { return Ok(None) };
-        Ok(Some(Arc::new(WindowsProcess { pid, handle, jobs: Arc::clone(&self.jobs) })))
+        Ok(Some(Arc::new(WindowsProcess { pid, handle, jobs: Arc::clone(&self.jobs), found: OnceLock::new() })))
     }
 }
 
@@ -48,6 +48,8 @@ struct WindowsProcess {
     pid: u32,
     handle: OwnedHandle,
     jobs: Arc<ContainerJobs>,
+    /// The jobs that it was found in. A process never leaves a job.
+    found: OnceLock<JobObjects>,
 }
 
 impl WindowsProcess {
@@ -58,6 +60,9 @@ impl WindowsProcess {
 
 impl Process for WindowsProcess {
     fn job_objects(&self) -> io::Result<JobObjects> {
+        if let Some(found) = self.found.get().filter(|_| self.alive()) {
+            return Ok(found.clone());
+        }
         let objects = match self.job_objects_with(&self.handle) {
             // Wine asks for more rights than Windows does. The handle of this process keeps the pid from being used again.
             Err(error) if win32::is_denied(&error) => {
@@ -70,7 +75,7 @@ impl Process for WindowsProcess {
         };
         // The jobs of a process that ended meanwhile say nothing.
         match self.alive() {
-            true => objects,
+            true => objects.map(|objects| self.found.get_or_init(|| objects).clone()),
             false => Err(io::ErrorKind::NotFound.into()),
         }
     }
