@@ -204,13 +204,10 @@ mod tests {
     async fn the_process_is_in_the_job_and_ends_with_it() {
         for idle in [true, false] {
             let mut child = process();
-            let bounds = Bounds::of(&child, idle).unwrap();
-            assert!(is_in(&child, &bounds._job));
-            assert!(timeout(Duration::from_millis(100), child.wait()).await.is_err());
-            // `wait` closes the input.
-            let mut child = process();
+            // Taken, because `wait` closes it otherwise.
             let stdin = child.stdin.take();
             let bounds = Bounds::of(&child, idle).unwrap();
+            assert!(is_in(&child, &bounds._job));
             assert!(timeout(Duration::from_millis(100), child.wait()).await.is_err(), "it waits for its input");
             drop(bounds);
             timeout(Duration::from_secs(5), child.wait()).await.unwrap().unwrap();
