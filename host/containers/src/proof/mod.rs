@@ -5,7 +5,7 @@
 //! init process and of the claimant. Each clause is one function, and the clauses are checked in the order of the table. A clause
 //! that does not hold becomes a [`NotProven`], which names the clause and what to do.
 //!
-//! On Linux ([`cgroups`]):
+//! On Linux (`cgroups.rs`):
 //!
 //! | clause | what holds | where |
 //! |---|---|---|
@@ -17,7 +17,7 @@
 //! | e | no other container's cgroup lies between the container's and the claimant's, unless the claimant is in a nested pid namespace | `no_container_between` |
 //! | f | the claimant's pid namespace is init's or a descendant of it | `within_namespace` |
 //!
-//! On Windows ([`jobs`]):
+//! On Windows (`jobs.rs`):
 //!
 //! | clause | what holds | where |
 //! |---|---|---|
