@@ -450,7 +450,7 @@ impl Containers {
                 return Ok(Lookup::NotProven(NotProven {
                     clause: Clause::Id,
                     seen: format!("asked for container {id}, the engine answered with another id"),
-                    remedy: "look at what listens on the engine's socket",
+                    remedy: "look at what listens where the engine should",
                 }));
             }
             if inspected.pid <= 0 {

@@ -93,6 +93,7 @@ impl Error {
             Error::ProcFile { .. } | Error::ProcLine { .. } | Error::ProcessUnreadable { .. } => ErrorKind::Malformed,
             Error::Processes(_) => ErrorKind::Unavailable,
             Error::Engine { error, .. } => match error {
+                EngineError::Denied(_) => ErrorKind::Denied,
                 EngineError::Unreachable { .. } => ErrorKind::Unavailable,
                 EngineError::OtherPidNamespace | EngineError::UntrustedPipe { .. } | EngineError::OtherSystem => {
                     ErrorKind::NotConfigured
@@ -145,8 +146,8 @@ pub enum EngineError {
     OtherPidNamespace,
     /// Clause b of the proof on Windows: anybody may have made the pipe.
     #[error(
-        "its pipe belongs to process {pid} of account {account}, which is neither LocalSystem nor an administrator (clause b): \
-         look at what created the pipe"
+        "its pipe is served by process {pid} and belongs to account {account}, which is neither LocalSystem nor an administrator \
+         (clause b): look at what created the pipe"
     )]
     UntrustedPipe {
         /// The process that serves the pipe.
@@ -154,8 +155,11 @@ pub enum EngineError {
         /// The SID of its account, or of the pipe's owner.
         account: String,
     },
+    /// A right that clause b needs is missing.
+    #[error("{0} is denied: run the agent as LocalSystem, or as an administrator")]
+    Denied(&'static str),
     /// The endpoint is one of another operating system.
-    #[error("unix sockets are Linux', and named pipes are Windows'")]
+    #[error("unix sockets exist on Linux only, and named pipes on Windows only")]
     OtherSystem,
     /// The reply is larger than [`limits::ENGINE_REPLY`].
     #[error("its reply is larger than {} MiB", limits::ENGINE_REPLY >> 20)]

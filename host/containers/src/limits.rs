@@ -9,8 +9,6 @@ pub const PROC_FILE: usize = 1 << 20;
 /// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
 pub const NAMESPACE_DEPTH: usize = 33;
 
-/// Processes that have the name of the container manager and are looked at. Windows runs one.
-pub const MANAGERS: usize = 64;
 /// Jobs of the container manager that are looked at: one for each container with process isolation.
 pub const JOBS: usize = 4_096;
 /// Jobs that one process may be in. Windows nests jobs, and the container manager makes one for a container.

@@ -47,5 +47,5 @@ impl Workload {
 }
 
 fn not_of_linux() -> Found {
-    Fault::new(FaultKind::NotConfigured, "job objects are Windows': this is a Linux host").into()
+    Fault::new(FaultKind::NotConfigured, "job objects exist on Windows only; this is a Linux host").into()
 }

@@ -116,5 +116,5 @@ impl Workload {
 }
 
 fn not_of_windows(what: &str) -> Found {
-    Fault::new(FaultKind::NotConfigured, format!("{what} are Linux': this is a Windows host")).into()
+    Fault::new(FaultKind::NotConfigured, format!("{what} exist on Linux only; this is a Windows host")).into()
 }

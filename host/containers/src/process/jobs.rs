@@ -86,7 +86,7 @@ impl ContainerJobs {
                 None => created = None,
             }
         }
-        let text = "the handles of the container manager change faster than they can be read";
+        let text = "the handles of the container manager change faster than they can be read: try again";
         Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
     }
 
@@ -123,13 +123,22 @@ impl Scan {
         if let (true, Some(error)) = (managers.is_empty(), denied) {
             return Err(error);
         }
+        let inside: Vec<bool> = managers
+            .iter()
+            .map(|manager: &Manager| {
+                managers.iter().any(|other| !std::ptr::eq(manager, other) && manager.is_inside(other))
+            })
+            .collect();
+        let mut inside = inside.into_iter();
+        managers.retain(|_| !inside.next().unwrap_or(true));
         let jobs: usize = managers.iter().map(|manager| manager.jobs.len()).sum();
         tracing::debug!(managers = %managers.len(), jobs = %jobs, "the container manager's jobs were read");
         Ok(Scan { managers, at, began })
     }
 
-    /// Whether the scan has seen every job that a process of this age can be in. A process is put into its container's job when it
-    /// is created, before it runs.
+    /// Whether the scan has seen every job that a process of this age can be in. A process is put into its container's job after it
+    /// was created and before it runs. (A clock that was set back meanwhile may let a scan count that it should not, for some seconds.
+    /// The process then gets no selectors.)
     fn counts_for(&self, created: u64) -> bool {
         let old_enough = u64::try_from(limits::JOB_SCAN_MARGIN.as_nanos() / 100).unwrap_or(u64::MAX);
         self.at.elapsed() < limits::JOB_SCAN_TTL
@@ -145,7 +154,7 @@ impl Scan {
         let mut names: Vec<String> = Vec::new();
         for manager in &self.managers {
             for job in &manager.jobs {
-                let Some(handle) = win32::duplicate_job(&manager.process, job.handle) else { return Ok(None) };
+                let Some(handle) = win32::duplicate_job(&manager.process, job.handle)? else { return Ok(None) };
                 if name_of(&handle)? != job.name {
                     return Ok(None);
                 }
@@ -164,40 +173,69 @@ impl Scan {
 }
 
 impl Manager {
-    /// Opens a process that may be the container manager, and reads its jobs. `None` if another program only has its name.
+    /// Opens a process that may be the container manager, and reads its jobs. `None` if another program only has its name. Such a
+    /// program may deny us anything, which is no error then.
     fn open(pid: u32, program: &Path, account: ManagerAccount) -> io::Result<Option<Manager>> {
-        let access =
-            PROCESS_QUERY_INFORMATION | PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_DUP_HANDLE | PROCESS_SYNCHRONIZE;
-        let explain = |error: io::Error| match win32::is_denied(&error) {
-            false => error,
-            true => io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "the handles of the container manager ({MANAGER}, process {pid}) may not be read (PROCESS_DUP_HANDLE and \
-                     PROCESS_QUERY_INFORMATION are denied): run the agent as LocalSystem, or as an administrator with SeDebugPrivilege"
-                ),
-            ),
+        // The first handle keeps the pid from being used again before the second one is there.
+        let access = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE;
+        let explain = |right: &'static str| move |error: io::Error| denied(pid, right, error);
+        let Some(candidate) = win32::open_process(pid, access).map_err(explain("PROCESS_QUERY_LIMITED_INFORMATION"))?
+        else {
+            return Ok(None);
         };
-        let Some(process) = win32::open_process(pid, access).map_err(explain)? else { return Ok(None) };
-        let image = win32::image_path(&process).map_err(explain)?;
-        let trusted = match account {
-            ManagerAccount::LocalSystem => win32::account(&process).map_err(explain)?.user.is_local_system(),
-            ManagerAccount::Any => true,
-        };
-        if !image.eq_ignore_ascii_case(program.as_os_str()) || !trusted || !win32::is_running(&process) {
+        if !win32::image_path(&candidate).is_ok_and(|image| image.eq_ignore_ascii_case(program.as_os_str())) {
             return Ok(None);
         }
-        let mut jobs = Vec::new();
-        for handle in win32::handle_values(&process, pid).map_err(explain)? {
-            if let Some(job) = win32::duplicate_job(&process, handle)
-                && let name = name_of(&job)?
-                && !name.is_empty()
-                && jobs.len() < limits::JOBS
-            {
-                jobs.push(Job { handle, name });
+        let trusted = match account {
+            ManagerAccount::LocalSystem => {
+                win32::account(&candidate).map_err(explain("TOKEN_QUERY"))?.user.is_local_system()
             }
+            ManagerAccount::Any => true,
+        };
+        if !trusted || !win32::is_running(&candidate) {
+            return Ok(None);
+        }
+        let access = access | PROCESS_QUERY_INFORMATION | PROCESS_DUP_HANDLE;
+        let rights = explain("PROCESS_DUP_HANDLE or PROCESS_QUERY_INFORMATION");
+        let Some(process) = win32::open_process(pid, access).map_err(rights)? else { return Ok(None) };
+        let mut jobs = Vec::new();
+        for handle in win32::handle_values(&process, pid)? {
+            let job = win32::duplicate_job(&process, handle).map_err(explain("JOB_OBJECT_QUERY of one of its jobs"))?;
+            let Some(name) = job.as_ref().map(name_of).transpose()?.filter(|name| !name.is_empty()) else { continue };
+            if jobs.len() == limits::JOBS {
+                let text =
+                    format!("the container manager ({MANAGER}, process {pid}) has more than {} jobs", limits::JOBS);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            jobs.push(Job { handle, name });
         }
         Ok(Some(Manager { process, jobs }))
+    }
+
+    /// Whether this process runs in a job that the other one holds. The accounts in a container are the host's in name, so that a
+    /// container may run a program like the container manager's. It runs in a job of the real one then.
+    fn is_inside(&self, other: &Manager) -> bool {
+        let inside = |job: &Job| -> io::Result<bool> {
+            match win32::duplicate_job(&other.process, job.handle)? {
+                Some(job) => win32::is_in_job(&self.process, &job),
+                None => Ok(false),
+            }
+        };
+        other.jobs.iter().any(|job| inside(job).unwrap_or(true))
+    }
+}
+
+/// Says which right is missing.
+fn denied(pid: u32, right: &str, error: io::Error) -> io::Error {
+    match win32::is_denied(&error) {
+        false => error,
+        true => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "the container manager ({MANAGER}, process {pid}) may not be read ({right} is denied): run the agent as \
+                 LocalSystem, or as an administrator with SeDebugPrivilege"
+            ),
+        ),
     }
 }
 

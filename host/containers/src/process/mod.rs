@@ -55,12 +55,9 @@ pub enum Evidence {
 }
 
 impl Evidence {
-    /// Whether there is nothing that a claim could be held against.
-    pub fn is_empty(&self) -> bool {
-        match self {
-            Evidence::Cgroup(text) => text.is_empty(),
-            Evidence::JobObjects(names) => names.is_empty(),
-        }
+    /// Whether the process is gone: every process of Linux has a cgroup. A process of Windows may be in no job.
+    pub fn is_of_no_process(&self) -> bool {
+        matches!(self, Evidence::Cgroup(text) if text.is_empty())
     }
 }
 
@@ -143,6 +140,9 @@ pub trait Process: Send + Sync {
 fn not_of_this_system<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this operating system has no such thing"))
 }
+
+/// The beginning of the name of a container's job object. The container's id follows.
+pub const CONTAINER_JOB: &str = "\\Container_";
 
 /// The job objects of the container manager that a process is in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use windows_sys::Wdk::Foundation::{NtQueryObject, OBJECT_INFORMATION_CLASS, Obje
 use windows_sys::Wdk::System::SystemInformation::NtQuerySystemInformation;
 use windows_sys::Wdk::System::Threading::{NtQueryInformationProcess, ProcessHandleInformation};
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, ERROR_NO_MORE_FILES, GetLastError, HANDLE, INVALID_HANDLE_VALUE,
-    LocalFree, NTSTATUS, RtlNtStatusToDosError, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_INFO_CLASS, UNICODE_STRING,
-    WAIT_TIMEOUT,
+    DuplicateHandle, ERROR_ACCESS_DENIED, ERROR_INVALID_HANDLE, ERROR_INVALID_PARAMETER, ERROR_NO_MORE_FILES,
+    GetLastError, HANDLE, INVALID_HANDLE_VALUE, LocalFree, NTSTATUS, RtlNtStatusToDosError,
+    STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_INFO_CLASS, UNICODE_STRING, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_KERNEL_OBJECT};
 use windows_sys::Win32::Security::{
@@ -149,7 +149,7 @@ pub(crate) fn pids_of_program(name: &str) -> io::Result<Vec<u32>> {
     while more != 0 {
         let end = entry.szExeFile.iter().position(|&unit| unit == 0).unwrap_or(entry.szExeFile.len());
         let program = String::from_utf16_lossy(entry.szExeFile.get(..end).unwrap_or_default());
-        if program.eq_ignore_ascii_case(name) && pids.len() < limits::MANAGERS {
+        if program.eq_ignore_ascii_case(name) {
             pids.push(entry.th32ProcessID);
         }
         // SAFETY: as above.
@@ -309,27 +309,30 @@ fn word(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// A handle of our own on the job object that another process holds under this value, with no right but to ask it about its
 /// processes. `None` if the value is no handle there, or a handle of something else.
-pub(crate) fn duplicate_job(process: &OwnedHandle, value: usize) -> Option<OwnedHandle> {
+pub(crate) fn duplicate_job(process: &OwnedHandle, value: usize) -> io::Result<Option<OwnedHandle>> {
+    // Without any right it may be a handle of anything. The name of another object, such as a pipe, must not be asked for: that call
+    // may hang.
+    let is_job = |handle: OwnedHandle| text_of_object(&handle, ObjectTypeInformation).is_ok_and(|name| name == "Job");
+    match duplicate(process, value, 0).is_ok_and(is_job) {
+        true => match duplicate(process, value, JOB_OBJECT_QUERY) {
+            // The process has closed it meanwhile.
+            Err(error) if error.raw_os_error().map(i32::cast_unsigned) == Some(ERROR_INVALID_HANDLE) => Ok(None),
+            job => job.map(Some),
+        },
+        false => Ok(None),
+    }
+}
+
+fn duplicate(process: &OwnedHandle, value: usize, access: u32) -> io::Result<OwnedHandle> {
     let mut handle: HANDLE = ptr::null_mut();
     // SAFETY: the process's handle is open, and the value is only looked up in its table. `handle` outlives the call.
-    let duplicated = unsafe {
-        windows_sys::Win32::Foundation::DuplicateHandle(
-            raw(process),
-            value as HANDLE,
-            GetCurrentProcess(),
-            &raw mut handle,
-            JOB_OBJECT_QUERY,
-            0,
-            0,
-        )
-    };
-    if duplicated == 0 {
-        return None;
+    let duplicated =
+        unsafe { DuplicateHandle(raw(process), value as HANDLE, GetCurrentProcess(), &raw mut handle, access, 0, 0) };
+    match duplicated {
+        0 => Err(io::Error::last_os_error()),
+        // SAFETY: the call made the handle.
+        _ => Ok(unsafe { owned(handle) }),
     }
-    // SAFETY: the call made the handle.
-    let handle = unsafe { owned(handle) };
-    // The name of another object, such as a pipe, must not be asked for: that call may hang.
-    text_of_object(&handle, ObjectTypeInformation).is_ok_and(|name| name == "Job").then_some(handle)
 }
 
 /// The name of a job object; empty if it has none.
@@ -395,10 +398,24 @@ impl DebugPrivilege {
     /// Does `work` with the privilege on, if this process's token has it.
     pub(crate) fn with<T>(&self, work: impl FnOnce() -> T) -> T {
         let _one_at_a_time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _on = DebugPrivilegeOn::new();
+        work()
+    }
+}
+
+/// Turns the privilege off when it is dropped, also in a panic.
+struct DebugPrivilegeOn;
+
+impl DebugPrivilegeOn {
+    fn new() -> DebugPrivilegeOn {
         set_debug_privilege(true);
-        let result = work();
+        DebugPrivilegeOn
+    }
+}
+
+impl Drop for DebugPrivilegeOn {
+    fn drop(&mut self) {
         set_debug_privilege(false);
-        result
     }
 }
 
@@ -466,11 +483,5 @@ mod tests {
         for bits in 1..4 {
             assert!(open_process(std::process::id() + bits, access).unwrap().is_none(), "no pid has these bits");
         }
-    }
-
-    #[test]
-    fn the_privilege_is_off_when_it_is_not_used() {
-        let privilege = DebugPrivilege::off();
-        assert_eq!(privilege.with(|| 7), 7);
     }
 }

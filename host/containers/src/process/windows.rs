@@ -11,7 +11,7 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::jobs::{ContainerJobs, Member};
-use super::{JobObjects, ManagerAccount, Origin, PidNamespace, Process, Processes, System, win32};
+use super::{CONTAINER_JOB, JobObjects, ManagerAccount, Origin, PidNamespace, Process, Processes, System, win32};
 
 /// The operating system of this file.
 pub(super) const SYSTEM: System = System::Windows;
@@ -81,12 +81,16 @@ impl Process for WindowsProcess {
     }
 
     fn origin(&self) -> io::Result<Origin> {
-        let account = win32::account(&self.handle)?;
-        let namespace = match self.job_objects()? {
-            JobObjects::Names(names) => names.first().map(|name| (PidNamespace { inode: number_of(name) }, None)),
-            JobObjects::NoManager => None,
+        let names = match self.job_objects()? {
+            JobObjects::Names(names) => names,
+            JobObjects::NoManager => Vec::new(),
         };
-        Ok(Origin { namespace, user: account.user.relative_id().unwrap_or(u32::MAX) })
+        // The account of a process in a container does not matter, and its token may be closed to us.
+        if let Some(name) = names.iter().find(|name| name.starts_with(CONTAINER_JOB)) {
+            return Ok(Origin { namespace: Some((PidNamespace { inode: number_of(name) }, None)), user: u32::MAX });
+        }
+        let account = win32::account(&self.handle)?;
+        Ok(Origin { namespace: None, user: account.user.relative_id().unwrap_or(u32::MAX) })
     }
 
     fn alive(&self) -> bool {

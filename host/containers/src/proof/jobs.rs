@@ -6,10 +6,7 @@
 
 use super::{Clause, NotProven};
 use crate::container::ContainerId;
-use crate::process::JobObjects;
-
-/// The beginning of the name of a container's job.
-const JOB: &str = "\\Container_";
+use crate::process::{CONTAINER_JOB as JOB, JobObjects};
 
 /// Checks that the container runs with process isolation (clause c). Under Hyper-V isolation the engine's pid is one of a virtual
 /// machine, and could be the pid of any process here. Engines resolve the default when they make a container, so that an answer
@@ -43,7 +40,7 @@ pub(super) fn check_claimant(id: &ContainerId, names: &[String]) -> Result<(), N
         false => Err(NotProven {
             clause: Clause::Membership,
             seen: format!("the process is not in the job of container {id}"),
-            remedy: "only the job objects that the container manager holds count: look at what the policy claims",
+            remedy: "only jobs of the container manager count: run check.ps1, or look at what the policy claims",
         }),
     }
 }

@@ -55,7 +55,7 @@ impl ContainerId {
             NotProven {
                 clause: Clause::Id,
                 seen: format!("\"{}\" is not a container id of 64 lowercase hex digits", start.escape_debug()),
-                remedy: "a matcher's <id> must stand for the whole id",
+                remedy: "it must be the whole id: where a matcher found it, its <id> must stand for the whole",
             }
         })
     }

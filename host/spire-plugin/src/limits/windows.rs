@@ -14,7 +14,7 @@ pub(crate) const PIPES: usize = 1_024;
 
 /// Bytes of the system's table of TCP connections: some 700,000 of them.
 pub(crate) const TCP_TABLE: u32 = 16 << 20;
-/// How often the table is read for a connection that stands there without its process. Wine tells the process with the first bytes.
-pub(crate) const PEER_TRIES: u32 = 10;
-/// The pause between two of these.
-pub(crate) const PEER_PAUSE: Duration = Duration::from_millis(20);
+/// Connections that are checked at the same time. Any user may make some.
+pub(crate) const PEER_CHECKS: usize = 1_024;
+/// How long a connection may take to say something. The agent's client speaks at once.
+pub(crate) const PEER_SPEAKS: Duration = Duration::from_secs(1);

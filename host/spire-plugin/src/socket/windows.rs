@@ -6,17 +6,21 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_stream::wrappers::TcpListenerStream;
-use tokio_stream::{Stream, StreamExt as _};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::peer::process_of;
 use crate::error::ServeError;
 use crate::handshake::{self, Environment};
-use crate::limits::{PEER_PAUSE, PEER_TRIES};
+use crate::limits::{PEER_CHECKS, PEER_SPEAKS};
 use crate::parent::parent_id;
 use crate::plugin::Plugin;
 
@@ -84,46 +88,71 @@ fn first_free(ports: RangeInclusive<u16>) -> io::Result<(u16, Listener)> {
 
 /// The connections that a listener accepts of the process that started the plugin, or of this process itself. Small messages are sent
 /// at once.
+///
+/// Each connection is checked in a task of its own, so that those of other users delay none.
 pub(crate) fn accepted(listener: Listener) -> impl Stream<Item = io::Result<Connection>> {
-    let clients = [parent_id(), std::process::id()];
-    let checked = TcpListenerStream::new(listener).then(move |accepted| async move {
-        let connection: Connection = accepted?;
-        Ok(check_peer(&connection, clients).await.map(|()| connection))
-    });
-    let mut warned = false;
-    checked.filter_map(move |checked| match checked {
-        Ok(Ok(connection)) => {
-            let _ = connection.set_nodelay(true);
-            Some(Ok(connection))
-        }
-        // Another user may connect as often as it likes: one warning is enough.
-        Ok(Err(refused)) => {
-            match std::mem::replace(&mut warned, true) {
-                false => tracing::warn!("a connection was refused: {refused}; later ones are logged at debug"),
-                true => tracing::debug!("a connection was refused: {refused}"),
-            }
-            None
-        }
-        Err(error) => Some(Err(error)),
-    })
+    let (send, receive) = mpsc::channel(1);
+    tokio::spawn(accept(listener, send));
+    ReceiverStream::new(receive)
 }
 
-/// Checks that a connection comes from one of these processes.
-async fn check_peer(connection: &Connection, clients: [u32; 2]) -> io::Result<()> {
-    let (peer, local) = (connection.peer_addr()?, connection.local_addr()?);
-    let refused = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-    for _ in 0..PEER_TRIES {
-        match process_of(peer, local)? {
-            Some(process) if clients.contains(&process) => return Ok(()),
-            Some(process) => {
-                return refused(format!(
-                    "it comes from process {process}, and not from the one that started the plugin"
-                ));
+/// Accepts connections until their receiver is dropped.
+async fn accept(listener: Listener, send: mpsc::Sender<io::Result<Connection>>) {
+    let clients = [parent_id(), std::process::id()];
+    let permits = Arc::new(Semaphore::new(PEER_CHECKS));
+    let warned = Arc::new(AtomicBool::new(false));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = send.closed() => return,
+        };
+        match accepted {
+            Ok((connection, _)) => {
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+                let (send, warned) = (send.clone(), Arc::clone(&warned));
+                tokio::spawn(async move {
+                    let checked = check_peer(&connection, clients).await;
+                    drop(permit);
+                    match checked {
+                        Ok(()) => {
+                            let _ = connection.set_nodelay(true);
+                            let _ = send.send(Ok(connection)).await;
+                        }
+                        // Another user may connect as often as it likes: one warning is enough.
+                        Err(refused) => match warned.swap(true, Ordering::Relaxed) {
+                            false => {
+                                tracing::warn!("a connection was refused: {refused}; later ones are logged at debug");
+                            }
+                            true => tracing::debug!("a connection was refused: {refused}"),
+                        },
+                    }
+                });
             }
-            None => tokio::time::sleep(PEER_PAUSE).await,
+            // A client that left before it was accepted. Any user can do that.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted) => {
+            }
+            Err(error) => drop(send.send(Err(error)).await),
         }
     }
-    refused("the system does not tell which process it comes from".to_owned())
+}
+
+/// Checks that a connection comes from one of these processes. Waits for its first byte, because wine does not know earlier whose
+/// connection it is. A client of gRPC speaks first.
+async fn check_peer(connection: &Connection, clients: [u32; 2]) -> io::Result<()> {
+    let refused = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    match timeout(PEER_SPEAKS, connection.peek(&mut [0])).await {
+        Ok(Ok(1..)) => {}
+        Ok(Ok(0)) => return refused("it was closed at once".to_owned()),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return refused("it says nothing".to_owned()),
+    }
+    match process_of(connection.peer_addr()?, connection.local_addr()?)? {
+        Some(process) if clients.contains(&process) => Ok(()),
+        Some(process) => {
+            refused(format!("it comes from process {process}, and not from the one that started the plugin"))
+        }
+        None => refused("the system does not tell which process it comes from".to_owned()),
+    }
 }
 
 /// The address of the agent's host services: a port of 127.0.0.1.
@@ -156,6 +185,8 @@ pub(crate) fn dial(Address(services): &Address) -> Channel {
 pub(crate) mod tests {
     use std::ffi::OsString;
     use std::io::{Read as _, Write as _};
+
+    use tokio_stream::StreamExt as _;
 
     use super::*;
 
@@ -219,8 +250,26 @@ pub(crate) mod tests {
         let own = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         own.writable().await.unwrap();
         own.try_write(b"x").unwrap();
-        let served = tokio::time::timeout(std::time::Duration::from_secs(5), connections.next()).await;
+        let served = timeout(std::time::Duration::from_secs(5), connections.next()).await;
         served.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn clients_that_leave_or_are_silent_delay_no_other() {
+        let ((), listener, _) = listen();
+        let port = listener.local_addr().unwrap().port();
+        let mut connections = Box::pin(accepted(listener));
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            drop(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
+            silent.push(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
+        }
+        let started = std::time::Instant::now();
+        let own = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        own.writable().await.unwrap();
+        own.try_write(b"x").unwrap();
+        timeout(PEER_SPEAKS, connections.next()).await.unwrap().unwrap().unwrap();
+        println!("served after {:?}", started.elapsed());
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use windows_sys::Win32::System::Threading::PROCESS_QUERY_LIMITED_INFORMATION;
 
 use super::super::{Endpoint, Peer};
 use crate::error::EngineError;
+use crate::limits;
 use crate::process::account::{Account, Sid};
 use crate::process::win32;
 
@@ -19,18 +20,21 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Connects to the engine, and checks clause b: the pipe, and the process that serves it, belong to LocalSystem or to an
 /// administrator. Anybody may make a pipe with the engine's name while the engine does not run. The server's process id alone would
-/// not do, because the process that made the pipe may have ended and left its id to another one: the pipe keeps its owner.
+/// not do: that process may have ended, and another one may have its id. The pipe keeps its owner.
 pub(super) async fn connect(endpoint: &Endpoint, declared: bool) -> io::Result<(Stream, Peer)> {
     let Endpoint::NamedPipe(path) = endpoint else { return Err(EngineError::OtherSystem.into()) };
-    let pipe = loop {
-        // The server may learn who we are, and may not act as us (tokio's default).
-        match ClientOptions::new().open(path) {
-            Err(error) if error.raw_os_error().map(i32::cast_unsigned) == Some(ERROR_PIPE_BUSY) => {
-                tokio::time::sleep(BUSY_PAUSE).await;
+    let opening = async {
+        loop {
+            // The server may learn who we are, and may not act as us (tokio's default).
+            match ClientOptions::new().open(path) {
+                Err(error) if error.raw_os_error().map(i32::cast_unsigned) == Some(ERROR_PIPE_BUSY) => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                opened => return opened.map_err(|error| denied("the right to open its pipe", error)),
             }
-            opened => break opened?,
         }
     };
+    let pipe = tokio::time::timeout(limits::ENGINE_HEADERS, opening).await.map_err(io::Error::from)??;
     if !declared {
         check_server(&pipe)?;
     }
@@ -40,11 +44,20 @@ pub(super) async fn connect(endpoint: &Endpoint, declared: bool) -> io::Result<(
 fn check_server(pipe: &NamedPipeClient) -> io::Result<()> {
     let pid = win32::server_of_pipe(pipe)?;
     let untrusted = |account: String| io::Error::from(EngineError::UntrustedPipe { pid, account });
-    let Some(server) = win32::open_process(pid, PROCESS_QUERY_LIMITED_INFORMATION)? else {
-        return Err(untrusted("(the process has ended)".to_owned()));
-    };
-    untrusted_account(&win32::account(&server)?, &win32::owner(pipe)?)
-        .map_or(Ok(()), |sid| Err(untrusted(sid.to_string())))
+    let opened = win32::open_process(pid, PROCESS_QUERY_LIMITED_INFORMATION)
+        .map_err(|error| denied("PROCESS_QUERY_LIMITED_INFORMATION of its process", error))?;
+    let Some(server) = opened else { return Err(untrusted("(the process has ended)".to_owned())) };
+    let account = win32::account(&server).map_err(|error| denied("TOKEN_QUERY of its process", error))?;
+    let owner = win32::owner(pipe).map_err(|error| denied("READ_CONTROL of its pipe", error))?;
+    untrusted_account(&account, &owner).map_or(Ok(()), |sid| Err(untrusted(sid.to_string())))
+}
+
+/// Names the right that is missing. Another try would be denied too.
+fn denied(right: &'static str, error: io::Error) -> io::Error {
+    match win32::is_denied(&error) {
+        true => EngineError::Denied(right).into(),
+        false => error,
+    }
 }
 
 /// The account because of which a pipe is not the engine's: that of its server, or its owner.
@@ -131,6 +144,6 @@ mod tests {
         let _next = instance(&path, false);
         connect(&endpoint, false).await.unwrap();
         let unix = Endpoint::Unix("/var/run/docker.sock".into());
-        assert!(connect(&unix, true).await.err().unwrap().to_string().contains("unix sockets are Linux'"));
+        assert!(connect(&unix, true).await.err().unwrap().to_string().contains("unix sockets exist on Linux only"));
     }
 }
