@@ -1,7 +1,7 @@
 //! The implementation with named pipes.
 //!
 //! Any user may create a pipe of any name that is free. So a tool asks for the owner of a pipe before it takes an
-//! answer, and opens the pipe such that its server learns nothing of the tool's rights.
+//! answer. It opens the pipe such that the server learns nothing of the tool's rights.
 
 use std::ffi::OsStr;
 use std::io;

@@ -96,7 +96,7 @@ async fn print_answers(
     }
     if answers.is_empty() {
         return Err(Failure::Usage(format!(
-            "no plugin runs that user {} may ask: run this as the agent's user, or as root; another directory: --socket",
+            "no plugin runs that user {} may ask: run this as the agent's user (root will do on Linux); another socket: --socket",
             Account::current()
         )));
     }
