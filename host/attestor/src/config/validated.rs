@@ -189,13 +189,11 @@ fn tcp(key: &str, scheme: &str, rest: &str) -> Result<Endpoint, ValueError> {
 }
 
 fn api_version(text: &str) -> Result<ApiVersion, ValueError> {
-    let number = |text: &str| match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => text.parse::<u16>().ok(),
-        false => None,
-    };
-    text.split_once('.')
-        .and_then(|(major, minor)| Some(ApiVersion { major: number(major)?, minor: number(minor)? }))
-        .ok_or_else(|| ValueError::from(format!("docker_version: {text:?} is no version of the Docker Engine API: write one such as \"1.41\", or leave it out")))
+    ApiVersion::parse(text).ok_or_else(|| {
+        ValueError::from(format!(
+            "docker_version: {text:?} is no version of the Docker Engine API: write one such as \"1.41\", or leave it out"
+        ))
+    })
 }
 
 fn check_matchers(matchers: &[String], use_new_container_locator: bool) -> Result<(), ValueError> {

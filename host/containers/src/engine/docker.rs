@@ -7,6 +7,7 @@ use std::time::Instant;
 use bollard::errors::Error as BollardError;
 use bollard::models::ContainerInspectResponse;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
+use bounded::single_flight::SingleFlight;
 use bounded::text::is_sha256_hex;
 use http::Uri;
 
@@ -22,11 +23,17 @@ pub struct DockerEngine {
     pinned: Option<ApiVersion>,
     transport: Transport,
     /// The client with the negotiated version, and the engine that the version was negotiated with.
-    negotiated: Mutex<Option<(Docker, Option<EngineVersion>)>>,
+    negotiated: Mutex<Option<Negotiated>>,
+    /// One negotiation for all callers that need one.
+    negotiations: SingleFlight<(), Result<Negotiated, CallFailure>>,
     observer: Observer,
 }
 
+/// A client that speaks the version which was negotiated with an engine, and that engine.
+type Negotiated = (Docker, Option<EngineVersion>);
+
 /// Why one try failed.
+#[derive(Clone)]
 enum CallFailure {
     /// Another try may succeed.
     Transient(String),
@@ -46,7 +53,14 @@ impl DockerEngine {
         observer: Observer,
     ) -> DockerEngine {
         let transport = Transport::new(endpoint.clone(), shares_pid_namespace);
-        DockerEngine { endpoint, pinned: version, transport, negotiated: Mutex::default(), observer }
+        DockerEngine {
+            endpoint,
+            pinned: version,
+            transport,
+            negotiated: Mutex::default(),
+            negotiations: SingleFlight::default(),
+            observer,
+        }
     }
 
     /// Calls until an answer comes, a failure is permanent, or the tries are used up. `None`: the engine does not know what it was
@@ -123,36 +137,50 @@ impl DockerEngine {
         Ok(reply.map(|image| image.repo_digests.unwrap_or_default()))
     }
 
-    async fn negotiated(&self) -> Result<(Docker, Option<EngineVersion>), CallFailure> {
-        let negotiated = self.negotiated.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(negotiated) = negotiated {
+    async fn negotiated(&self) -> Result<Negotiated, CallFailure> {
+        match self.last_negotiated() {
+            Some(negotiated) => Ok(negotiated),
+            None => self.negotiations.run(&(), || self.negotiate()).await,
+        }
+    }
+
+    fn last_negotiated(&self) -> Option<Negotiated> {
+        self.negotiated.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Finds the highest version that both sides speak. Every reply of an engine names the engine's, so that only the first call asks
+    /// for it: with a ping, since dockerd starts another program to answer `/version`.
+    async fn negotiate(&self) -> Result<Negotiated, CallFailure> {
+        // Another caller may have ended meanwhile.
+        if let Some(negotiated) = self.last_negotiated() {
             return Ok(negotiated);
         }
         let version = match self.pinned {
-            Some(ApiVersion { major, minor }) => {
-                ClientVersion { major_version: major as usize, minor_version: minor as usize }
-            }
-            None => *API_DEFAULT_VERSION,
-        };
-        let timeout = limits::ENGINE_HEADERS.as_secs();
-        let transport = self.transport.clone();
-        let request = move |request| transport.clone().request(request);
-        let docker = Docker::connect_with_custom_transport(request, Some("http://docker"), timeout, &version)
-            .map_err(failure)?;
-        let docker = match self.pinned {
-            Some(_) => docker,
+            Some(pinned) => client_version(pinned),
             None => {
-                let started = Instant::now();
-                let negotiated = docker.negotiate_version().await.map_err(failure);
-                self.observe("version", if negotiated.is_ok() { "ok" } else { "error" }, started);
-                negotiated?
+                if self.transport.engine_version().is_none() {
+                    let started = Instant::now();
+                    let answered = self.client(API_DEFAULT_VERSION)?.ping().await.map_err(failure);
+                    self.observe("version", if answered.is_ok() { "ok" } else { "error" }, started);
+                    answered?;
+                }
+                let engine =
+                    self.transport.engine_version().ok_or(CallFailure::Permanent(EngineError::NoApiVersion))?;
+                let (engine, ours) = (client_version(engine.api), *API_DEFAULT_VERSION);
+                if engine < ours { engine } else { ours }
             }
         };
-        let version = docker.client_version();
-        let docker = docker.with_request_modifier(move |request| versioned(request, &version));
+        let docker = self.client(&version)?.with_request_modifier(move |request| versioned(request, &version));
         let negotiated = (docker, self.transport.engine_version());
         *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = Some(negotiated.clone());
         Ok(negotiated)
+    }
+
+    fn client(&self, version: &ClientVersion) -> Result<Docker, CallFailure> {
+        let transport = self.transport.clone();
+        let request = move |request| transport.clone().request(request);
+        let timeout = limits::ENGINE_HEADERS.as_secs();
+        Docker::connect_with_custom_transport(request, Some("http://docker"), timeout, version).map_err(failure)
     }
 
     fn forget_negotiated(&self) {
@@ -208,6 +236,10 @@ fn failure(error: BollardError) -> CallFailure {
         }
         error => CallFailure::Transient(innermost(&error)),
     }
+}
+
+fn client_version(ApiVersion { major, minor }: ApiVersion) -> ClientVersion {
+    ClientVersion { major_version: major.into(), minor_version: minor.into() }
 }
 
 /// Puts the API's version into the request's path: bollard 0.21 loses it where it joins host and path.

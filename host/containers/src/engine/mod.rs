@@ -80,12 +80,24 @@ impl fmt::Display for Endpoint {
 }
 
 /// A version of the Docker Engine API, such as 1.41.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApiVersion {
     /// 1
     pub major: u16,
     /// 41
     pub minor: u16,
+}
+
+impl ApiVersion {
+    /// Parses two numbers with a dot between them. `None` for anything else.
+    pub fn parse(text: &str) -> Option<ApiVersion> {
+        let number = |text: &str| match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => text.parse::<u16>().ok(),
+            false => None,
+        };
+        let (major, minor) = text.split_once('.')?;
+        Some(ApiVersion { major: number(major)?, minor: number(minor)? })
+    }
 }
 
 /// One call of an engine that has ended, for an observer.

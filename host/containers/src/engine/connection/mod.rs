@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use self::linux as system;
 #[cfg(windows)]
 use self::windows as system;
-use super::{Endpoint, Peer};
+use super::{ApiVersion, Endpoint, Peer};
 use crate::error::EngineError;
 use crate::limits;
 
@@ -49,7 +49,11 @@ struct Observed {
 
 /// The headers `Server` and `Api-Version` of a reply. Another pair means that the engine was upgraded.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct EngineVersion(Vec<u8>);
+pub(super) struct EngineVersion {
+    server: Vec<u8>,
+    /// The highest version of the API that the engine speaks.
+    pub(super) api: ApiVersion,
+}
 
 impl Transport {
     pub(super) fn new(endpoint: Endpoint, shares_pid_namespace: bool) -> Transport {
@@ -73,12 +77,11 @@ impl Transport {
     pub(super) async fn request(self, request: BollardRequest) -> Result<http::Response<Incoming>, BollardError> {
         let request = request.map(|body| body.map_err(io::Error::other).boxed_unsync());
         let reply = self.client.request(request).await?;
-        let mut version = Vec::new();
-        for name in ["server", "api-version"] {
-            version.extend_from_slice(reply.headers().get(name).map_or(&b""[..], |value| value.as_bytes()));
-            version.push(0);
+        let header = |name: &str| reply.headers().get(name).map_or(&b""[..], |value| value.as_bytes());
+        // Every reply of an engine has the header. One without it comes from something before the engine, such as a proxy.
+        if let Some(api) = std::str::from_utf8(header("api-version")).ok().and_then(ApiVersion::parse) {
+            lock(&self.observed).version = Some(EngineVersion { server: header("server").to_vec(), api });
         }
-        lock(&self.observed).version = Some(EngineVersion(version));
         Ok(reply)
     }
 }
