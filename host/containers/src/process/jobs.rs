@@ -8,6 +8,7 @@
 //! kept: it would keep the container's processes alive after the manager has closed its own. What a scan found is a list of handle
 //! values and names, and both are verified when they are used.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::windows::io::OwnedHandle;
 use std::path::{Path, PathBuf};
@@ -123,14 +124,7 @@ impl Scan {
         if let (true, Some(error)) = (managers.is_empty(), denied) {
             return Err(error);
         }
-        let inside: Vec<bool> = managers
-            .iter()
-            .map(|manager: &Manager| {
-                managers.iter().any(|other| !std::ptr::eq(manager, other) && manager.is_inside(other))
-            })
-            .collect();
-        let mut inside = inside.into_iter();
-        managers.retain(|_| !inside.next().unwrap_or(true));
+        let managers = outermost(managers);
         let jobs: usize = managers.iter().map(|manager| manager.jobs.len()).sum();
         tracing::debug!(managers = %managers.len(), jobs = %jobs, "the container manager's jobs were read");
         Ok(Scan { managers, at, began })
@@ -214,15 +208,32 @@ impl Manager {
 
     /// Whether this process runs in a job that the other one holds. The accounts in a container are the host's in name, so that a
     /// container may run a program like the container manager's. It runs in a job of the real one then.
-    fn is_inside(&self, other: &Manager) -> bool {
-        let inside = |job: &Job| -> io::Result<bool> {
-            match win32::duplicate_job(&other.process, job.handle)? {
-                Some(job) => win32::is_in_job(&self.process, &job),
-                None => Ok(false),
+    fn is_inside(&self, other: &Manager) -> io::Result<bool> {
+        for job in &other.jobs {
+            if let Some(job) = win32::duplicate_job(&other.process, job.handle)?
+                && win32::is_in_job(&self.process, &job)?
+            {
+                return Ok(true);
             }
-        };
-        other.jobs.iter().any(|job| inside(job).unwrap_or(true))
+        }
+        Ok(false)
     }
+}
+
+/// The managers that are in no job of another one. A manager whose jobs refuse to be asked is dropped, and not the one that they were
+/// asked about.
+fn outermost(managers: Vec<Manager>) -> Vec<Manager> {
+    let mut dropped = HashSet::new();
+    for (index, manager) in managers.iter().enumerate() {
+        for (other_index, other) in managers.iter().enumerate().filter(|(other_index, _)| *other_index != index) {
+            match manager.is_inside(other) {
+                Ok(true) => dropped.insert(index),
+                Ok(false) => continue,
+                Err(_) => dropped.insert(other_index),
+            };
+        }
+    }
+    managers.into_iter().enumerate().filter(|(index, _)| !dropped.contains(index)).map(|(_, manager)| manager).collect()
 }
 
 /// Says which right is missing.
@@ -337,6 +348,29 @@ mod tests {
         let other = own_program().with_file_name("vmcompute.exe");
         assert!(Manager::open(own, &other, ManagerAccount::Any).unwrap().is_none(), "another program");
         assert!(Manager::open(own, &own_program(), ManagerAccount::LocalSystem).unwrap().is_none(), "another account");
+    }
+
+    /// Two processes with the manager's name, one of which runs in a job of the other.
+    #[test]
+    fn a_manager_in_a_job_of_another_one_is_none() {
+        let held = job("containers-test-outermost");
+        let mut inner = child();
+        assign(&held, &inner);
+        let process = win32::open_process(inner.id(), ACCESS).unwrap().unwrap();
+        let managers = || {
+            let outer = Manager::open(std::process::id(), &own_program(), ManagerAccount::Any).unwrap().unwrap();
+            let inner = win32::open_process(inner.id(), ACCESS).unwrap().unwrap();
+            [outer, Manager { process: inner, jobs: Vec::new() }]
+        };
+        let own = win32::creation_time(&win32::open_process(std::process::id(), ACCESS).unwrap().unwrap()).unwrap();
+        let [outer, contained] = managers();
+        for managers in [vec![outer, contained], managers().into_iter().rev().collect()] {
+            let left = outermost(managers);
+            assert_eq!(left.len(), 1);
+            assert_eq!(win32::creation_time(&left[0].process).unwrap(), own, "the outer one is left");
+        }
+        drop(process);
+        inner.kill().unwrap();
     }
 
     #[test]
