@@ -47,7 +47,7 @@ impl Workload {
         }
         let id = ContainerId::parse(id).map_err(|reason| self.not_proven(&reason, "nothing was asked"))?;
         let since = self.started.into_std();
-        match (self.process()?, self.evidence()?.evidence) {
+        match (self.process()?, self.evidence()?.evidence.clone()) {
             (Some(process), evidence) if !evidence.is_of_no_process() => Ok(Claim { id, process, evidence, since }),
             _ => Err(Found::new(Answer::Container(None), format!("process {} is gone", self.pid))),
         }

@@ -38,7 +38,7 @@ impl Workload {
         }
         match self.evidence() {
             Ok(Read { evidence: Evidence::JobObjects(names), note }) => {
-                Found::new(Answer::JobObjectNames(names.to_vec()), note)
+                Found::new(Answer::JobObjectNames(names.to_vec()), note.as_str())
             }
             Ok(_) => not_of_linux(),
             Err(fault) => fault.into(),

@@ -91,7 +91,6 @@ enum Opened {
 }
 
 /// What the operating system shows of the container that the process is in, and what was read, in words for `explain`.
-#[derive(Clone)]
 struct Read {
     evidence: Evidence,
     note: String,
@@ -181,16 +180,13 @@ impl Workload {
     }
 
     /// What the operating system shows, read once. Empty when the process is gone.
-    fn evidence(&mut self) -> Result<Read, Fault> {
-        if let Some(evidence) = &self.evidence {
-            return evidence.clone();
-        }
-        let evidence = match self.system() {
-            System::Linux => self.cgroup_text(),
-            System::Windows => self.job_objects(),
+    fn evidence(&mut self) -> Result<&Read, Fault> {
+        let read = match (self.evidence.take(), self.system()) {
+            (Some(read), _) => read,
+            (None, System::Linux) => self.cgroup_text(),
+            (None, System::Windows) => self.job_objects(),
         };
-        self.evidence = Some(evidence.clone());
-        evidence
+        self.evidence.insert(read).as_ref().map_err(Fault::clone)
     }
 
     fn add(&mut self, question: Question, found: Found, started: Instant) -> &Result<Answer, Fault> {

@@ -67,7 +67,9 @@ impl Workload {
             return not_of_windows("cgroups");
         }
         match self.evidence() {
-            Ok(Read { evidence: Evidence::Cgroup(text), note }) => Found::new(Answer::Cgroups(text), note),
+            Ok(Read { evidence: Evidence::Cgroup(text), note }) => {
+                Found::new(Answer::Cgroups(Arc::clone(text)), note.as_str())
+            }
             Ok(_) => not_of_windows("cgroups"),
             Err(fault) => fault.into(),
         }
