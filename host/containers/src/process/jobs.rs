@@ -1,8 +1,8 @@
 //! The job objects of the container manager, and which of them a process is in.
 //!
 //! The platform for Windows containers runs the processes of each container in a job object. The container manager, vmcompute.exe,
-//! holds a handle of each. So the manager's handles are read, and each job among them is asked about the process. Anybody may give a
-//! job a container's name, but nobody else can put it among the manager's handles.
+//! holds a handle of each. So the manager's handles are read, and each job among them is asked about the process. Any process may give
+//! a job a container's name, but no ordinary process can put that job among the manager's handles.
 //!
 //! Reading the handles of a process takes milliseconds, so that a scan is used again for some seconds. A handle of a job is never
 //! kept: it would keep the container's processes alive after the manager has closed its own. What a scan found is a list of handle

@@ -129,7 +129,7 @@ fn job(idle: bool) -> io::Result<OwnedHandle> {
         | JOB_OBJECT_LIMIT_PROCESS_TIME
         | JOB_OBJECT_LIMIT_PROCESS_MEMORY
         | JOB_OBJECT_LIMIT_PRIORITY_CLASS
-        // A crash shows no window and waits for nobody.
+        // A crash shows no window, and does not wait for a user.
         | JOB_OBJECT_LIMIT_DIE_ON_UNHANDLED_EXCEPTION;
     basic.ActiveProcessLimit = 1;
     basic.PerProcessUserTimeLimit = (limits::COMPILER_CPU * TIME_UNITS).cast_signed();

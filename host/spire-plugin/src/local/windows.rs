@@ -82,8 +82,8 @@ fn instance(path: &Path, first: bool) -> io::Result<NamedPipeServer> {
     unsafe { options.create_with_security_attributes_raw(path, (&raw mut attributes).cast()) }
 }
 
-/// A security descriptor in memory of the system. This user owns it and may do everything, and nobody else may do
-/// anything. It inherits nothing (`P`).
+/// A security descriptor in memory of the system. This user owns it and may do everything. Other users may do
+/// nothing. It inherits nothing (`P`).
 #[expect(unsafe_code, reason = "std makes no security descriptors")]
 fn only_this_user() -> io::Result<Allocated> {
     let sid = current_sid()?;
@@ -127,7 +127,7 @@ async fn open(path: &Path) -> io::Result<NamedPipeClient> {
     }
 }
 
-/// The account that owns a pipe that was opened. Without a privilege of administrators nobody can make a pipe that
+/// The account that owns a pipe that was opened. Without a privilege of administrators no user can make a pipe that
 /// another account owns. (The id of the server's process would say less: that process may have ended, and another one
 /// may have its id by now.)
 #[expect(unsafe_code, reason = "std does not tell the owner of a pipe")]
