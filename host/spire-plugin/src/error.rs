@@ -41,9 +41,6 @@ pub enum ServeError {
     /// The handshake could not be written.
     #[error("the handshake cannot be written to stdout: {0}")]
     Handshake(io::Error),
-    /// The gRPC server failed.
-    #[error("the gRPC server failed: {0}")]
-    Server(#[from] tonic::transport::Error),
 }
 
 /// A request of a go-plugin client, made in the plugin's environment, that this crate does not support. SPIRE makes

@@ -6,6 +6,7 @@ pub mod metrics;
 pub mod proto;
 
 mod account;
+mod connection;
 mod contained;
 mod error;
 mod goplugin;
@@ -16,6 +17,7 @@ mod limits;
 mod local;
 mod parent;
 mod plugin;
+mod routes;
 mod run;
 mod server;
 mod signals;

@@ -3,21 +3,22 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write as _};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
-use tonic::service::RoutesBuilder;
-use tonic::transport::Server;
 
-use crate::contained::Contained;
 use crate::error::ServeError;
 use crate::goplugin::{Broker, Controller, Stdio};
 use crate::handshake::Environment;
-use crate::limits::{CANCELLED_CALLS, DRAIN};
+use crate::limits::DRAIN;
 use crate::local::LocalListener;
 use crate::metrics::HostMetrics;
 use crate::plugin::Plugin;
@@ -26,8 +27,9 @@ use crate::proto::goplugin::grpc_controller_server::GrpcControllerServer;
 use crate::proto::goplugin::grpc_stdio_server::GrpcStdioServer;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::init::init_server::InitServer;
+use crate::routes::Routes;
 use crate::socket::{self, Listener, Socket};
-use crate::{health, init, parent, run, signals, stdio};
+use crate::{connection, health, init, parent, run, signals, stdio};
 
 impl Plugin {
     /// Reads go-plugin's variables from the environment of this process.
@@ -112,10 +114,10 @@ impl Started {
     /// finish.
     ///
     /// # Errors
-    /// If stdout is closed, or the server failed.
+    /// If stdout is closed.
     pub async fn serve(self, services: Services) -> Result<(), ServeError> {
         self.socket.announce().map_err(ServeError::Handshake)?;
-        services.serve_until(self.listener, self.stop).await?;
+        services.serve_until(self.listener, self.stop).await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -125,7 +127,7 @@ impl Started {
 /// stdio, controller and Init.
 #[derive(Default)]
 pub struct Services {
-    routes: RoutesBuilder,
+    routes: Routes,
     names: Vec<String>,
     metrics: HostMetrics,
 }
@@ -139,6 +141,9 @@ impl Services {
     /// Adds a gRPC service, which Init names to SPIRE. A panic in a call of the service is answered with Internal
     /// ([`contained`](crate::contained)). A panic in a stream that the service returned closes the connection.
     ///
+    /// A call runs in the task of its connection until it first waits, so that a quick answer costs no switch of tasks. A call that
+    /// computes for long begins with [`tokio::task::yield_now`].
+    ///
     /// # Panics
     /// If the same service was added before.
     pub fn with<S>(mut self, service: S) -> Services
@@ -151,7 +156,7 @@ impl Services {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.routes.add_service(Contained(service));
+        self.routes.add(service);
         self.names.push(S::NAME.to_owned());
         self
     }
@@ -169,41 +174,39 @@ impl Services {
 
     /// Serves on a listener until the controller's Shutdown is called. Meant for tests inside one process: no handshake
     /// is written, and neither signals nor the parent process are watched.
-    ///
-    /// # Errors
-    /// If the server failed.
-    pub async fn serve_on(self, listener: Listener) -> Result<(), ServeError> {
-        self.serve_until(listener, Arc::new(watch::Sender::new(false))).await
+    pub async fn serve_on(self, listener: Listener) {
+        self.serve_until(listener, Arc::new(watch::Sender::new(false))).await;
     }
 
     /// Serves until `stop` becomes true, and then no longer than [`DRAIN`].
-    async fn serve_until(mut self, listener: Listener, stop: Arc<watch::Sender<bool>>) -> Result<(), ServeError> {
+    async fn serve_until(mut self, listener: Listener, stop: Arc<watch::Sender<bool>>) {
         let (broker, host_services) = Broker::new();
         let mut stopped = stop.subscribe();
-        self.routes
-            .add_service(HealthServer::new(health::Health))
-            .add_service(GrpcBrokerServer::new(broker))
-            .add_service(GrpcStdioServer::new(Stdio))
-            .add_service(GrpcControllerServer::new(Controller::new(stop)))
-            .add_service(InitServer::new(init::Init { services: self.names }));
-        let server = Server::builder()
-            .max_concurrent_streams(None)
-            .http2_max_pending_accept_reset_streams(Some(CANCELLED_CALLS))
-            .add_routes(self.routes.routes());
+        self.routes.add(HealthServer::new(health::Health));
+        self.routes.add(GrpcBrokerServer::new(broker));
+        self.routes.add(GrpcStdioServer::new(Stdio));
+        self.routes.add(GrpcControllerServer::new(Controller::new(Arc::clone(&stop))));
+        self.routes.add(InitServer::new(init::Init { services: self.names }));
         tokio::spawn(self.metrics.send(host_services));
-        let mut ended = stopped.clone();
-        let serving = server.serve_with_incoming_shutdown(socket::connections(listener), async move {
-            let _ = ended.wait_for(|&stop| stop).await;
-        });
-        tokio::select! {
-            served = serving => served?,
-            // Streams that the agent keeps open must not delay the end.
-            () = async {
-                let _ = stopped.wait_for(|&stop| stop).await;
-                tokio::time::sleep(DRAIN).await;
-            } => {}
+        let mut connections = JoinSet::new();
+        {
+            let mut accepted = pin!(socket::connections(listener));
+            loop {
+                tokio::select! {
+                    connection = accepted.next() => match connection {
+                        Some(Ok(connection)) => {
+                            connections.spawn(connection::serve(connection, self.routes.clone(), stop.subscribe()));
+                        }
+                        Some(Err(_)) => {}
+                        None => break,
+                    },
+                    Some(_) = connections.join_next() => {}
+                    _ = stopped.wait_for(|&stop| stop) => break,
+                }
+            }
         }
-        Ok(())
+        // Streams that the agent keeps open must not delay the end.
+        let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
     }
 }
 
@@ -228,6 +231,7 @@ mod tests {
     use crate::socket::{Address, dial};
 
     const MOMENT: Duration = Duration::from_millis(200);
+    const ATTEST: &str = "/spire.plugin.agent.workloadattestor.v1.WorkloadAttestor/Attest";
 
     async fn connect(address: &Address) -> Grpc<Channel> {
         let mut client = Grpc::new(dial(address));
@@ -245,7 +249,8 @@ mod tests {
         client.unary(Request::new(request), method, ProstCodec::<I, O>::default()).await.map(Response::into_inner)
     }
 
-    /// Answers each process with its pid, but panics at 0.
+    /// Answers each process with its pid and the task that the call ran in, but panics at 0. The call for 1 waits for a moment, and
+    /// that for 2 has no end.
     #[derive(Clone)]
     struct Attestor;
 
@@ -253,8 +258,14 @@ mod tests {
     impl WorkloadAttestor for Attestor {
         async fn attest(&self, request: Request<AttestRequest>) -> Result<Response<AttestResponse>, Status> {
             let pid = request.get_ref().pid;
-            assert_ne!(pid, 0, "a test's");
-            Ok(Response::new(AttestResponse { selector_values: vec![format!("pid:{pid}")] }))
+            match pid {
+                0 => panic!("a test's"),
+                1 => tokio::task::yield_now().await,
+                2 => std::future::pending().await,
+                _ => {}
+            }
+            let selector_values = vec![format!("pid:{pid}"), format!("task:{}", tokio::task::id())];
+            Ok(Response::new(AttestResponse { selector_values }))
         }
     }
 
@@ -285,11 +296,10 @@ mod tests {
         assert_eq!(healthy.status, 1);
         let unknown = call::<_, HealthCheckResponse>(&mut client, check, health("other")).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound);
-        let attest = "/spire.plugin.agent.workloadattestor.v1.WorkloadAttestor/Attest";
-        let panicked = call::<_, AttestResponse>(&mut client, attest, AttestRequest { pid: 0 }).await.unwrap_err();
+        let panicked = call::<_, AttestResponse>(&mut client, ATTEST, AttestRequest { pid: 0 }).await.unwrap_err();
         assert_eq!(panicked.code(), Code::Internal);
-        let attested: AttestResponse = call(&mut client, attest, AttestRequest { pid: 7 }).await.unwrap();
-        assert_eq!(attested.selector_values, ["pid:7"], "the connection outlives a panic");
+        let attested: AttestResponse = call(&mut client, ATTEST, AttestRequest { pid: 7 }).await.unwrap();
+        assert_eq!(attested.selector_values.first().unwrap(), "pid:7", "the connection outlives a panic");
         let configure = "/spire.service.common.config.v1.Config/Configure";
         let configured = call::<_, ConfigureResponse>(&mut client, configure, ConfigureRequest::default()).await;
         assert_eq!(configured.unwrap_err().code(), Code::Unimplemented, "what is not implemented says so");
@@ -303,6 +313,38 @@ mod tests {
 
         // The answer arrives while the broker's stream is open, and the stream delays the end no longer than `DRAIN`.
         timeout(MOMENT, call::<(), ()>(&mut client, "/plugin.GRPCController/Shutdown", ())).await.unwrap().unwrap();
-        timeout(DRAIN + MOMENT, plugin).await.unwrap().unwrap().unwrap();
+        timeout(DRAIN + MOMENT, plugin).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_that_need_not_wait_is_answered_in_the_task_of_its_connection() {
+        let (_place, listener, address) = listen();
+        tokio::spawn(Services::new().with(WorkloadAttestorServer::new(Attestor)).serve_on(listener));
+        let mut client = connect(&address).await;
+        let mut endless = client.clone();
+        let endless =
+            tokio::spawn(
+                async move { call::<_, AttestResponse>(&mut endless, ATTEST, AttestRequest { pid: 2 }).await },
+            );
+        let mut tasks = Vec::new();
+        for pid in [7, 1, 7, 1] {
+            let answer: AttestResponse = call(&mut client, ATTEST, AttestRequest { pid }).await.unwrap();
+            tasks.push(answer.selector_values.get(1).unwrap().clone());
+        }
+        let [first, waited, second, waited_too] = &tasks[..] else { unreachable!() };
+        assert_eq!(first, second, "the task of the connection");
+        assert!(waited != first && waited_too != waited, "a task for each call that waits: {tasks:?}");
+        assert!(!endless.is_finished());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_service_or_method_is_unimplemented() {
+        let (_place, listener, address) = listen();
+        tokio::spawn(Services::new().with(WorkloadAttestorServer::new(Attestor)).serve_on(listener));
+        let mut client = connect(&address).await;
+        for method in ["/spire.agent.Other/Attest", "/spire.plugin.agent.workloadattestor.v1.WorkloadAttestor/Other"] {
+            let refused = call::<_, AttestResponse>(&mut client, method, AttestRequest { pid: 7 }).await.unwrap_err();
+            assert_eq!(refused.code(), Code::Unimplemented, "{method}");
+        }
     }
 }

@@ -79,8 +79,12 @@ impl Basis {
                 reused: true,
                 elapsed: Duration::ZERO,
             },
-            // Boxed so that the future of the common path stays small.
-            None => Box::pin(self.run(workload)).await,
+            None => {
+                // A policy computes for a while: not in the task of the connection, where other calls are answered.
+                tokio::task::yield_now().await;
+                // Boxed so that the future of the common path stays small.
+                Box::pin(self.run(workload)).await
+            }
         };
         Explanation { elapsed: started.elapsed(), ..explanation }
     }

@@ -26,6 +26,8 @@ impl proto::Config for Config {
     async fn configure(&self, request: Request<ConfigureRequest>) -> Result<Response<ConfigureResponse>, Status> {
         let request = request.into_inner();
         contained(async {
+            // A configuration takes a while to read: not in the task of the connection, where other calls are answered.
+            tokio::task::yield_now().await;
             let loaded = config::load(trust_domain(&request.core_configuration), &request.hcl_configuration);
             let configured = match loaded {
                 Ok(configuration) => self.attestor.configure(configuration).await,
@@ -42,6 +44,7 @@ impl proto::Config for Config {
     async fn validate(&self, request: Request<ValidateRequest>) -> Result<Response<ValidateResponse>, Status> {
         let request = request.into_inner();
         contained(async {
+            tokio::task::yield_now().await;
             let (valid, notes) =
                 match config::load(trust_domain(&request.core_configuration), &request.hcl_configuration) {
                     Err(invalid) => (false, invalid.errors),
