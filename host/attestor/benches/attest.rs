@@ -155,7 +155,7 @@ async fn running() -> Arc<RunningContainer> {
 /// The container, proven for process 101.
 async fn proven() -> Proven {
     let process = recorded().open(101).unwrap().unwrap();
-    running().await.prove(&*process, &Evidence::Cgroup(process.cgroup().unwrap().into())).unwrap().unwrap()
+    running().await.prove(&*process, &Evidence::Cgroup(process.cgroup().unwrap())).unwrap().unwrap()
 }
 
 fn proof(criterion: &mut Criterion) {
@@ -163,7 +163,7 @@ fn proof(criterion: &mut Criterion) {
     let (processes, id) = (Arc::new(recorded()), ContainerId::new(ID).unwrap());
     let container = runtime.block_on(running());
     let process = processes.open(101).unwrap().unwrap();
-    let text = Evidence::Cgroup(process.cgroup().unwrap().into());
+    let text = Evidence::Cgroup(process.cgroup().unwrap());
     criterion.bench_function("proof: 10 hierarchies", |bencher| {
         bencher.iter(|| container.prove(&*process, black_box(&text)).is_ok());
     });

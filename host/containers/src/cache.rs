@@ -394,9 +394,13 @@ impl Containers {
             let Some(this) = containers.upgrade() else { return };
             let _ = tokio::time::timeout(limits::CONTAINER_SWEEP, this.due.notified()).await;
             let now = Instant::now();
+            let is_sweep_due = this.cache().is_sweep_due(now);
+            if is_sweep_due {
+                this.processes.sweep();
+            }
             let due: Vec<Arc<RunningContainer>> = {
                 let mut cache = this.cache();
-                if cache.is_sweep_due(now) {
+                if is_sweep_due {
                     cache.sweep(now);
                 }
                 let is_due = |cached: &&CachedContainer| {

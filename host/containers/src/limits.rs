@@ -9,6 +9,11 @@ pub const PROC_FILE: usize = 1 << 20;
 /// How far up a chain of pid namespaces is followed. The kernel nests at most 32 (pid_namespaces(7)).
 pub const NAMESPACE_DEPTH: usize = 33;
 
+/// Processes that were attested and whose files are kept open. The kernel charges 4.4 KiB for each to the agent's cgroup.
+pub const PROCESSES_KEPT: u64 = 1_024;
+/// Descriptors of such a process: its pidfd, its cgroup and its statm.
+pub const PROCESS_DESCRIPTORS: u64 = 3;
+
 /// Jobs of the container manager that are looked at: one for each container with process isolation.
 pub const JOBS: usize = 4_096;
 /// Jobs that one process may be in. Windows nests jobs, and the container manager makes one for a container.

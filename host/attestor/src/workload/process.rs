@@ -30,17 +30,21 @@ impl Workload {
     }
 
     /// The text of a file of the process. Empty when the process is gone.
-    fn read(&mut self, file: &'static str, read: fn(&dyn Process) -> io::Result<Vec<u8>>) -> Result<Vec<u8>, Fault> {
-        let Some(process) = self.process()? else { return Ok(Vec::new()) };
+    fn read<Text>(&mut self, file: &'static str, read: fn(&dyn Process) -> io::Result<Text>) -> Result<Text, Fault>
+    where
+        Text: AsRef<[u8]> + for<'a> From<&'a [u8]>,
+    {
+        let gone = || Text::from(&[]);
+        let Some(process) = self.process()? else { return Ok(gone()) };
         let text = match read(&*process) {
             Ok(text) => text,
             Err(error) => {
                 Error::unless_gone(self.system(), self.pid, file, &error).map_err(fault)?;
-                Vec::new()
+                gone()
             }
         };
         if self.backends.verbose {
-            for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            for line in text.as_ref().split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 tracing::debug!(pid = %self.pid, file, line = %line.escape_ascii(), "container locator");
             }
         }
@@ -58,7 +62,7 @@ impl Workload {
             0 => format!("process {} is gone", self.pid),
             lines => format!("read /proc/{}/cgroup: {lines} lines", self.pid),
         };
-        Ok(Read { evidence: Evidence::Cgroup(text.into()), note })
+        Ok(Read { evidence: Evidence::Cgroup(text), note })
     }
 
     /// `process.cgroups`

@@ -76,8 +76,8 @@ impl Opened {
 }
 
 impl Process for Opened {
-    fn cgroup(&self) -> io::Result<Vec<u8>> {
-        Ok(self.live()?.cgroup.lock().unwrap().clone().into_bytes())
+    fn cgroup(&self) -> io::Result<Arc<[u8]>> {
+        Ok(self.live()?.cgroup.lock().unwrap().clone().into_bytes().into())
     }
 
     fn mountinfo(&self) -> io::Result<Vec<u8>> {

@@ -106,7 +106,7 @@ impl Machine {
     /// The outcome of a process's claim to be in container 0, asked as an attestation asks.
     async fn check(&self, pid: i32) -> Outcome {
         let process = self.processes.open(pid).unwrap().unwrap();
-        let evidence = Evidence::Cgroup(process.cgroup().unwrap().into());
+        let evidence = Evidence::Cgroup(process.cgroup().unwrap());
         let claim = Claim { id: id(0), process, evidence, since: Instant::now() };
         match self.containers.check_cached(&claim) {
             Some(checked) => checked.outcome,

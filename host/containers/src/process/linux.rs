@@ -1,15 +1,17 @@
-//! Reads of the machine's own /proc (proc(5)), through directory handles that stay with one process.
+//! Reads of the machine's own /proc (proc(5)), each of one process that is held by a pidfd.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat, readlinkat};
-use rustix::io::Errno;
+use rustix::io::{Errno, pread};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::kept::{CgroupText, KeptFiles, KeptProcesses};
 use super::{
     Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat, System, namespaces, parse_credentials,
     parse_real_uid, parse_stat,
@@ -22,30 +24,32 @@ pub(super) const SYSTEM: System = System::Linux;
 /// The processes that /proc shows.
 #[derive(Debug)]
 pub struct Linux {
-    proc: OwnedFd,
-    own: Own,
+    proc: Arc<Proc>,
+    kept: KeptProcesses,
 }
 
-/// The inodes of our own namespaces; `None` where the kernel does not tell.
-#[derive(Debug, Clone, Copy)]
-struct Own {
-    pid: Option<u64>,
-    user: Option<u64>,
+/// The directory /proc, and the inodes of our own namespaces; `None` where the kernel does not tell.
+#[derive(Debug)]
+struct Proc {
+    directory: OwnedFd,
+    own_pid_namespace: Option<u64>,
+    own_user_namespace: Option<u64>,
 }
 
 impl Linux {
     /// Opens /proc.
     pub fn new() -> io::Result<Linux> {
-        let proc = openat(CWD, "/proc", directory(), Mode::empty())?;
+        let directory = openat(CWD, "/proc", directory(), Mode::empty())?;
         // All pids here are pids of our own pid namespace, so /proc must show that namespace.
-        if matches!(namespace_pids(&read_whole(&proc, "self/status")?), Ok(pids) if pids.len() > 1) {
+        if matches!(namespace_pids(&read_whole(&directory, "self/status")?), Ok(pids) if pids.len() > 1) {
             return Err(io::Error::other(
                 "/proc is that of another pid namespace than the plugin's: mount one of its own, or run it with --pid host",
             ));
         }
-        let inode = |link| namespace_inode(&proc, link).ok();
-        let own = Own { pid: inode("self/ns/pid"), user: inode("self/ns/user") };
-        Ok(Linux { proc, own })
+        let inode = |link| namespace_inode(&directory, link).ok();
+        let (own_pid_namespace, own_user_namespace) = (inode("self/ns/pid"), inode("self/ns/user"));
+        let proc = Arc::new(Proc { directory, own_pid_namespace, own_user_namespace });
+        Ok(Linux { proc, kept: KeptProcesses::new() })
     }
 
     /// Opens the process at the other end of a connected unix socket: the process that called listen(2). Its pid is
@@ -54,7 +58,10 @@ impl Linux {
     /// Linux 6.5 there is no such option, and the pid must do.
     pub fn open_peer(&self, socket: impl AsFd, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         match namespaces::peer_pidfd(socket.as_fd()) {
-            Ok(pidfd) => self.open_held(pid, pidfd),
+            Ok(pidfd) => {
+                let process = self.process(pid, Held::Pidfd(pidfd), None);
+                Ok(process.alive().then(|| Arc::new(process) as Arc<dyn Process>))
+            }
             // The peer has ended and was reaped (ENODATA on Linux 6.16 and newer, ESRCH or EINVAL before).
             Err(Errno::NODATA | Errno::SRCH | Errno::INVAL) => Ok(None),
             Err(Errno::NOPROTOOPT) => self.open_to_keep(pid),
@@ -62,24 +69,26 @@ impl Linux {
         }
     }
 
-    /// Opens the process of a pidfd, whose pid is `pid`.
-    fn open_held(&self, pid: i32, pidfd: OwnedFd) -> io::Result<Option<Arc<dyn Process>>> {
-        let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
-        let process = LinuxProcess { dir, pidfd: Some(pidfd), own: self.own };
-        // If the pidfd's process still lives, the directory that was opened after the pidfd belongs to the same
-        // process.
-        Ok(process.alive().then(|| Arc::new(process) as Arc<dyn Process>))
-    }
-
-    fn open_dir(&self, pid: i32) -> io::Result<Option<OwnedFd>> {
-        if pid <= 0 {
-            return Ok(None);
+    /// Takes hold of the process that has this pid now.
+    fn hold(&self, pid: i32) -> io::Result<Option<Held>> {
+        let Some(number) = Pid::from_raw(pid).filter(|_| pid > 0) else { return Ok(None) };
+        match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(pidfd) => return Ok(Some(Held::Pidfd(pidfd))),
+            Err(Errno::SRCH) => return Ok(None),
+            // Kernels before 5.3 have no pidfds (ENOSYS), and some sandboxes forbid them (EPERM). The id of a thread has a directory
+            // in /proc but no pidfd (EINVAL, on newer kernels ENOENT).
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
         }
-        match openat(&self.proc, pid.to_string(), directory(), Mode::empty()) {
-            Ok(dir) => Ok(Some(dir)),
+        match openat(&self.proc.directory, pid.to_string(), directory(), Mode::empty()) {
+            Ok(directory) => Ok(Some(Held::Directory(directory))),
             Err(Errno::NOENT | Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn process(&self, pid: i32, held: Held, kept: Option<KeptFiles>) -> LinuxProcess {
+        LinuxProcess { proc: Arc::clone(&self.proc), pid, held, namespace: OnceLock::new(), kept }
     }
 }
 
@@ -123,75 +132,105 @@ fn namespace_inode(dir: &OwnedFd, link: &str) -> io::Result<u64> {
 
 impl Processes for Linux {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
-        let Some(dir) = self.open_dir(pid)? else { return Ok(None) };
-        Ok(Some(Arc::new(LinuxProcess { dir, pidfd: None, own: self.own })))
+        if let Some(kept) = self.kept.get(pid) {
+            return Ok(Some(kept));
+        }
+        match self.hold(pid)? {
+            None => Ok(None),
+            Some(directory @ Held::Directory(_)) => Ok(Some(Arc::new(self.process(pid, directory, None)))),
+            Some(pidfd) => {
+                let process = Arc::new(self.process(pid, pidfd, Some(KeptFiles::default())));
+                self.kept.insert(pid, Arc::clone(&process));
+                Ok(Some(process))
+            }
+        }
     }
 
     fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
-        let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
-        match pidfd_open(number, PidfdFlags::empty()) {
-            Ok(pidfd) => self.open_held(pid, pidfd),
-            // A thread's id has a /proc directory but no pidfd (EINVAL). Kernels before 5.3 have no pidfds (ENOSYS).
-            Err(Errno::INVAL | Errno::NOSYS) => self.open(pid),
-            Err(Errno::SRCH) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.hold(pid)?.map(|held| Arc::new(self.process(pid, held, None)) as Arc<dyn Process>))
+    }
+
+    fn sweep(&self) {
+        self.kept.sweep();
     }
 
     fn now(&self) -> io::Result<u64> {
         // The unit of start times is a hundredth of a second (USER_HZ is 100 on every architecture that Docker runs
         // on), and /proc/uptime shows hundredths.
-        let uptime = read(&self.proc, "uptime")?;
+        let uptime = read(open(&self.proc.directory, "uptime")?)?;
         let text = String::from_utf8_lossy(&uptime);
         let digits: String = text.split(' ').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
         digits.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "/proc/uptime has no time"))
     }
 
     fn own_cgroup(&self) -> io::Result<Vec<u8>> {
-        read_whole(&self.proc, "self/cgroup")
+        read_whole(&self.proc.directory, "self/cgroup")
     }
 }
 
+/// A process of this machine.
 #[derive(Debug)]
-struct LinuxProcess {
-    dir: OwnedFd,
-    /// Held only for processes that are kept.
-    pidfd: Option<OwnedFd>,
-    own: Own,
+pub(super) struct LinuxProcess {
+    proc: Arc<Proc>,
+    pid: i32,
+    held: Held,
+    /// A process never leaves its pid namespace: setns(2) and unshare(2) choose that of its children.
+    namespace: OnceLock<PidNamespace>,
+    /// For processes that are attested, and may be again.
+    kept: Option<KeptFiles>,
+}
+
+/// What tells one process from another that has its pid later.
+#[derive(Debug)]
+enum Held {
+    /// The pid is the process's for as long as the pidfd shows that it lives.
+    Pidfd(OwnedFd),
+    /// Its directory in /proc, where there are no pidfds. What is read through it is of this process.
+    Directory(OwnedFd),
 }
 
 impl Process for LinuxProcess {
-    fn cgroup(&self) -> io::Result<Vec<u8>> {
-        let text = read_whole(&self.dir, "cgroup")?;
-        // In the v1 hierarchies an exiting task shows `/`. A process whose main thread has exited goes on in its other
-        // threads.
-        let exiting = text
-            .split(|&byte| byte == b'\n')
-            .filter(|line| !line.is_empty() && !line.starts_with(b"0:"))
-            .all(|line| line.ends_with(b":/"));
-        if exiting
+    fn cgroup(&self) -> io::Result<Arc<[u8]>> {
+        let CgroupText { text, may_be_exited } = match &self.kept {
+            Some(kept) => kept.cgroup(|| self.open("cgroup"))?,
+            None => read_at_start(self.open("cgroup")?, CgroupText::new)?,
+        };
+        // A process whose main thread has exited goes on in its other threads.
+        if may_be_exited
+            && self.kept.as_ref().is_none_or(|kept| kept.has_no_memory(|| self.open("statm")).unwrap_or(true))
             && self.stat()?.state == b'Z'
             && let Some(text) = self.live_thread_cgroup()?
         {
-            return Ok(text);
+            return Ok(text.into());
         }
         Ok(text)
     }
 
     fn mountinfo(&self) -> io::Result<Vec<u8>> {
-        read(&self.dir, "mountinfo")
+        read(self.open("mountinfo")?)
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        parse_stat(&read_whole(&self.dir, "stat")?)
+        parse_stat(&self.read_whole("stat")?)
     }
 
     fn pid_namespace(&self) -> io::Result<PidNamespace> {
-        Ok(PidNamespace { inode: namespace_inode(&self.dir, "ns/pid")? })
+        if let Some(namespace) = self.namespace.get() {
+            return Ok(*namespace);
+        }
+        let inode = match &self.held {
+            Held::Directory(directory) => namespace_inode(directory, "ns/pid")?,
+            Held::Pidfd(_) => {
+                let inode = namespace_inode(&self.proc.directory, &format!("{}/ns/pid", self.pid))?;
+                self.check_alive()?;
+                inode
+            }
+        };
+        Ok(*self.namespace.get_or_init(|| PidNamespace { inode }))
     }
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
-        let mut current = self.open_namespace("ns/pid")?;
+        let mut current = self.open("ns/pid")?;
         for _ in 0..limits::NAMESPACE_DEPTH {
             if identity(&current)? == *namespace {
                 return Ok(true);
@@ -207,25 +246,25 @@ impl Process for LinuxProcess {
     }
 
     fn namespace_pids(&self) -> io::Result<Vec<i32>> {
-        namespace_pids(&read_whole(&self.dir, "status")?)
+        namespace_pids(&self.read_whole("status")?)
     }
 
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>> {
-        let owner = namespaces::owner(&self.open_namespace("ns/pid")?)?;
-        match Some(identity(&owner)?.inode) == self.own.user {
+        let owner = namespaces::owner(&self.open("ns/pid")?)?;
+        match Some(identity(&owner)?.inode) == self.proc.own_user_namespace {
             true => Ok(None),
             false => Ok(Some(namespaces::creator(&owner)?)),
         }
     }
 
     fn origin(&self) -> io::Result<Origin> {
-        let Own { pid, user } = self.own;
-        let real = parse_real_uid(&read_whole(&self.dir, "status")?)?;
+        let Proc { own_pid_namespace: pid, own_user_namespace: user, .. } = *self.proc;
+        let real = parse_real_uid(&self.read_whole("status")?)?;
         // Without the right to read another user's namespaces, only the real uid is known.
         let namespaces = || -> io::Result<Origin> {
-            let outermost_user = outermost(self.open_namespace("ns/user")?, user)?;
+            let outermost_user = outermost(self.open("ns/user")?, user)?;
             let user_of = |namespace: Option<OwnedFd>| namespace.as_ref().map(namespaces::creator).transpose();
-            let namespace = match outermost(self.open_namespace("ns/pid")?, pid)? {
+            let namespace = match outermost(self.open("ns/pid")?, pid)? {
                 None => None,
                 Some(namespace) => {
                     let owner = outermost(namespaces::owner(&namespace)?, user)?;
@@ -241,37 +280,55 @@ impl Process for LinuxProcess {
     }
 
     fn credentials(&self) -> io::Result<ProcessCredentials> {
-        parse_credentials(&read_whole(&self.dir, "status")?)
+        parse_credentials(&self.read_whole("status")?)
     }
 
     fn alive(&self) -> bool {
-        match &self.pidfd {
-            Some(pidfd) => {
+        match &self.held {
+            Held::Pidfd(pidfd) => {
                 let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
                 // A pidfd is readable once its process has exited (pidfd_open(2)).
                 matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
             }
-            None => self.stat().is_ok_and(|stat| stat.state != b'Z' && stat.state != b'X'),
+            Held::Directory(_) => self.stat().is_ok_and(|stat| stat.state != b'Z' && stat.state != b'X'),
         }
     }
 }
 
 impl LinuxProcess {
-    fn open_namespace(&self, link: &str) -> io::Result<OwnedFd> {
-        openat(&self.dir, link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)
+    /// Opens a file of the process. It stays a file of this process, whichever process has the pid later.
+    fn open(&self, name: &str) -> io::Result<OwnedFd> {
+        match &self.held {
+            Held::Directory(directory) => open(directory, name),
+            Held::Pidfd(_) => {
+                let file = open(&self.proc.directory, &format!("{}/{name}", self.pid))?;
+                self.check_alive()?;
+                Ok(file)
+            }
+        }
+    }
+
+    /// What was opened or read by the pid before this is of this process, because the pid is its own until it has exited.
+    fn check_alive(&self) -> io::Result<()> {
+        if self.alive() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn read_whole(&self, name: &str) -> io::Result<Vec<u8>> {
+        read_at_start(self.open(name)?, <[u8]>::to_vec)
     }
 
     fn live_thread_cgroup(&self) -> io::Result<Option<Vec<u8>>> {
-        let tasks = openat(&self.dir, "task", directory_to_list(), Mode::empty()).map_err(gone)?;
+        let tasks = self.open("task")?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&tasks)?.take(1_024) {
             names.push(entry?.file_name().to_owned());
         }
         for name in names.iter().filter(|name| !name.to_bytes().starts_with(b".")) {
             let Ok(thread) = openat(&tasks, name.as_c_str(), directory(), Mode::empty()) else { continue };
-            let live =
-                read(&thread, "stat").and_then(|text| parse_stat(&text)).is_ok_and(|stat| !b"ZX".contains(&stat.state));
-            if live && let Ok(text) = read(&thread, "cgroup") {
+            let stat = read_whole(&thread, "stat").and_then(|text| parse_stat(&text));
+            if stat.is_ok_and(|stat| !b"ZX".contains(&stat.state))
+                && let Ok(text) = read_whole(&thread, "cgroup")
+            {
                 return Ok(Some(text));
             }
         }
@@ -283,67 +340,55 @@ fn directory() -> OFlags {
     OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-fn directory_to_list() -> OFlags {
-    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC
+fn open(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)
 }
 
-/// Maps ESRCH, which reads through the open directory of a process that is gone return, to `NotFound`.
+/// Reads a file below `directory` that the kernel produces as one whole.
+fn read_whole(directory: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+    read_at_start(open(directory, name)?, <[u8]>::to_vec)
+}
+
+/// Reads a file, up to [`limits::PROC_FILE`].
+fn read(file: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    match File::from(file).take(limits::PROC_FILE as u64 + 1).read_to_end(&mut text) {
+        Ok(length) if length > limits::PROC_FILE => Err(too_large()),
+        Ok(_) => Ok(text),
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Err(io::ErrorKind::NotFound.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the whole of a file that the kernel produces as one (single_open in its sources), always from its beginning and with room
+/// to spare: a read that goes on where another one ended could join two texts.
+pub(super) fn read_at_start<T>(file: impl AsFd, use_text: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+    let mut first = [MaybeUninit::uninit(); 4 << 10];
+    let (text, left) = pread(&file, &mut first[..], 0).map_err(gone)?;
+    if !left.is_empty() {
+        return Ok(use_text(text));
+    }
+    let mut larger = Vec::<u8>::new();
+    while larger.capacity() <= limits::PROC_FILE {
+        larger = Vec::with_capacity((4 * larger.capacity()).clamp(16 << 10, limits::PROC_FILE + 1));
+        let (text, left) = pread(&file, larger.spare_capacity_mut(), 0).map_err(gone)?;
+        if !left.is_empty() {
+            return Ok(use_text(text));
+        }
+    }
+    Err(too_large())
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} bytes", limits::PROC_FILE))
+}
+
+/// Maps ESRCH, which reads of a process that is gone return, to `NotFound`.
 fn gone(error: Errno) -> io::Error {
     match error {
         Errno::SRCH => io::ErrorKind::NotFound.into(),
         error => error.into(),
     }
-}
-
-/// Reads a file below `dir`, up to [`limits::PROC_FILE`].
-fn read(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
-    let mut file = open(dir, name)?;
-    read_file(|free| file.read(free))
-}
-
-/// Reads a file that the kernel produces as one whole (single_open in its sources). A read that does not fill the
-/// buffer is the last.
-fn read_whole(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
-    let mut file = open(dir, name)?;
-    let mut full = true;
-    read_file(|free| {
-        if !full {
-            return Ok(0);
-        }
-        let read = file.read(free)?;
-        full = read == free.len();
-        Ok(read)
-    })
-}
-
-fn open(dir: &OwnedFd, name: &str) -> io::Result<File> {
-    Ok(openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(gone)?.into())
-}
-
-fn read_file(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<Vec<u8>> {
-    // One read suffices for nearly every file: what does not fill a page is complete, or ends with an empty read.
-    let mut text = vec![0; 4 << 10];
-    let mut length = 0;
-    while let Some(free) = text.get_mut(length..) {
-        match read(free) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            Err(error) => return Err(error),
-        }
-        if length > limits::PROC_FILE {
-            let message = format!("larger than {} bytes", limits::PROC_FILE);
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-        }
-        if length == text.len() {
-            text.resize(text.len() * 2, 0);
-        }
-    }
-    text.truncate(length);
-    Ok(text)
 }
 
 fn identity(namespace: &OwnedFd) -> io::Result<PidNamespace> {
@@ -374,7 +419,7 @@ mod tests {
         assert!(own.is_within(&own.pid_namespace().unwrap()).unwrap());
         assert_eq!(own.pid_namespace_creator().unwrap(), None);
         assert_eq!(own.namespace_pids().unwrap().last(), Some(&(std::process::id() as i32)));
-        assert_eq!(own.cgroup().unwrap(), std::fs::read("/proc/self/cgroup").unwrap());
+        assert_eq!(*own.cgroup().unwrap(), *std::fs::read("/proc/self/cgroup").unwrap());
     }
 
     #[test]
@@ -394,14 +439,18 @@ mod tests {
     #[test]
     fn a_file_over_the_limit_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), vec![b'x'; limits::PROC_FILE]).unwrap();
-        let read = || {
-            let mut file = file.reopen().unwrap();
-            read_file(|free| file.read(free))
+        let read_both = || {
+            let whole = read_at_start(file.reopen().unwrap(), <[u8]>::to_vec);
+            let pieces = read(file.reopen().unwrap().into());
+            assert_eq!(whole.as_ref().ok(), pieces.as_ref().ok());
+            whole.map_err(|error| (error.kind(), pieces.unwrap_err().kind()))
         };
-        assert_eq!(read().unwrap().len(), limits::PROC_FILE);
+        for length in [0, 4095, 4096, 4097, limits::PROC_FILE] {
+            std::fs::write(file.path(), vec![b'x'; length]).unwrap();
+            assert_eq!(read_both().unwrap().len(), length);
+        }
         std::fs::write(file.path(), vec![b'x'; limits::PROC_FILE + 1]).unwrap();
-        assert_eq!(read().unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_both().unwrap_err(), (io::ErrorKind::FileTooLarge, io::ErrorKind::FileTooLarge));
     }
 
     #[tokio::test]
@@ -413,7 +462,7 @@ mod tests {
         let own = std::process::id() as i32;
         let peer = linux.open_peer(&socket, own).unwrap().unwrap();
         assert!(peer.alive());
-        assert_eq!(peer.cgroup().unwrap(), linux.own_cgroup().unwrap());
+        assert_eq!(*peer.cgroup().unwrap(), *linux.own_cgroup().unwrap());
         drop(listener);
         // A socket that was never connected has no peer.
         let unconnected = tokio::net::UnixDatagram::unbound().unwrap();

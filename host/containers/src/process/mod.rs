@@ -8,6 +8,8 @@ pub(crate) mod account;
 #[cfg(windows)]
 mod jobs;
 #[cfg(target_os = "linux")]
+mod kept;
+#[cfg(target_os = "linux")]
 pub mod linux;
 #[cfg(target_os = "linux")]
 mod namespaces;
@@ -69,13 +71,17 @@ pub trait Processes: Send + Sync {
     }
 
     /// Opens one process; `None` if there is none. All reads go to this very process. Once it is gone they fail with
-    /// `NotFound`, even if another process has its pid by then.
+    /// `NotFound`, even if another process has its pid by then. On Linux its files may stay open, for the next call.
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>>;
 
-    /// Opens one process to keep, so that [`Process::alive`] can tell with one system call whether it still lives.
+    /// Opens one process to keep, so that [`Process::alive`] can tell with one system call whether it still lives. It holds one
+    /// descriptor.
     fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         self.open(pid)
     }
+
+    /// Closes what is open of processes that have exited.
+    fn sweep(&self) {}
 
     /// The time since boot, in the unit and on the clock of [`Stat::start_time`]. On Windows no clause compares times, and
     /// it is 0.
@@ -98,7 +104,7 @@ pub trait Process: Send + Sync {
     fn origin(&self) -> io::Result<Origin>;
 
     /// The text of /proc/PID/cgroup. If the leader of the thread group is a zombie, that of a live thread.
-    fn cgroup(&self) -> io::Result<Vec<u8>> {
+    fn cgroup(&self) -> io::Result<Arc<[u8]>> {
         not_of_this_system()
     }
     /// The text of /proc/PID/mountinfo.

@@ -93,9 +93,9 @@ impl RecordedProcess {
 }
 
 impl Process for RecordedProcess {
-    fn cgroup(&self) -> io::Result<Vec<u8>> {
+    fn cgroup(&self) -> io::Result<Arc<[u8]>> {
         self.read("cgroup")?;
-        Ok(self.cgroup.join("\n").into_bytes())
+        Ok(self.cgroup.join("\n").into_bytes().into())
     }
 
     fn mountinfo(&self) -> io::Result<Vec<u8>> {

@@ -50,6 +50,10 @@ impl Processes for RecordingProcesses {
         Ok(self.record(pid, self.inner.open_to_keep(pid)?))
     }
 
+    fn sweep(&self) {
+        self.inner.sweep();
+    }
+
     fn now(&self) -> io::Result<u64> {
         self.inner.now()
     }
@@ -96,7 +100,7 @@ fn add(namespaces: &mut Vec<u64>, inode: u64) {
 }
 
 impl Process for RecordingProcess {
-    fn cgroup(&self) -> io::Result<Vec<u8>> {
+    fn cgroup(&self) -> io::Result<Arc<[u8]>> {
         self.note("cgroup", self.inner.cgroup(), |process, text| process.cgroup = lines(text))
     }
 

@@ -1,6 +1,7 @@
 //! The clauses on Linux: cgroups and pid namespaces. The table of clauses stands in [`super`].
 
 use std::io;
+use std::sync::Arc;
 
 use super::{Clause, InitFailure, NotProven, ProofContext};
 use crate::container::ContainerId;
@@ -210,14 +211,14 @@ fn is_user_manager(name: &[u8]) -> bool {
 /// names it.
 struct Above {
     /// The texts of /proc/PID/cgroup of our process and of the engine's.
-    inside: Vec<Vec<u8>>,
+    inside: Vec<Arc<[u8]>>,
     /// `CgroupParent` read as a path, and as the path that systemd makes of a slice's name.
     parents: Vec<Vec<Vec<u8>>>,
 }
 
 impl Above {
     fn of(processes: &dyn Processes, inspected: &Inspected) -> io::Result<Above> {
-        let mut inside = vec![processes.own_cgroup()?];
+        let mut inside = vec![processes.own_cgroup()?.into()];
         if let Some(engine) = &inspected.engine.process {
             match engine.cgroup() {
                 // The pidfd shows that the engine's process lives after the read, so the text is that of the engine.
@@ -388,7 +389,7 @@ mod tests {
         let parents = [Some(path_of_parent(parent)), slice_path(parent)].into_iter().flatten();
         let parents = if parent.is_empty() { Vec::new() } else { parents.collect() };
         let inside = [own, engine].map(|path| format!("0::{path}").into_bytes());
-        Above { inside: inside.into_iter().filter(|text| text != b"0::").collect(), parents }
+        Above { inside: inside.into_iter().filter(|text| text != b"0::").map(Arc::from).collect(), parents }
     }
 
     fn clause(init: &[String], cgroup: &[String], namespaces: &[u64]) -> Option<Clause> {
@@ -521,7 +522,7 @@ mod tests {
     #[test]
     fn a_cgroup_counts_in_its_own_hierarchy_only() {
         let init = [format!("2:pids:/docker/{OTHER}/docker/{ID}"), "0::/".to_owned()];
-        let inside = |text: String| Above { inside: vec![text.into_bytes()], parents: Vec::new() };
+        let inside = |text: String| Above { inside: vec![text.into_bytes().into()], parents: Vec::new() };
         assert!(running(&init, inside(format!("7:pids:/docker/{OTHER}\n0::/"))).is_ok());
         assert!(running(&init, inside(format!("2:cpu:/docker/{OTHER}\n0::/docker/{OTHER}"))).is_err());
     }

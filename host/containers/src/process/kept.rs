@@ -1,0 +1,105 @@
+//! What is kept open of processes that were seen before, so that the next proof opens nothing.
+//!
+//! A descriptor of /proc/PID/cgroup shows the present cgroups of the process that it was opened for, at each read from its
+//! beginning. `tests/kernel.rs` shows these facts on the kernel that runs.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use rustix::process::{Resource, getrlimit};
+
+use super::Process;
+use super::linux::{LinuxProcess, read_at_start};
+use crate::limits;
+
+/// The processes that were seen before, by pid. The one that was used least recently goes first.
+#[derive(Debug)]
+pub(super) struct KeptProcesses(Cache<i32, Arc<LinuxProcess>>);
+
+impl KeptProcesses {
+    /// As many processes as an eighth of the descriptors that we may have allows, and [`limits::PROCESSES_KEPT`] at most.
+    pub(super) fn new() -> KeptProcesses {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let capacity = (descriptors / 8 / limits::PROCESS_DESCRIPTORS).min(limits::PROCESSES_KEPT);
+        let cache = Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru());
+        KeptProcesses(cache.build())
+    }
+
+    /// The process with this pid. Its pidfd shows that it lives, so that no other process can have the pid.
+    pub(super) fn get(&self, pid: i32) -> Option<Arc<LinuxProcess>> {
+        self.0.get(&pid).filter(|process| process.alive())
+    }
+
+    pub(super) fn insert(&self, pid: i32, process: Arc<LinuxProcess>) {
+        self.0.insert(pid, process);
+    }
+
+    /// Closes what is kept of processes that have exited.
+    pub(super) fn sweep(&self) {
+        for (pid, process) in &self.0 {
+            if !process.alive() {
+                self.0.invalidate(&*pid);
+            }
+        }
+        self.0.run_pending_tasks();
+    }
+}
+
+/// The files of a process that are kept open, and what was read of them last.
+#[derive(Debug, Default)]
+pub(super) struct KeptFiles {
+    cgroup: OnceLock<OwnedFd>,
+    statm: OnceLock<OwnedFd>,
+    last: Mutex<Option<CgroupText>>,
+}
+
+/// The text of /proc/PID/cgroup.
+#[derive(Debug, Clone)]
+pub(super) struct CgroupText {
+    pub(super) text: Arc<[u8]>,
+    /// Whether this may be the text of a leader that has exited while its threads live. In the v1 hierarchies an exiting task
+    /// shows `/`, and in v2 the cgroup in which it was.
+    pub(super) may_be_exited: bool,
+}
+
+impl CgroupText {
+    pub(super) fn new(text: &[u8]) -> CgroupText {
+        let mut v1 = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"0:"));
+        CgroupText { text: text.into(), may_be_exited: v1.all(|line| line.ends_with(b":/")) }
+    }
+}
+
+impl KeptFiles {
+    /// Reads /proc/PID/cgroup, which `open` opens if it is not open yet. A text that is the same as before is not copied.
+    pub(super) fn cgroup(&self, open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<CgroupText> {
+        let file = get_or_open(&self.cgroup, open)?;
+        read_at_start(file, |text| {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*last {
+                Some(same) if *same.text == *text => same.clone(),
+                _ => last.insert(CgroupText::new(text)).clone(),
+            }
+        })
+    }
+
+    /// Whether the leader has exited: /proc/PID/statm, which `open` opens if it is not open yet, shows that it has no memory.
+    /// (So it does for a thread of the kernel.)
+    pub(super) fn has_no_memory(&self, open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<bool> {
+        let file = get_or_open(&self.statm, open)?;
+        read_at_start(file, |text| text.iter().all(|byte| b"0 \n".contains(byte)))
+    }
+}
+
+/// The file, which is opened and kept at its first use.
+fn get_or_open(kept: &OnceLock<OwnedFd>, open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<&OwnedFd> {
+    match kept.get() {
+        Some(file) => Ok(file),
+        None => {
+            let opened = open()?;
+            Ok(kept.get_or_init(|| opened))
+        }
+    }
+}
