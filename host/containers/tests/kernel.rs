@@ -6,6 +6,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stdout,
     clippy::indexing_slicing,
     reason = "in tests a panic is the verdict"
 )]

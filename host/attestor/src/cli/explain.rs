@@ -68,7 +68,7 @@ pub(super) fn run(attested: Attested, out: &mut impl Write, style: Style) -> Res
 fn step(number: usize, exchange: &Exchange, out: &mut impl Write, style: Style) -> std::io::Result<()> {
     let question = style.bold(&printable(&exchange.question.to_string()));
     writeln!(out, "{number}. {question}  {}", style.dim(&time(exchange.elapsed)))?;
-    writeln!(out, "   {}", printable(&exchange.note))?;
+    writeln!(out, "   {}", printable(&exchange.note.to_string()))?;
     let (summary, lines) = match &exchange.answer {
         Ok(answer) => summary(answer),
         Err(fault) => (format!("an error: {fault}"), Vec::new()),

@@ -45,7 +45,7 @@ impl Expect {
                 match exchanges.iter().any(|exchange| exchange.not_proven == Some(*clause)) {
                     true => Ok(()),
                     false => {
-                        let notes: Vec<&str> = exchanges.iter().map(|exchange| exchange.note.as_str()).collect();
+                        let notes: Vec<String> = exchanges.iter().map(|exchange| exchange.note.to_string()).collect();
                         difference(format!("expected that clause {clause} does not hold, got {notes:?}"))
                     }
                 }

@@ -5,7 +5,7 @@ use sandbox::wit::Engine;
 use sandbox::{Fault, FaultKind};
 
 use super::question::engine_name;
-use super::{Answer, Found, Workload};
+use super::{Answer, Found, Note, Workload};
 use crate::error::fault;
 use crate::limits;
 
@@ -49,7 +49,7 @@ impl Workload {
         let since = self.started.into_std();
         match (self.process()?, self.evidence()?.evidence.clone()) {
             (Some(process), evidence) if !evidence.is_of_no_process() => Ok(Claim { id, process, evidence, since }),
-            _ => Err(Found::new(Answer::Container(None), format!("process {} is gone", self.pid))),
+            _ => Err(Found::new(Answer::Container(None), Note::ProcessGone(self.pid))),
         }
     }
 
@@ -57,8 +57,7 @@ impl Workload {
         let nothing = |note: &str| Found::new(Answer::Container(None), format!("{source}: {note}"));
         match outcome {
             Outcome::Proven { container, init_pid } => {
-                let note = format!("{source}; proven against init process {init_pid}");
-                Found::new(Answer::Container(Some(container)), note)
+                Found::new(Answer::Container(Some(container)), Note::Proven { source, init_pid })
             }
             Outcome::TooLarge(too_large) => {
                 Fault::new(FaultKind::Malformed, format!("container {id}: {too_large}")).into()
@@ -74,7 +73,7 @@ impl Workload {
         if let Some(dropped) = self.backends.warnings.admit() {
             tracing::warn!(pid = %self.pid, reason = %text, dropped = %dropped, "a claimed container was not handed out");
         }
-        let note = format!("{source}: {text}");
+        let note = format!("{source}: {text}").into();
         Found { answer: Ok(Answer::Container(None)), note, not_proven: Some(reason.clause) }
     }
 }

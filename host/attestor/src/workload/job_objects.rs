@@ -4,23 +4,23 @@ use containers::Error;
 use containers::process::{Evidence, JobObjects, System};
 use sandbox::{Fault, FaultKind};
 
-use super::{Answer, Found, Read, Workload};
+use super::{Answer, Found, Note, Read, Workload};
 use crate::error::fault;
 
 impl Workload {
     /// The names of the container manager's job objects that the process is in. Empty when the process is gone.
     pub(super) fn job_objects(&mut self) -> Result<Read, Fault> {
         let pid = self.pid;
-        let gone = || (Vec::new(), format!("process {pid} is gone"));
+        let gone = || (Vec::new(), Note::ProcessGone(pid));
         let (names, note) = match self.process()? {
             None => gone(),
             Some(process) => match process.job_objects() {
                 Ok(JobObjects::Names(names)) => {
                     let note = format!("process {pid} is in {} of the container manager's jobs", names.len());
-                    (names, note)
+                    (names, note.into())
                 }
                 Ok(JobObjects::NoManager) => {
-                    (Vec::new(), "no container manager (vmcompute.exe of the system account) runs here".to_owned())
+                    (Vec::new(), "no container manager (vmcompute.exe of the system account) runs here".into())
                 }
                 Err(error) => {
                     Error::unless_gone(self.system(), pid, "", &error).map_err(fault)?;
@@ -38,7 +38,7 @@ impl Workload {
         }
         match self.evidence() {
             Ok(Read { evidence: Evidence::JobObjects(names), note }) => {
-                Found::new(Answer::JobObjectNames(names.to_vec()), note.as_str())
+                Found::new(Answer::JobObjectNames(names.to_vec()), note.clone())
             }
             Ok(_) => not_of_linux(),
             Err(fault) => fault.into(),

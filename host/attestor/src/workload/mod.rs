@@ -25,7 +25,7 @@ use sandbox::{Fault, FaultKind};
 
 use self::decision::SignedImages;
 pub use self::question::Question;
-pub use self::transcript::{Answer, Exchange, Transcript};
+pub use self::transcript::{Answer, Exchange, Note, Transcript};
 use crate::limits;
 
 /// What the answers of one configuration come from.
@@ -64,12 +64,12 @@ impl Backends {
 /// An answer, with its notes for the transcript.
 struct Found {
     answer: Result<Answer, Fault>,
-    note: String,
+    note: Note,
     not_proven: Option<Clause>,
 }
 
 impl Found {
-    fn new(answer: Answer, note: impl Into<String>) -> Found {
+    fn new(answer: Answer, note: impl Into<Note>) -> Found {
         Found { answer: Ok(answer), note: note.into(), not_proven: None }
     }
 }
@@ -77,7 +77,7 @@ impl Found {
 /// A fault is its own note.
 impl From<Fault> for Found {
     fn from(fault: Fault) -> Found {
-        Found { note: fault.text.clone(), answer: Err(fault), not_proven: None }
+        Found { note: fault.text.clone().into(), answer: Err(fault), not_proven: None }
     }
 }
 
@@ -90,10 +90,10 @@ enum Opened {
     Process(Arc<dyn Process>),
 }
 
-/// What the operating system shows of the container that the process is in, and what was read, in words for `explain`.
+/// What the operating system shows of the container that the process is in, and what was read for it.
 struct Read {
     evidence: Evidence,
-    note: String,
+    note: Note,
 }
 
 /// One process under attestation.

@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 
 use containers::Error;
-use containers::process::{Evidence, Process, System, cgroup_mounts, parse_cgroup};
+use containers::process::{Evidence, Process, System, cgroup_lines, cgroup_mounts};
 use sandbox::{Fault, FaultKind};
 
-use super::{Answer, Found, Opened, Read, Workload};
+use super::{Answer, Found, Note, Opened, Read, Workload};
 use crate::error::fault;
 
 impl Workload {
@@ -58,9 +58,10 @@ impl Workload {
             let _ = self.read("mountinfo", |process| process.mountinfo());
         }
         let text = self.read("cgroup", |process| process.cgroup())?;
-        let note = match parse_cgroup(&text).map_err(fault)?.len() {
-            0 => format!("process {} is gone", self.pid),
-            lines => format!("read /proc/{}/cgroup: {lines} lines", self.pid),
+        let lines = cgroup_lines(&text).try_fold(0, |lines, line| line.map(|_| lines + 1)).map_err(fault)?;
+        let note = match lines {
+            0 => Note::ProcessGone(self.pid),
+            lines => Note::CgroupsRead { pid: self.pid, lines },
         };
         Ok(Read { evidence: Evidence::Cgroup(text), note })
     }
@@ -72,7 +73,7 @@ impl Workload {
         }
         match self.evidence() {
             Ok(Read { evidence: Evidence::Cgroup(text), note }) => {
-                Found::new(Answer::Cgroups(Arc::clone(text)), note.as_str())
+                Found::new(Answer::Cgroups(Arc::clone(text)), note.clone())
             }
             Ok(_) => not_of_windows("cgroups"),
             Err(fault) => fault.into(),
@@ -111,8 +112,8 @@ impl Workload {
         match read(self) {
             Ok(credentials) => {
                 let note = match credentials {
-                    Some(_) => format!("read /proc/{}/status", self.pid),
-                    None => format!("process {} is gone", self.pid),
+                    Some(_) => format!("read /proc/{}/status", self.pid).into(),
+                    None => Note::ProcessGone(self.pid),
                 };
                 Found::new(Answer::Credentials(credentials), note)
             }

@@ -91,5 +91,5 @@ impl Workload {
 }
 
 fn found(decision: Result<Decision, Fault>, note: String) -> Found {
-    Found { answer: decision.map(Answer::Verify), note, not_proven: None }
+    Found { answer: decision.map(Answer::Verify), note: note.into(), not_proven: None }
 }

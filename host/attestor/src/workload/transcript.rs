@@ -1,11 +1,12 @@
 //! What a policy asked about one workload, and what it was answered.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use containers::process::{CgroupMount, ProcessCredentials};
-use containers::{Clause, Proven};
+use containers::{Clause, Proven, Source};
 use sandbox::Fault;
 
 use super::decision::Decision;
@@ -55,6 +56,52 @@ impl Answer {
     }
 }
 
+/// What led to an answer, in words. The notes of every attestation are put into words only when they are shown.
+#[derive(Debug, Clone)]
+pub enum Note {
+    /// The process with this pid is gone.
+    ProcessGone(i32),
+    /// The cgroups of a process were read.
+    CgroupsRead {
+        /// The process.
+        pid: i32,
+        /// The number of lines in its /proc/PID/cgroup.
+        lines: usize,
+    },
+    /// A container was proven.
+    Proven {
+        /// Where the engine's answer came from.
+        source: Source,
+        /// The container's init process.
+        init_pid: i32,
+    },
+    /// Any other words.
+    Text(String),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::ProcessGone(pid) => write!(formatter, "process {pid} is gone"),
+            Note::CgroupsRead { pid, lines } => write!(formatter, "read /proc/{pid}/cgroup: {lines} lines"),
+            Note::Proven { source, init_pid } => write!(formatter, "{source}; proven against init process {init_pid}"),
+            Note::Text(text) => formatter.write_str(text),
+        }
+    }
+}
+
+impl From<String> for Note {
+    fn from(text: String) -> Note {
+        Note::Text(text)
+    }
+}
+
+impl From<&str> for Note {
+    fn from(text: &str) -> Note {
+        Note::Text(text.to_owned())
+    }
+}
+
 /// One question and its answer.
 #[derive(Clone)]
 pub struct Exchange {
@@ -63,7 +110,7 @@ pub struct Exchange {
     /// The answer, or the fault instead.
     pub answer: Result<Answer, Fault>,
     /// What the host read, asked and proved for the answer, for `explain`.
-    pub note: String,
+    pub note: Note,
     /// The clause of the proof that does not hold, where the answer is no container because of it.
     pub not_proven: Option<Clause>,
     /// How long the answer took.
@@ -80,7 +127,7 @@ impl Transcript {
         let exchanges = exchanges.into_iter().map(|(question, answer)| Exchange {
             question: question.clone(),
             answer: Ok(answer.clone()),
-            note: "recorded".to_owned(),
+            note: "recorded".into(),
             not_proven: None,
             elapsed: Duration::ZERO,
         });

@@ -23,6 +23,7 @@ pub mod windows;
 use std::io;
 use std::sync::Arc;
 
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
 #[cfg(target_os = "linux")]
@@ -265,20 +266,27 @@ impl CgroupLine<'_> {
     }
 }
 
+/// Parses the lines of /proc/PID/cgroup.
+///
+/// # Errors
+/// [`Error::ProcLine`] for a line that cannot be parsed.
+pub fn cgroup_lines(text: &[u8]) -> impl Iterator<Item = Result<CgroupLine<'_>, Error>> {
+    lines(text).map(|line| {
+        let fields = memchr(b':', line).and_then(|first| {
+            let (hierarchy, rest) = line.split_at_checked(first)?;
+            let (controllers, path) = rest.get(1..)?.split_at_checked(memchr(b':', rest.get(1..)?)?)?;
+            Some(CgroupLine { hierarchy, controllers, path: path.get(1..)? })
+        });
+        fields.ok_or_else(|| malformed("cgroup", line, "hierarchy:controllers:path"))
+    })
+}
+
 /// Parses /proc/PID/cgroup. One line that cannot be parsed fails the whole text.
 ///
 /// # Errors
 /// [`Error::ProcLine`].
 pub fn parse_cgroup(text: &[u8]) -> Result<Vec<CgroupLine<'_>>, Error> {
-    lines(text)
-        .map(|line| {
-            let mut fields = line.splitn(3, |&byte| byte == b':');
-            let (Some(hierarchy), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
-                return Err(malformed("cgroup", line, "hierarchy:controllers:path"));
-            };
-            Ok(CgroupLine { hierarchy, controllers, path })
-        })
-        .collect()
+    cgroup_lines(text).collect()
 }
 
 /// A mount of a cgroup hierarchy, as /proc/PID/mountinfo shows it.
@@ -321,10 +329,16 @@ pub fn cgroup_mounts(text: &[u8]) -> Result<Vec<CgroupMount>, Error> {
     Ok(mounts)
 }
 
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    let empty = text.is_empty();
-    text.split(|&byte| byte == b'\n').filter(move |_| !empty)
+fn lines(mut text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let end = memchr(b'\n', text).unwrap_or(text.len());
+        let (line, rest) = text.split_at(end);
+        text = rest.get(1..).unwrap_or_default();
+        Some(line)
+    })
 }
 
 fn malformed(file: &'static str, line: &[u8], expected: &'static str) -> Error {

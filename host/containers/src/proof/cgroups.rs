@@ -14,6 +14,8 @@ pub(super) struct Cgroups {
     hierarchies: Vec<Hierarchy>,
     /// `None` where the kernel does not let us read it. Clause f is then skipped.
     namespace: Option<PidNamespace>,
+    /// The text of init's /proc/PID/cgroup, if clauses d and e hold for it. They then hold for each process with the same text.
+    proven: Option<Arc<[u8]>>,
 }
 
 /// One hierarchy of cgroups, and the container's cgroup in it.
@@ -45,11 +47,17 @@ impl Cgroups {
             Err(error) => return Err(error.into()),
         };
         let hierarchies = Hierarchy::of_init(id, &cgroup, context, || Above::of(processes, inspected))?;
-        let cgroups = Cgroups { hierarchies, namespace };
+        let cgroups = Cgroups::new(id, hierarchies, namespace, cgroup);
         if inspected.pid_mode.is_empty() || inspected.pid_mode == "private" {
             cgroups.check_first_of_trusted_namespace(process, id, inspected, context)?;
         }
         Ok(Some(cgroups))
+    }
+
+    fn new(id: &ContainerId, hierarchies: Vec<Hierarchy>, namespace: Option<PidNamespace>, init: Arc<[u8]>) -> Cgroups {
+        let mut cgroups = Cgroups { hierarchies, namespace, proven: None };
+        cgroups.proven = cgroups.check_text(id, &init, false).is_ok().then_some(init);
+        cgroups
     }
 
     /// Checks that a process, whose /proc/PID/cgroup is `cgroup`, is in the container (clauses d to f).
@@ -60,8 +68,17 @@ impl Cgroups {
         cgroup: &[u8],
         context: ProofContext,
     ) -> Result<(), NotProven> {
-        let claimant = parse_cgroup(cgroup).map_err(|_| malformed())?;
         let nested = within_namespace(self.namespace, process, context, id)?;
+        // Most processes are in the very cgroups that init is in.
+        match self.proven.as_deref() == Some(cgroup) {
+            true => Ok(()),
+            false => self.check_text(id, cgroup, nested),
+        }
+    }
+
+    /// Checks clauses d and e.
+    fn check_text(&self, id: &ContainerId, cgroup: &[u8], nested: bool) -> Result<(), NotProven> {
+        let claimant = parse_cgroup(cgroup).map_err(|_| malformed())?;
         below_container(id, &self.hierarchies, &claimant, |rest| no_container_between(id, rest, nested))
     }
 
@@ -376,10 +393,9 @@ mod tests {
 
     fn running(init: &[String], above: Above) -> Result<Cgroups, InitFailure> {
         let process = process(init, &[2, 1]);
-        Ok(Cgroups {
-            hierarchies: Hierarchy::of_init(&id(), &process.cgroup().unwrap(), ProofContext::ALL, || Ok(above))?,
-            namespace: process.pid_namespace().ok(),
-        })
+        let cgroup = process.cgroup().unwrap();
+        let hierarchies = Hierarchy::of_init(&id(), &cgroup, ProofContext::ALL, || Ok(above))?;
+        Ok(Cgroups::new(&id(), hierarchies, process.pid_namespace().ok(), cgroup))
     }
 
     /// The explanations when we are in `own`, the engine's process is in `engine`, and the container was started with
