@@ -3,6 +3,8 @@
 
 pub mod attest;
 pub mod component;
+#[cfg(target_arch = "wasm32")]
+mod heap;
 pub mod locator;
 pub mod matcher;
 mod selectors;

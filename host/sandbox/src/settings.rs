@@ -51,6 +51,7 @@ pub(crate) fn config(allocation: Allocation) -> Config {
             .total_stacks(SANDBOXES)
             // This much of a slot stays resident between calls, because a page fault costs more than clearing it.
             .linear_memory_keep_resident(64 << 10)
+            .table_keep_resident(16 << 10)
             .async_stack_keep_resident(16 << 10)
             .max_unused_warm_slots(8)
             .pagemap_scan(Enabled::Auto);
