@@ -1,5 +1,7 @@
 //! A policy that is ready to run.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use sandbox::wit::Settings;
 use sandbox::{CallError, RunError};
 use semver::Version;
@@ -18,6 +20,8 @@ pub struct Policy {
     pub digest: String,
     /// The version that the component's author gave it.
     pub version: Option<Version>,
+    /// Whether it asks for the container whose id stands alone in the evidence, as its last run that could show it has shown.
+    claims_only_id: AtomicBool,
 }
 
 /// What one run of a policy came to.
@@ -29,6 +33,11 @@ pub enum PolicyRun {
 }
 
 impl Policy {
+    /// A policy that has not run yet.
+    pub fn new(code: sandbox::LinkedPolicy<Workload>, digest: String, version: Option<Version>) -> Policy {
+        Policy { code, digest, version, claims_only_id: AtomicBool::new(true) }
+    }
+
     /// An error that names this policy.
     pub fn error(&self, reason: impl std::fmt::Display) -> Error {
         Error::Policy { digest: self.digest.clone(), reason: reason.to_string() }
@@ -56,6 +65,8 @@ impl Policy {
 
     /// Runs the policy as often as its questions need a fetch. The workload comes back unless the time was over
     /// in the sandbox, or while the call waited for one.
+    ///
+    /// The container that the policy is likely to ask for is fetched first, so that most policies run once.
     pub async fn attest(
         &self,
         sandbox: &Sandbox,
@@ -63,6 +74,13 @@ impl Policy {
         mut workload: Workload,
         deadline: Instant,
     ) -> (Option<Workload>, Result<Vec<String>, Error>) {
+        let mut anticipated = None;
+        if self.claims_only_id.load(Ordering::Relaxed) {
+            match timeout_at(deadline, workload.anticipate()).await {
+                Ok(question) => anticipated = question,
+                Err(_) => return (Some(workload), Err(late())),
+            }
+        }
         loop {
             let run = match timeout_at(deadline, self.run(sandbox, settings, workload)).await {
                 Err(_) => return (None, Err(late())),
@@ -72,8 +90,16 @@ impl Policy {
                 }
             };
             match run {
-                PolicyRun::Answered(outcome) => return (Some(workload), outcome),
+                PolicyRun::Answered(outcome) => {
+                    if anticipated.is_some_and(|question| workload.transcript().answer(&question).is_none()) {
+                        self.claims_only_id.store(false, Ordering::Relaxed);
+                    }
+                    return (Some(workload), outcome);
+                }
                 PolicyRun::NeedsFetch(question) => {
+                    if workload.is_for_only_id(&question) {
+                        self.claims_only_id.store(true, Ordering::Relaxed);
+                    }
                     if timeout_at(deadline, workload.fetch(question)).await.is_err() {
                         return (Some(workload), Err(late()));
                     }

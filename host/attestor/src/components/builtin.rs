@@ -19,7 +19,7 @@ pub fn policy(sandbox: &Sandbox) -> Result<Policy, SetupError> {
     // SAFETY: `build.rs` made the image with `sandbox::compiler::precompile`, and it is a part of this program.
     let compiled = unsafe { sandbox.load(IMAGE) }?;
     let version = Version::parse(env!("CARGO_PKG_VERSION")).ok();
-    Ok(Policy { code: sandbox.policy(&compiled)?, digest: DIGEST.to_owned(), version })
+    Ok(Policy::new(sandbox.policy(&compiled)?, DIGEST.to_owned(), version))
 }
 
 #[cfg(test)]

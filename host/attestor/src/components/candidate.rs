@@ -63,7 +63,7 @@ impl<'a> Candidate<'a> {
         let Candidate { runtime, path, loaded: Loaded { compiled, description } } = self;
         let code = runtime.sandbox.policy(&compiled);
         let code = code.map_err(|error| LoadError::new(&path, Step::Link, &error.to_string()))?;
-        let policy = Policy { code, digest: description.digest, version: description.version };
+        let policy = Policy::new(code, description.digest, description.version);
         let notes = validate(runtime, &policy, trial).await.map_err(|invalid| match invalid {
             SettingsError::Refused(errors) => LoadError::new(&path, Step::Settings, &errors),
             SettingsError::Failed(error) => broke(&path, Step::Settings, &policy.failed(error)),

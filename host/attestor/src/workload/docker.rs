@@ -1,10 +1,11 @@
 //! The interface `docker`: claims to be in a container, and their proof.
 
+use containers::process::Evidence;
 use containers::{Checked, Claim, ContainerId, NotProven, Outcome};
 use sandbox::wit::Engine;
 use sandbox::{Fault, FaultKind};
 
-use super::question::engine_name;
+use super::question::{Question, engine_name};
 use super::{Answer, Found, Note, Workload};
 use crate::error::fault;
 use crate::limits;
@@ -36,6 +37,20 @@ impl Workload {
             Ok(checked) => self.container(&claim.id, checked),
             Err(error) => fault(error).into(),
         }
+    }
+
+    /// The container id that stands in the evidence, if it is the only one there.
+    pub(super) fn only_id(&mut self) -> Option<String> {
+        let Evidence::Cgroup(text) = &self.evidence().ok()?.evidence else { return None };
+        let mut ids = text.split(|byte| !byte.is_ascii_hexdigit()).filter(|run| run.len() == 64);
+        let id = ids.next()?;
+        let only = ids.all(|other| other == id);
+        only.then(|| String::from_utf8_lossy(id).into_owned())
+    }
+
+    /// Whether this is the question for the container whose id stands alone in the evidence.
+    pub fn is_for_only_id(&mut self, question: &Question) -> bool {
+        matches!(question, Question::Container(Engine::Docker, id) if self.only_id().as_ref() == Some(id))
     }
 
     /// The claim to be in the container with this id. An `Err` is the answer already: clause a does not hold, the policy claims too

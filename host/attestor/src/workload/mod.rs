@@ -14,7 +14,7 @@ pub mod transcript;
 pub mod values;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bounded::lanes::Lanes;
 use bounded::warnings::Warnings;
@@ -62,6 +62,7 @@ impl Backends {
 }
 
 /// An answer, with its notes for the transcript.
+#[derive(Clone)]
 struct Found {
     answer: Result<Answer, Fault>,
     note: Note,
@@ -104,14 +105,32 @@ pub struct Workload {
     /// Read once: the proof holds against the same evidence that the policy claims from.
     evidence: Option<Result<Read, Fault>>,
     transcript: Transcript,
+    /// The answer to a question that the policy has not asked yet.
+    anticipated: Option<Anticipated>,
     started: tokio::time::Instant,
+}
+
+/// What was fetched because a policy is likely to ask for it. It becomes a part of the transcript when the policy does.
+#[derive(Clone)]
+struct Anticipated {
+    question: Question,
+    found: Found,
+    elapsed: Duration,
 }
 
 impl Workload {
     /// The workload with this pid.
     pub fn new(backends: Arc<Backends>, pid: i32) -> Workload {
         let started = tokio::time::Instant::now();
-        Workload { backends, pid, process: Opened::NotYet, evidence: None, transcript: Transcript::default(), started }
+        Workload {
+            backends,
+            pid,
+            process: Opened::NotYet,
+            evidence: None,
+            transcript: Transcript::default(),
+            anticipated: None,
+            started,
+        }
     }
 
     /// A workload that was recorded. To every question that its transcript does not answer it is a process that is gone.
@@ -140,6 +159,11 @@ impl Workload {
         if self.transcript.answer(question).is_some() {
             return self.transcript.answer(question);
         }
+        if let Some(Anticipated { question, found, elapsed }) =
+            self.anticipated.take_if(|next| next.question == *question)
+        {
+            return Some(self.add(question, found, elapsed));
+        }
         let started = Instant::now();
         let found = match question {
             Question::Cgroups => self.cgroups(),
@@ -150,7 +174,21 @@ impl Workload {
             Question::Verify => self.cached_decision()?,
             Question::Credentials => self.credentials(),
         };
-        Some(self.add(question.clone(), found, started))
+        Some(self.add(question.clone(), found, started.elapsed()))
+    }
+
+    /// Fetches the answer to the question for the container whose id stands in the evidence, before a policy asks, and returns that
+    /// question. A policy that asks it need not run twice. `None`: no id stands there or several do, or no fetch is needed.
+    pub async fn anticipate(&mut self) -> Option<Question> {
+        let started = Instant::now();
+        let id = self.only_id()?;
+        if self.cached_container(&id).is_some() {
+            return None;
+        }
+        let found = self.fetch_container(&id).await;
+        let question = Question::Container(Engine::Docker, id);
+        self.anticipated = Some(Anticipated { question: question.clone(), found, elapsed: started.elapsed() });
+        Some(question)
     }
 
     /// Fetches the answer to a question that [`Workload::answer`] left open.
@@ -161,7 +199,7 @@ impl Workload {
             Question::Verify => self.fetch_decision().await,
             _ => return,
         };
-        self.add(question, found, started);
+        self.add(question, found, started.elapsed());
     }
 
     /// Answers a question that was not recorded, without asking the machine.
@@ -171,7 +209,7 @@ impl Workload {
             Question::Verify => Fault::new(FaultKind::NotConfigured, note).into(),
             _ => Found::new(Answer::Container(None), note),
         };
-        self.add(question, found, Instant::now());
+        self.add(question, found, Duration::ZERO);
     }
 
     /// The operating system of the process's machine.
@@ -189,9 +227,9 @@ impl Workload {
         self.evidence.insert(read).as_ref().map_err(Fault::clone)
     }
 
-    fn add(&mut self, question: Question, found: Found, started: Instant) -> &Result<Answer, Fault> {
+    fn add(&mut self, question: Question, found: Found, elapsed: Duration) -> &Result<Answer, Fault> {
         let Found { answer, note, not_proven } = found;
-        self.transcript.add(Exchange { question, answer, note, not_proven, elapsed: started.elapsed() })
+        self.transcript.add(Exchange { question, answer, note, not_proven, elapsed })
     }
 
     /// Answers whose lane this process waits in, when it is called. It may outlive the workload.

@@ -5,6 +5,7 @@ mod component;
 mod machine;
 mod stage;
 
+mod anticipation;
 mod contract;
 mod extensions;
 mod locator;

@@ -88,7 +88,7 @@ impl Linux {
     }
 
     fn process(&self, pid: i32, held: Held, kept: Option<KeptFiles>) -> LinuxProcess {
-        LinuxProcess { proc: Arc::clone(&self.proc), pid, held, namespace: OnceLock::new(), kept }
+        LinuxProcess { proc: Arc::clone(&self.proc), pid, held, constant: Constant::default(), kept }
     }
 }
 
@@ -147,6 +147,10 @@ impl Processes for Linux {
     }
 
     fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
+        // The process that is attested first is often init itself.
+        if let Some(kept) = self.kept.get(pid) {
+            return Ok(Some(kept));
+        }
         Ok(self.hold(pid)?.map(|held| Arc::new(self.process(pid, held, None)) as Arc<dyn Process>))
     }
 
@@ -174,10 +178,18 @@ pub(super) struct LinuxProcess {
     proc: Arc<Proc>,
     pid: i32,
     held: Held,
-    /// A process never leaves its pid namespace: setns(2) and unshare(2) choose that of its children.
-    namespace: OnceLock<PidNamespace>,
+    constant: Constant,
     /// For processes that are attested, and may be again.
     kept: Option<KeptFiles>,
+}
+
+/// What never changes while a process lives. A process never leaves its pid namespace: setns(2) and unshare(2) choose that of its
+/// children.
+#[derive(Debug, Default)]
+struct Constant {
+    namespace: OnceLock<PidNamespace>,
+    namespace_creator: OnceLock<Option<u32>>,
+    namespace_pids: OnceLock<Vec<i32>>,
 }
 
 /// What tells one process from another that has its pid later.
@@ -215,18 +227,11 @@ impl Process for LinuxProcess {
     }
 
     fn pid_namespace(&self) -> io::Result<PidNamespace> {
-        if let Some(namespace) = self.namespace.get() {
+        if let Some(namespace) = self.constant.namespace.get() {
             return Ok(*namespace);
         }
-        let inode = match &self.held {
-            Held::Directory(directory) => namespace_inode(directory, "ns/pid")?,
-            Held::Pidfd(_) => {
-                let inode = namespace_inode(&self.proc.directory, &format!("{}/ns/pid", self.pid))?;
-                self.check_alive()?;
-                inode
-            }
-        };
-        Ok(*self.namespace.get_or_init(|| PidNamespace { inode }))
+        let inode = self.namespace_inode("ns/pid")?;
+        Ok(*self.constant.namespace.get_or_init(|| PidNamespace { inode }))
     }
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
@@ -246,22 +251,42 @@ impl Process for LinuxProcess {
     }
 
     fn namespace_pids(&self) -> io::Result<Vec<i32>> {
-        namespace_pids(&self.read_whole("status")?)
+        if let Some(pids) = self.constant.namespace_pids.get() {
+            return Ok(pids.clone());
+        }
+        let pids = namespace_pids(&self.read_whole("status")?)?;
+        Ok(self.constant.namespace_pids.get_or_init(|| pids).clone())
     }
 
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>> {
-        let owner = namespaces::owner(&self.open("ns/pid")?)?;
-        match Some(identity(&owner)?.inode) == self.proc.own_user_namespace {
-            true => Ok(None),
-            false => Ok(Some(namespaces::creator(&owner)?)),
+        if let Some(creator) = self.constant.namespace_creator.get() {
+            return Ok(*creator);
         }
+        let owner = namespaces::owner(&self.open("ns/pid")?)?;
+        let creator = match Some(identity(&owner)?.inode) == self.proc.own_user_namespace {
+            true => None,
+            false => Some(namespaces::creator(&owner)?),
+        };
+        Ok(*self.constant.namespace_creator.get_or_init(|| creator))
     }
 
     fn origin(&self) -> io::Result<Origin> {
         let Proc { own_pid_namespace: pid, own_user_namespace: user, .. } = *self.proc;
-        let real = parse_real_uid(&self.read_whole("status")?)?;
+        let status = self.read_whole("status")?;
+        let real = parse_real_uid(&status)?;
         // Without the right to read another user's namespaces, only the real uid is known.
         let namespaces = || -> io::Result<Origin> {
+            // A usual container: its user namespace is ours, and its pid namespace lies directly below ours.
+            if user.is_some_and(|own| self.namespace_inode("ns/user").is_ok_and(|inode| inode == own)) {
+                let pids = namespace_pids(&status).map(|pids| self.constant.namespace_pids.get_or_init(|| pids).len());
+                match pids {
+                    Ok(1) => return Ok(Origin { namespace: None, user: real }),
+                    Ok(2) if self.pid_namespace_creator()?.is_none() => {
+                        return Ok(Origin { namespace: Some((self.pid_namespace()?, None)), user: real });
+                    }
+                    _ => {}
+                }
+            }
             let outermost_user = outermost(self.open("ns/user")?, user)?;
             let user_of = |namespace: Option<OwnedFd>| namespace.as_ref().map(namespaces::creator).transpose();
             let namespace = match outermost(self.open("ns/pid")?, pid)? {
@@ -311,6 +336,17 @@ impl LinuxProcess {
     /// What was opened or read by the pid before this is of this process, because the pid is its own until it has exited.
     fn check_alive(&self) -> io::Result<()> {
         if self.alive() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn namespace_inode(&self, link: &str) -> io::Result<u64> {
+        match &self.held {
+            Held::Directory(directory) => namespace_inode(directory, link),
+            Held::Pidfd(_) => {
+                let inode = namespace_inode(&self.proc.directory, &format!("{}/{link}", self.pid))?;
+                self.check_alive()?;
+                Ok(inode)
+            }
+        }
     }
 
     fn read_whole(&self, name: &str) -> io::Result<Vec<u8>> {

@@ -152,7 +152,7 @@ pub(crate) async fn policy_of(sandbox: &Sandbox, component: &[u8]) -> Result<Pol
     description.check(World::Policy).map_err(|refused| refused.to_string())?;
     let compiled = sandbox.compile(component.into()).await.map_err(|error| error.to_string())?;
     let code = sandbox.policy(&compiled).map_err(|error| error.to_string())?;
-    Ok(Policy { code, digest: description.digest, version: description.version })
+    Ok(Policy::new(code, description.digest, description.version))
 }
 
 /// The settings of an empty configuration.
