@@ -389,9 +389,13 @@ impl Containers {
     /// Keeps the cache true until the containers are dropped. Drops containers that are gone, and asks the engine again, once a
     /// minute, for those that are used. (Every use asks the kernel whether the init process lives. This asks whether the engine
     /// still says the same, because a wrong answer that no claim contradicts would stay for ever.)
+    ///
+    /// It also prepares the engine for the first calls, again and again until the engine answers.
     pub async fn maintain(containers: Weak<Containers>) {
+        let mut prepared = false;
         loop {
             let Some(this) = containers.upgrade() else { return };
+            prepared = prepared || this.engine.prepare().await;
             let _ = tokio::time::timeout(limits::CONTAINER_SWEEP, this.due.notified()).await;
             let now = Instant::now();
             let is_sweep_due = this.cache().is_sweep_due(now);

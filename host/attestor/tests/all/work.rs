@@ -17,7 +17,7 @@ use docker_attestor::workload::{Answer, Backends, Question, Workload};
 use sandbox::inspect::Description;
 
 use crate::component::{asking, data_at, encode, extension_text, policy_text};
-use crate::machine::{answer, policy_of, process, sandbox, settings};
+use crate::machine::{answer, policy_of, process, runtime, sandbox, settings};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const PID: i32 = 101;
@@ -106,6 +106,14 @@ async fn a_container_is_handed_over_again_and_again_only_within_the_limit() {
     assert!(error.to_string().contains("asked of the host took more CPU than a call may"), "{error}");
     let took = cpu_time() - before;
     assert!(took < Duration::from_millis(500), "{took:?}, the compilation included");
+}
+
+#[tokio::test]
+async fn the_built_in_policy_has_memory_for_the_largest_container() {
+    let runtime = runtime();
+    let selectors = answer(&runtime.sandbox, &runtime.builtin, workload().await).await.unwrap();
+    let labels = selectors.iter().filter(|selector| selector.starts_with("label:")).count();
+    assert_eq!((labels, selectors.iter().map(String::len).sum::<usize>() > 1_000_000), (4_000, true));
 }
 
 /// 64 lines of 64 KiB, with a text that begins like the values.

@@ -10,9 +10,13 @@ use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use bounded::single_flight::SingleFlight;
 use bounded::text::is_sha256_hex;
 use http::Uri;
+use tokio::task::JoinSet;
 
 use super::connection::{EngineVersion, Refusal, Transport};
-use super::{ApiVersion, Endpoint, Engine, EngineCall, InspectFuture, Inspected, Observer, Peer, RepoDigestsFuture};
+use super::{
+    ApiVersion, Endpoint, Engine, EngineCall, InspectFuture, Inspected, Observer, Peer, PrepareFuture,
+    RepoDigestsFuture,
+};
 use crate::container::{Container, ContainerId};
 use crate::error::{EngineError, Error};
 use crate::limits;
@@ -202,6 +206,19 @@ impl Engine for DockerEngine {
             }
             let found = self.with_retries("image", || self.repo_digests_once(image)).await?;
             Ok(found.unwrap_or_default())
+        })
+    }
+
+    /// Finds the version to speak, and opens as many connections as there may be calls: pings at the same time need one each.
+    fn prepare(&self) -> PrepareFuture<'_> {
+        Box::pin(async move {
+            let Ok((docker, _)) = self.negotiated().await else { return false };
+            let mut pings = JoinSet::new();
+            for _ in 0..limits::ENGINE_CALLS {
+                let docker = docker.clone();
+                pings.spawn(async move { docker.ping().await.is_ok() });
+            }
+            pings.join_all().await.into_iter().all(|answered| answered)
         })
     }
 }

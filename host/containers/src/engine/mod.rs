@@ -23,7 +23,15 @@ pub trait Engine: Send + Sync {
 
     /// The repo digests (`repository@sha256:…`) of the image with this id. Empty when it was never pushed or pulled.
     fn repo_digests<'a>(&'a self, image: &'a str) -> RepoDigestsFuture<'a>;
+
+    /// Makes ready for many calls at once, before the first one. `false`: the engine does not answer yet.
+    fn prepare(&self) -> PrepareFuture<'_> {
+        Box::pin(std::future::ready(true))
+    }
 }
+
+/// The future of [`Engine::prepare`].
+pub type PrepareFuture<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
 /// The future of [`Engine::inspect`].
 pub type InspectFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<Inspected>, Error>> + Send + 'a>>;

@@ -58,9 +58,13 @@ pub(super) struct EngineVersion {
 impl Transport {
     pub(super) fn new(endpoint: Endpoint, shares_pid_namespace: bool) -> Transport {
         let observed = Arc::new(Mutex::new(Observed::default()));
-        let connect = Connect { endpoint, shares_pid_namespace, observed: Arc::clone(&observed) };
-        let client =
-            HyperClient::builder(TokioExecutor::new()).pool_max_idle_per_host(limits::ENGINE_CALLS).build(connect);
+        let peers = system::Peers::default();
+        let connect = Connect { endpoint, shares_pid_namespace, peers, observed: Arc::clone(&observed) };
+        // Connections stay open between calls, however long. One that the engine closed is not used again.
+        let client = HyperClient::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(limits::ENGINE_CALLS)
+            .pool_idle_timeout(None)
+            .build(connect);
         Transport { client, observed }
     }
 
@@ -106,6 +110,7 @@ impl From<EngineError> for io::Error {
 struct Connect {
     endpoint: Endpoint,
     shares_pid_namespace: bool,
+    peers: system::Peers,
     observed: Arc<Mutex<Observed>>,
 }
 
@@ -115,7 +120,7 @@ impl Connect {
             // The configuration accepts TCP only with engine_shares_pid_namespace.
             Endpoint::Tcp(address) => Stream::Tcp(TcpStream::connect(address.as_str()).await?),
             Endpoint::Unix(_) | Endpoint::NamedPipe(_) => {
-                let (stream, peer) = system::connect(&self.endpoint, self.shares_pid_namespace).await?;
+                let (stream, peer) = self.peers.connect(&self.endpoint, self.shares_pid_namespace).await?;
                 lock(&self.observed).peer = peer;
                 Stream::Local(stream)
             }

@@ -18,27 +18,33 @@ pub(super) type Stream = NamedPipeClient;
 /// How often a pipe is tried whose instances are all in use. The whole call has its own limit.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Connects to the engine, and checks clause b: the pipe, and the process that serves it, belong to LocalSystem or to an
-/// administrator. Anybody may make a pipe with the engine's name while the engine does not run. The server's process id alone would
-/// not do: that process may have ended, and another one may have its id. The pipe keeps its owner.
-pub(super) async fn connect(endpoint: &Endpoint, declared: bool) -> io::Result<(Stream, Peer)> {
-    let Endpoint::NamedPipe(path) = endpoint else { return Err(EngineError::OtherSystem.into()) };
-    let opening = async {
-        loop {
-            // The server may learn who we are, and may not act as us (tokio's default).
-            match ClientOptions::new().open(path) {
-                Err(error) if error.raw_os_error().map(i32::cast_unsigned) == Some(ERROR_PIPE_BUSY) => {
-                    tokio::time::sleep(BUSY_PAUSE).await;
+/// The processes among which the engine's must be: any of this machine.
+#[derive(Clone, Default)]
+pub(super) struct Peers;
+
+impl Peers {
+    /// Connects to the engine, and checks clause b: the pipe, and the process that serves it, belong to LocalSystem or to an
+    /// administrator. Anybody may make a pipe with the engine's name while the engine does not run. The server's process id alone would
+    /// not do: that process may have ended, and another one may have its id. The pipe keeps its owner.
+    pub(super) async fn connect(&self, endpoint: &Endpoint, declared: bool) -> io::Result<(Stream, Peer)> {
+        let Endpoint::NamedPipe(path) = endpoint else { return Err(EngineError::OtherSystem.into()) };
+        let opening = async {
+            loop {
+                // The server may learn who we are, and may not act as us (tokio's default).
+                match ClientOptions::new().open(path) {
+                    Err(error) if error.raw_os_error().map(i32::cast_unsigned) == Some(ERROR_PIPE_BUSY) => {
+                        tokio::time::sleep(BUSY_PAUSE).await;
+                    }
+                    opened => return opened.map_err(|error| denied("the right to open its pipe", error)),
                 }
-                opened => return opened.map_err(|error| denied("the right to open its pipe", error)),
             }
+        };
+        let pipe = tokio::time::timeout(limits::ENGINE_HEADERS, opening).await.map_err(io::Error::from)??;
+        if !declared {
+            check_server(&pipe)?;
         }
-    };
-    let pipe = tokio::time::timeout(limits::ENGINE_HEADERS, opening).await.map_err(io::Error::from)??;
-    if !declared {
-        check_server(&pipe)?;
+        Ok((pipe, Peer::default()))
     }
-    Ok((pipe, Peer::default()))
 }
 
 fn check_server(pipe: &NamedPipeClient) -> io::Result<()> {
