@@ -200,15 +200,20 @@ test-windows *arguments: target windows-target
     cargo build --release --target {{ windows }} --package docker-attestor --example docker_attestor_wine
     DOCKER_ATTESTOR={{ quote(windows_release / "examples/docker_attestor_wine.exe") }} fixtures/windows/e2e.sh "$@"
 
-# Measure the plugin beside a plugin that answers a constant; `--against PATH` (absolute) adds another docker attestor plugin
+# Measure the plugin beside plugins that answer a constant; `--against PATH` (absolute) adds another docker attestor plugin
 [positional-arguments]
-bench *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/bench.sh --picture {{ quote(justfile_directory() / "fixtures/e2e/bench.svg") }} "$@"
+bench *arguments: build floors
+    DOCKER_ATTESTOR={{ quote(program) }} FLOORS={{ quote(parent_directory(program)) }} bash fixtures/e2e/bench.sh --picture {{ quote(justfile_directory() / "fixtures/e2e/bench.svg") }} "$@"
 
 # Measure the plugin as `just bench` does, on Docker 29
 [positional-arguments]
-bench-docker29 *arguments: build
-    DOCKER_ATTESTOR={{ quote(program) }} bash fixtures/e2e/docker29.sh bench.sh "$@"
+bench-docker29 *arguments: build floors
+    DOCKER_ATTESTOR={{ quote(program) }} FLOORS={{ quote(parent_directory(program)) }} bash fixtures/e2e/docker29.sh bench.sh "$@"
+
+# Build the constants in Rust beside the program, with the same features of what both use
+[private]
+floors: target
+    cargo build --release --package docker-attestor --package floors
 
 # Swap policies while 64 callers attest, and check that no call fails or is delayed and that memory does not grow
 [positional-arguments]
