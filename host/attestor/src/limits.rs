@@ -7,6 +7,9 @@ use bounded::lanes::Bounds;
 /// The time for a whole attestation. The agent sets no deadline of its own and waits for all attestors.
 pub const ATTESTATION: Duration = Duration::from_secs(10);
 
+/// How long after a configuration its work in the background is over: the engine's connections are open.
+pub const START: Duration = Duration::from_millis(200);
+
 /// Containers that one policy call may ask for. A good policy asks for one.
 pub const CONTAINERS_ASKED: usize = 8;
 

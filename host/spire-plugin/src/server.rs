@@ -81,7 +81,7 @@ impl Plugin {
         })
         .map_err(ServeError::Parent)?;
         let (socket, listener) = Socket::bind(self, environment)?;
-        Ok(Started { socket, listener, stop })
+        Ok(Started { socket, listener, stop, announced: false })
     }
 }
 
@@ -91,6 +91,8 @@ pub struct Started {
     socket: Socket,
     listener: Listener,
     stop: Arc<watch::Sender<bool>>,
+    /// Whether the handshake is written.
+    announced: bool,
 }
 
 impl Started {
@@ -110,13 +112,25 @@ impl Started {
         LocalListener::bind(&self.socket.local_path(name))
     }
 
-    /// Writes the handshake to stdout, and serves until SPIRE ends the plugin. Calls in flight then have 1.5 s to
-    /// finish.
+    /// Writes the handshake to stdout, before [`Started::serve`] would. SPIRE then connects while the program makes its services.
+    /// Its calls wait for them.
     ///
     /// # Errors
     /// If stdout is closed.
-    pub async fn serve(self, services: Services) -> Result<(), ServeError> {
-        self.socket.announce().map_err(ServeError::Handshake)?;
+    pub fn announce(&mut self) -> Result<(), ServeError> {
+        self.announced = true;
+        self.socket.announce().map_err(ServeError::Handshake)
+    }
+
+    /// Writes the handshake to stdout, unless [`Started::announce`] did, and serves until SPIRE ends the plugin. Calls in flight then
+    /// have 1.5 s to finish.
+    ///
+    /// # Errors
+    /// If stdout is closed.
+    pub async fn serve(mut self, services: Services) -> Result<(), ServeError> {
+        if !self.announced {
+            self.announce()?;
+        }
         services.serve_until(self.listener, self.stop).await;
         tracing::info!("stopped");
         Ok(())

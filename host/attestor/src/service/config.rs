@@ -10,6 +10,8 @@ use tonic::{Request, Response, Status};
 
 use crate::attestor::Attestor;
 use crate::config;
+use crate::limits;
+use crate::service::process::give_back_program;
 
 pub(super) struct Config {
     attestor: Arc<Attestor>,
@@ -34,7 +36,14 @@ impl proto::Config for Config {
                 Err(invalid) => Err(invalid.into()),
             };
             match configured {
-                Ok(()) => Ok(Response::new(ConfigureResponse {})),
+                Ok(()) => {
+                    tokio::spawn(async {
+                        // What the configuration starts in the background has run by then.
+                        tokio::time::sleep(limits::START).await;
+                        give_back_program();
+                    });
+                    Ok(Response::new(ConfigureResponse {}))
+                }
                 Err(error) => Err(Status::new(error.code(), error.to_string())),
             }
         })

@@ -44,7 +44,9 @@ pub enum ServeError {
 pub async fn serve(environment: Environment, compilation: Compilation, open: OpenMachine) -> Result<(), ServeError> {
     raise_descriptor_limit();
     let requests = ReloadRequests::new().map_err(ServeError::Signal)?;
-    let started = PLUGIN.start(&environment)?;
+    let mut started = PLUGIN.start(&environment)?;
+    // The agent connects while the sandbox is made.
+    started.announce()?;
     let metrics = Metrics::new();
     let machine = Arc::new(open().map_err(ServeError::Processes)?);
     let runtime = Arc::new(Runtime::new(compilation)?);

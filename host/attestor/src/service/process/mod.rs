@@ -1,4 +1,4 @@
-//! The process of the plugin: its file descriptors, and the signal that asks it to reload.
+//! The process of the plugin: its file descriptors, its memory, and the signal that asks it to reload.
 
 #[cfg(unix)]
 mod unix;
@@ -6,6 +6,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(super) use self::unix::{ReloadRequests, raise_descriptor_limit};
+pub(super) use self::unix::{ReloadRequests, give_back_program, raise_descriptor_limit};
 #[cfg(windows)]
-pub(super) use self::windows::{ReloadRequests, raise_descriptor_limit};
+pub(super) use self::windows::{ReloadRequests, give_back_program, raise_descriptor_limit};

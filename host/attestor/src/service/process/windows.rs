@@ -7,6 +7,9 @@ use std::io;
 /// Does nothing: a process may hold some sixteen million handles.
 pub(in super::super) fn raise_descriptor_limit() {}
 
+/// Does nothing: Windows trims the pages of a program by itself.
+pub(in super::super) fn give_back_program() {}
+
 /// The requests to look at policy and extensions again. There are none.
 pub(in super::super) struct ReloadRequests;
 
