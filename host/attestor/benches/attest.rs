@@ -337,5 +337,55 @@ fn verdict(criterion: &mut Criterion) {
     assert!(each < BOUND, "a kept verdict takes {each:?}, more than {BOUND:?}");
 }
 
-criterion_group!(benches, logic, proof, sandbox, extension, verdict);
+/// Measures each system call that the proof makes for a process that was not seen before, on many new processes of this machine.
+#[cfg(target_os = "linux")]
+fn new_process(_: &mut Criterion) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+    use rustix::io::pread;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    const PROCESSES: usize = 200;
+    let proc = openat(CWD, "/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let mut children: Vec<_> =
+        (0..PROCESSES).map(|_| std::process::Command::new("sleep").arg("60").spawn().unwrap()).collect();
+    let calls = ["pidfd_open", "openat cgroup", "pread cgroup", "readlinkat ns/pid", "poll", "pread cgroup, again", "poll, again"];
+    let mut times: [Vec<Duration>; 7] = Default::default();
+    for child in &children {
+        let pid = child.id().cast_signed();
+        let mut lap = Instant::now();
+        let mut record = |call: usize| {
+            times[call].push(lap.elapsed());
+            lap = Instant::now();
+        };
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        record(0);
+        let cgroup = openat(&proc, format!("{pid}/cgroup"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        record(1);
+        let mut text = [0; 4096];
+        pread(&cgroup, &mut text, 0).unwrap();
+        record(2);
+        readlinkat(&proc, format!("{pid}/ns/pid"), Vec::with_capacity(32)).unwrap();
+        record(3);
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&Timespec::default())).unwrap();
+        record(4);
+        pread(&cgroup, &mut text, 0).unwrap();
+        record(5);
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&Timespec::default())).unwrap();
+        record(6);
+    }
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    for (call, times) in calls.iter().zip(&mut times) {
+        times.sort_unstable();
+        println!("a process not seen before: {call:<22} {:?}", times[PROCESSES / 2]);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn new_process(_: &mut Criterion) {}
+
+criterion_group!(benches, logic, new_process, proof, sandbox, extension, verdict);
 criterion_main!(benches);
