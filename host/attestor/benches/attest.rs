@@ -1,7 +1,13 @@
 //! Measures the parts of an attestation: the policy's own logic, the parsers, the proof, the verdict on an image, and the
 //! sandbox in comparison with the same policy as native code.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench is a test: a panic is its verdict")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench is a test: a panic is its verdict"
+)]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -349,8 +355,16 @@ fn new_process(_: &mut Criterion) {
     let proc = openat(CWD, "/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
     let mut children: Vec<_> =
         (0..PROCESSES).map(|_| std::process::Command::new("sleep").arg("60").spawn().unwrap()).collect();
-    let calls = ["pidfd_open", "openat cgroup", "pread cgroup", "readlinkat ns/pid", "poll", "pread cgroup, again", "poll, again"];
-    let mut times: [Vec<Duration>; 7] = Default::default();
+    let calls = [
+        "pidfd_open",
+        "openat cgroup",
+        "pread cgroup",
+        "readlinkat ns/pid",
+        "poll",
+        "pread cgroup, again",
+        "poll, again",
+    ];
+    let mut times = vec![Vec::new(); calls.len()];
     for child in &children {
         let pid = child.id().cast_signed();
         let mut lap = Instant::now();

@@ -7,6 +7,8 @@ use bounded::lanes::Bounds;
 /// The time for a whole attestation. The agent sets no deadline of its own and waits for all attestors.
 pub const ATTESTATION: Duration = Duration::from_secs(10);
 
+/// How long the engine is waited for before a policy has asked for it. A process that needs no engine must not wait long for one.
+pub const ANTICIPATION: Duration = Duration::from_secs(1);
 /// How long after a configuration its work in the background is over: the engine's connections are open.
 pub const START: Duration = Duration::from_millis(200);
 

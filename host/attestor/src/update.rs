@@ -154,6 +154,7 @@ impl Updater {
         let before = current.as_deref();
         if before.is_none_or(|before| !Arc::ptr_eq(&before.basis.backends.docker, &docker)) {
             tokio::spawn(Containers::maintain(Arc::downgrade(&docker)));
+            tokio::spawn(Containers::connect(Arc::downgrade(&docker)));
         }
         if let Some(verifier) = verifier
             && before.and_then(|before| before.verifier.as_ref()).is_none_or(|kept| !Arc::ptr_eq(kept, &verifier))

@@ -389,22 +389,19 @@ impl Containers {
     /// Keeps the cache true until the containers are dropped. Drops containers that are gone, and asks the engine again, once a
     /// minute, for those that are used. (Every use asks the kernel whether the init process lives. This asks whether the engine
     /// still says the same, because a wrong answer that no claim contradicts would stay for ever.)
-    ///
-    /// It also prepares the engine for the first calls, again and again until the engine answers.
     pub async fn maintain(containers: Weak<Containers>) {
-        let mut prepared = false;
+        let mut closed = Instant::now();
         loop {
             let Some(this) = containers.upgrade() else { return };
-            prepared = prepared || this.engine.prepare().await;
             let _ = tokio::time::timeout(limits::CONTAINER_SWEEP, this.due.notified()).await;
             let now = Instant::now();
-            let is_sweep_due = this.cache().is_sweep_due(now);
-            if is_sweep_due {
+            if now.duration_since(closed) >= limits::CONTAINER_SWEEP {
+                closed = now;
                 this.processes.sweep();
             }
             let due: Vec<Arc<RunningContainer>> = {
                 let mut cache = this.cache();
-                if is_sweep_due {
+                if cache.is_sweep_due(now) {
                     cache.sweep(now);
                 }
                 let is_due = |cached: &&CachedContainer| {
@@ -432,6 +429,18 @@ impl Containers {
                     break;
                 }
             }
+        }
+    }
+
+    /// Opens connections to the engine before the first call needs them. Tries again until the engine answers, or the containers are
+    /// dropped.
+    pub async fn connect(containers: Weak<Containers>) {
+        while let Some(this) = containers.upgrade() {
+            if this.engine.connect().await {
+                return;
+            }
+            drop(this);
+            tokio::time::sleep(limits::ENGINE_CONNECT_PAUSE).await;
         }
     }
 

@@ -257,14 +257,13 @@ fn a_process_that_has_the_pid_of_one_that_exited_is_another_one() {
     let linux = Linux::new().unwrap();
     let mut reused = 0;
     for _ in 0..200 {
-        let first = Command::new("sleep").arg("60").spawn().unwrap();
-        let first = Other(first);
+        let first = Other(Command::new("sleep").arg("60").spawn().unwrap());
         let pid = first.pid();
         let process = open(&linux, pid);
-        let (cgroup, _) = (process.cgroup().unwrap(), process.pid_namespace().unwrap());
+        let cgroup = process.cgroup().unwrap();
+        // Held, but nothing was read of it.
+        let untouched = [open(&Linux::new().unwrap(), pid), Linux::new().unwrap().open_to_keep(pid).unwrap().unwrap()];
         drop(first);
-        assert!(!process.alive());
-        assert_eq!(process.cgroup().unwrap_err().kind(), io::ErrorKind::NotFound);
         if fs::write(LAST_PID, (pid - 1).to_string()).is_err() {
             return println!("skipped: only root can choose the next pid");
         }
@@ -275,10 +274,25 @@ fn a_process_that_has_the_pid_of_one_that_exited_is_another_one() {
         }
         reused += 1;
         let other = open(&linux, pid);
-        assert!(!Arc::ptr_eq(&process, &other));
-        assert!(!process.alive() && other.alive());
-        assert_eq!(process.cgroup().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!Arc::ptr_eq(&process, &other) && other.alive());
         assert_eq!(other.cgroup().unwrap(), cgroup);
+        for gone in untouched.iter().chain([&process]) {
+            assert!(!gone.alive());
+            let namespace = other.pid_namespace().unwrap();
+            for read in [
+                gone.cgroup().map(drop),
+                gone.pid_namespace().map(drop),
+                gone.namespace_pids().map(drop),
+                gone.pid_namespace_creator().map(drop),
+                gone.stat().map(drop),
+                gone.credentials().map(drop),
+                gone.mountinfo().map(drop),
+                gone.origin().map(drop),
+                gone.is_within(&namespace).map(drop),
+            ] {
+                assert_eq!(read.unwrap_err().kind(), io::ErrorKind::NotFound);
+            }
+        }
     }
     assert!(reused > 0, "the pid was never given again");
 }
@@ -286,16 +300,19 @@ fn a_process_that_has_the_pid_of_one_that_exited_is_another_one() {
 #[test]
 fn what_is_kept_of_processes_that_exited_is_closed() {
     let linux = Linux::new().unwrap();
-    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
     let others: Vec<Other> = (0..8).map(|_| Other(Command::new("sleep").arg("60").spawn().unwrap())).collect();
-    let before = descriptors();
+    let files: Vec<_> = others.iter().map(|other| PathBuf::from(format!("/proc/{}/cgroup", other.pid()))).collect();
+    let is_open = |descriptor: &fs::DirEntry| fs::read_link(descriptor.path()).is_ok_and(|file| files.contains(&file));
+    let kept = || fs::read_dir("/proc/self/fd").unwrap().flatten().filter(|entry| is_open(entry)).count();
     for other in &others {
         open(&linux, other.pid()).cgroup().unwrap();
     }
-    assert!(descriptors() >= before + 2 * others.len());
+    assert_eq!(kept(), others.len());
+    linux.sweep();
+    assert_eq!(kept(), others.len());
     drop(others);
     linux.sweep();
-    assert!(descriptors() < before + 8, "other tests of this program open some too");
+    wait_until("they are closed", || kept() == 0);
 }
 
 #[test]
@@ -307,7 +324,8 @@ fn the_id_of_a_thread_is_no_process_to_keep() {
         std::thread::sleep(Duration::from_millis(500));
     };
     let thread = std::thread::Builder::new().spawn(sleep).unwrap();
-    let process = open(&linux, receive.recv().unwrap());
-    assert!(process.alive());
+    let id = receive.recv().unwrap();
+    let (first, second) = (open(&linux, id), open(&linux, id));
+    assert!(first.alive() && !Arc::ptr_eq(&first, &second));
     thread.join().unwrap();
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sandbox::wit::Settings;
 use sandbox::{CallError, RunError};
 use semver::Version;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Sandbox, truth};
 use crate::error::Error;
@@ -76,9 +76,10 @@ impl Policy {
     ) -> (Option<Workload>, Result<Vec<String>, Error>) {
         let mut anticipated = None;
         if self.claims_only_id.load(Ordering::Relaxed) {
-            match timeout_at(deadline, workload.anticipate()).await {
+            match timeout(limits::ANTICIPATION, workload.anticipate()).await {
                 Ok(question) => anticipated = question,
-                Err(_) => return (Some(workload), Err(late())),
+                // The engine is slow. Only a policy that asks has to wait for it.
+                Err(_) => self.claims_only_id.store(false, Ordering::Relaxed),
             }
         }
         loop {

@@ -23,7 +23,7 @@ impl Workload {
             Err(found) => return Some(found),
         };
         let checked = self.backends.docker.check_cached(&claim)?;
-        Some(self.container(&claim.id, checked))
+        Some(Workload::container(&claim.id, checked))
     }
 
     /// `docker.container`, for which the engine is asked if need be.
@@ -34,23 +34,24 @@ impl Workload {
         };
         let claimant = self.claimant();
         match self.backends.docker.check(&claim, claimant).await {
-            Ok(checked) => self.container(&claim.id, checked),
+            Ok(checked) => Workload::container(&claim.id, checked),
             Err(error) => fault(error).into(),
         }
     }
 
-    /// The container id that stands in the evidence, if it is the only one there.
-    pub(super) fn only_id(&mut self) -> Option<String> {
+    /// The container id that stands in the evidence, if it is the only one there and not Podman's.
+    pub(super) fn only_id(&mut self) -> Option<ContainerId> {
         let Evidence::Cgroup(text) = &self.evidence().ok()?.evidence else { return None };
-        let mut ids = text.split(|byte| !byte.is_ascii_hexdigit()).filter(|run| run.len() == 64);
+        let words = text.split(|byte| !byte.is_ascii_alphanumeric());
+        let mut ids = words.clone().filter_map(|word| ContainerId::new(std::str::from_utf8(word).ok()?));
         let id = ids.next()?;
-        let only = ids.all(|other| other == id);
-        only.then(|| String::from_utf8_lossy(id).into_owned())
+        let only = ids.all(|other| other == id) && !words.into_iter().any(|word| word == b"libpod");
+        only.then_some(id)
     }
 
     /// Whether this is the question for the container whose id stands alone in the evidence.
     pub fn is_for_only_id(&mut self, question: &Question) -> bool {
-        matches!(question, Question::Container(Engine::Docker, id) if self.only_id().as_ref() == Some(id))
+        matches!(question, Question::Container(Engine::Docker, id) if self.only_id().is_some_and(|only| only.as_str() == id))
     }
 
     /// The claim to be in the container with this id. An `Err` is the answer already: clause a does not hold, the policy claims too
@@ -60,7 +61,7 @@ impl Workload {
             let text = format!("a policy may ask for {} containers", limits::CONTAINERS_ASKED);
             return Err(Fault::new(FaultKind::Policy, text).into());
         }
-        let id = ContainerId::parse(id).map_err(|reason| self.not_proven(&reason, "nothing was asked"))?;
+        let id = ContainerId::parse(id).map_err(|reason| Workload::not_proven(&reason, "nothing was asked"))?;
         let since = self.started.into_std();
         match (self.process()?, self.evidence()?.evidence.clone()) {
             (Some(process), evidence) if !evidence.is_of_no_process() => Ok(Claim { id, process, evidence, since }),
@@ -68,7 +69,7 @@ impl Workload {
         }
     }
 
-    fn container(&self, id: &ContainerId, Checked { source, outcome }: Checked) -> Found {
+    fn container(id: &ContainerId, Checked { source, outcome }: Checked) -> Found {
         let nothing = |note: &str| Found::new(Answer::Container(None), format!("{source}: {note}"));
         match outcome {
             Outcome::Proven { container, init_pid } => {
@@ -79,16 +80,12 @@ impl Workload {
             }
             Outcome::Unknown => nothing("it knows no such container"),
             Outcome::NotRunning => nothing("the container does not run"),
-            Outcome::NotProven(reason) => self.not_proven(&reason, &source.to_string()),
+            Outcome::NotProven(reason) => Workload::not_proven(&reason, &source.to_string()),
         }
     }
 
-    fn not_proven(&self, reason: &NotProven, source: &str) -> Found {
-        let text = reason.to_string();
-        if let Some(dropped) = self.backends.warnings.admit() {
-            tracing::warn!(pid = %self.pid, reason = %text, dropped = %dropped, "a claimed container was not handed out");
-        }
-        let note = format!("{source}: {text}").into();
+    fn not_proven(reason: &NotProven, source: &str) -> Found {
+        let note = format!("{source}: {reason}").into();
         Found { answer: Ok(Answer::Container(None)), note, not_proven: Some(reason.clause) }
     }
 }

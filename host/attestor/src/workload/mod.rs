@@ -159,8 +159,9 @@ impl Workload {
         if self.transcript.answer(question).is_some() {
             return self.transcript.answer(question);
         }
-        if let Some(Anticipated { question, found, elapsed }) =
-            self.anticipated.take_if(|next| next.question == *question)
+        if self.transcript.claims() < limits::CONTAINERS_ASKED
+            && let Some(Anticipated { question, found, elapsed }) =
+                self.anticipated.take_if(|next| next.question == *question)
         {
             return Some(self.add(question, found, elapsed));
         }
@@ -182,11 +183,11 @@ impl Workload {
     pub async fn anticipate(&mut self) -> Option<Question> {
         let started = Instant::now();
         let id = self.only_id()?;
-        if self.cached_container(&id).is_some() {
+        if self.backends.docker.cached(&id).is_some() {
             return None;
         }
-        let found = self.fetch_container(&id).await;
-        let question = Question::Container(Engine::Docker, id);
+        let found = self.fetch_container(id.as_str()).await;
+        let question = Question::Container(Engine::Docker, id.as_str().to_owned());
         self.anticipated = Some(Anticipated { question: question.clone(), found, elapsed: started.elapsed() });
         Some(question)
     }
@@ -229,6 +230,11 @@ impl Workload {
 
     fn add(&mut self, question: Question, found: Found, elapsed: Duration) -> &Result<Answer, Fault> {
         let Found { answer, note, not_proven } = found;
+        if not_proven.is_some()
+            && let Some(dropped) = self.backends.warnings.admit()
+        {
+            tracing::warn!(pid = %self.pid, reason = %note, dropped = %dropped, "a claimed container was not handed out");
+        }
         self.transcript.add(Exchange { question, answer, note, not_proven, elapsed })
     }
 

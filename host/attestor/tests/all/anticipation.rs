@@ -2,20 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
+use containers::process::recorded::RecordedProcesses;
 use containers::{ContainerId, Containers, ProofContext};
 use docker_attestor::attestation::policy::PolicyRun;
 use docker_attestor::attestation::{Policy, Sandbox};
+use docker_attestor::limits;
 use docker_attestor::workload::{Backends, Question, Workload};
 use sandbox::wit;
 
 use crate::component::returning;
 use crate::machine::{
-    KnowsAll, OTHERS, OURS, PID, PID_OF_HOST, PID_WITHIN, policy_of, processes, runtime, sandbox, settings,
+    KnowsAll, OTHERS, OURS, PID, PID_OF_HOST, PID_WITHIN, policy_of, process, processes, runtime, sandbox, settings,
 };
 
 /// An engine that counts how often it was asked for a container.
@@ -75,6 +78,50 @@ async fn nothing_is_anticipated_where_no_id_or_more_than_one_stands() {
         assert_eq!(Workload::new(Arc::clone(&backends), pid).anticipate().await, None);
     }
     assert_eq!(engine.0.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_id_of_docker_is_not_asked_for() {
+    for cgroup in [
+        format!("/machine.slice/libpod-{OURS}.scope"),
+        format!("/docker/x{OURS}"),
+        format!("/docker/{OURS}0"),
+        format!("/docker/{}", OURS.to_uppercase()),
+    ] {
+        let processes = BTreeMap::from([(PID, process(&cgroup, &[PID, 7], &[2, 1]))]);
+        let processes = Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() });
+        let engine = Arc::new(Counting::default());
+        let docker = Containers::new(engine.clone(), processes.clone(), ProofContext::ALL);
+        let backends = Arc::new(Backends::new(processes, Arc::new(docker)));
+        assert_eq!(Workload::new(backends, PID).anticipate().await, None, "{cgroup}");
+        assert_eq!(engine.0.load(Ordering::Relaxed), 0, "{cgroup}");
+    }
+}
+
+/// An engine that never answers.
+struct Hanging;
+
+impl Engine for Hanging {
+    fn inspect<'a>(&'a self, _: &'a ContainerId) -> InspectFuture<'a> {
+        Box::pin(std::future::pending())
+    }
+
+    fn repo_digests<'a>(&'a self, _: &'a str) -> RepoDigestsFuture<'a> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_needs_no_engine_answers_while_the_engine_hangs() {
+    let sandbox = sandbox();
+    let policy = policy_of(&sandbox, &returning("", &["tag:a"])).await.unwrap();
+    let docker = Containers::new(Arc::new(Hanging), processes(), ProofContext::ALL);
+    let backends = Arc::new(Backends::new(processes(), Arc::new(docker)));
+    for (pid, most) in [(PID, limits::ANTICIPATION + Duration::from_secs(1)), (200, Duration::from_millis(500))] {
+        let started = Instant::now();
+        assert_eq!(attest(&sandbox, &policy, Workload::new(Arc::clone(&backends), pid)).await.1, ["tag:a"]);
+        assert!(started.elapsed() < most, "process {pid}: {:?}", started.elapsed());
+    }
 }
 
 #[tokio::test]

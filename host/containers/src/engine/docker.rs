@@ -11,10 +11,11 @@ use bounded::single_flight::SingleFlight;
 use bounded::text::is_sha256_hex;
 use http::Uri;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::connection::{EngineVersion, Refusal, Transport};
 use super::{
-    ApiVersion, Endpoint, Engine, EngineCall, InspectFuture, Inspected, Observer, Peer, PrepareFuture,
+    ApiVersion, ConnectFuture, Endpoint, Engine, EngineCall, InspectFuture, Inspected, Observer, Peer,
     RepoDigestsFuture,
 };
 use crate::container::{Container, ContainerId};
@@ -77,7 +78,7 @@ impl DockerEngine {
         let mut tries = 1;
         loop {
             let started = Instant::now();
-            let outcome = tokio::time::timeout(limits::ENGINE_TRY, once()).await;
+            let outcome = timeout(limits::ENGINE_TRY, once()).await;
             let failure = match outcome {
                 Ok(Ok(found)) => {
                     self.observe(operation, if found.is_some() { "ok" } else { "unknown" }, started);
@@ -183,8 +184,8 @@ impl DockerEngine {
     fn client(&self, version: &ClientVersion) -> Result<Docker, CallFailure> {
         let transport = self.transport.clone();
         let request = move |request| transport.clone().request(request);
-        let timeout = limits::ENGINE_HEADERS.as_secs();
-        Docker::connect_with_custom_transport(request, Some("http://docker"), timeout, version).map_err(failure)
+        let seconds = limits::ENGINE_HEADERS.as_secs();
+        Docker::connect_with_custom_transport(request, Some("http://docker"), seconds, version).map_err(failure)
     }
 
     fn forget_negotiated(&self) {
@@ -210,15 +211,19 @@ impl Engine for DockerEngine {
     }
 
     /// Finds the version to speak, and opens as many connections as there may be calls: pings at the same time need one each.
-    fn prepare(&self) -> PrepareFuture<'_> {
+    fn connect(&self) -> ConnectFuture<'_> {
         Box::pin(async move {
-            let Ok((docker, _)) = self.negotiated().await else { return false };
+            let Ok(Ok((docker, _))) = timeout(limits::ENGINE_TRY, self.negotiated()).await else { return false };
             let mut pings = JoinSet::new();
             for _ in 0..limits::ENGINE_CALLS {
                 let docker = docker.clone();
-                pings.spawn(async move { docker.ping().await.is_ok() });
+                pings.spawn(async move { matches!(timeout(limits::ENGINE_TRY, docker.ping()).await, Ok(Ok(_))) });
             }
-            pings.join_all().await.into_iter().all(|answered| answered)
+            let mut answered = 0;
+            while let Some(ping) = pings.join_next().await {
+                answered += usize::from(matches!(ping, Ok(true)));
+            }
+            answered == limits::ENGINE_CALLS
         })
     }
 }

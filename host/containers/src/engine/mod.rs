@@ -24,14 +24,14 @@ pub trait Engine: Send + Sync {
     /// The repo digests (`repository@sha256:…`) of the image with this id. Empty when it was never pushed or pulled.
     fn repo_digests<'a>(&'a self, image: &'a str) -> RepoDigestsFuture<'a>;
 
-    /// Makes ready for many calls at once, before the first one. `false`: the engine does not answer yet.
-    fn prepare(&self) -> PrepareFuture<'_> {
+    /// Opens the connections that many calls at once need. `false`: the engine does not answer yet.
+    fn connect(&self) -> ConnectFuture<'_> {
         Box::pin(std::future::ready(true))
     }
 }
 
-/// The future of [`Engine::prepare`].
-pub type PrepareFuture<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+/// The future of [`Engine::connect`].
+pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
 /// The future of [`Engine::inspect`].
 pub type InspectFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<Inspected>, Error>> + Send + 'a>>;

@@ -75,31 +75,37 @@ impl CgroupText {
 impl KeptFiles {
     /// Reads /proc/PID/cgroup, which `open` opens if it is not open yet. A text that is the same as before is not copied.
     pub(super) fn cgroup(&self, open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<CgroupText> {
-        let file = get_or_open(&self.cgroup, open)?;
-        read_at_start(file, |text| {
+        let read = |text: &[u8]| {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             match &*last {
                 Some(same) if *same.text == *text => same.clone(),
+                _ if text.len() > limits::CGROUP_TEXT_KEPT => CgroupText::new(text),
                 _ => last.insert(CgroupText::new(text)).clone(),
             }
-        })
+        };
+        match self.cgroup.get() {
+            Some(file) => read_at_start(file, read),
+            None => {
+                let file = open()?;
+                let read = read_at_start(&file, read)?;
+                if read.text.len() <= limits::CGROUP_TEXT_KEPT {
+                    let _ = self.cgroup.set(file);
+                }
+                Ok(read)
+            }
+        }
     }
 
     /// Whether the leader has exited: /proc/PID/statm, which `open` opens if it is not open yet, shows that it has no memory.
     /// (So it does for a thread of the kernel.)
     pub(super) fn has_no_memory(&self, open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<bool> {
-        let file = get_or_open(&self.statm, open)?;
+        let file = match self.statm.get() {
+            Some(file) => file,
+            None => {
+                let opened = open()?;
+                self.statm.get_or_init(|| opened)
+            }
+        };
         read_at_start(file, |text| text.iter().all(|byte| b"0 \n".contains(byte)))
-    }
-}
-
-/// The file, which is opened and kept at its first use.
-fn get_or_open(kept: &OnceLock<OwnedFd>, open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<&OwnedFd> {
-    match kept.get() {
-        Some(file) => Ok(file),
-        None => {
-            let opened = open()?;
-            Ok(kept.get_or_init(|| opened))
-        }
     }
 }

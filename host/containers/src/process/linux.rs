@@ -59,7 +59,7 @@ impl Linux {
     pub fn open_peer(&self, socket: impl AsFd, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
         match namespaces::peer_pidfd(socket.as_fd()) {
             Ok(pidfd) => {
-                let process = self.process(pid, Held::Pidfd(pidfd), None);
+                let process = LinuxProcess { identified: self.identified(pid, Held::Pidfd(pidfd)), kept: None };
                 Ok(process.alive().then(|| Arc::new(process) as Arc<dyn Process>))
             }
             // The peer has ended and was reaped (ENODATA on Linux 6.16 and newer, ESRCH or EINVAL before).
@@ -87,8 +87,8 @@ impl Linux {
         }
     }
 
-    fn process(&self, pid: i32, held: Held, kept: Option<KeptFiles>) -> LinuxProcess {
-        LinuxProcess { proc: Arc::clone(&self.proc), pid, held, constant: Constant::default(), kept }
+    fn identified(&self, pid: i32, held: Held) -> Arc<Identified> {
+        Arc::new(Identified { proc: Arc::clone(&self.proc), pid, held, constant: Constant::default() })
     }
 }
 
@@ -135,23 +135,23 @@ impl Processes for Linux {
         if let Some(kept) = self.kept.get(pid) {
             return Ok(Some(kept));
         }
-        match self.hold(pid)? {
-            None => Ok(None),
-            Some(directory @ Held::Directory(_)) => Ok(Some(Arc::new(self.process(pid, directory, None)))),
-            Some(pidfd) => {
-                let process = Arc::new(self.process(pid, pidfd, Some(KeptFiles::default())));
-                self.kept.insert(pid, Arc::clone(&process));
-                Ok(Some(process))
-            }
+        let Some(held) = self.hold(pid)? else { return Ok(None) };
+        // Without a pidfd nothing tells that the pid is still the process's.
+        let kept = matches!(held, Held::Pidfd(_)).then(KeptFiles::default);
+        let process = Arc::new(LinuxProcess { identified: self.identified(pid, held), kept });
+        if process.kept.is_some() {
+            self.kept.insert(pid, Arc::clone(&process));
         }
+        Ok(Some(process))
     }
 
     fn open_to_keep(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
-        // The process that is attested first is often init itself.
-        if let Some(kept) = self.kept.get(pid) {
-            return Ok(Some(kept));
-        }
-        Ok(self.hold(pid)?.map(|held| Arc::new(self.process(pid, held, None)) as Arc<dyn Process>))
+        // The process that is attested first is often init itself. Its pidfd is shared, and its files are not.
+        let identified = match self.kept.get(pid) {
+            Some(kept) => Some(Arc::clone(&kept.identified)),
+            None => self.hold(pid)?.map(|held| self.identified(pid, held)),
+        };
+        Ok(identified.map(|identified| Arc::new(LinuxProcess { identified, kept: None }) as Arc<dyn Process>))
     }
 
     fn sweep(&self) {
@@ -175,12 +175,18 @@ impl Processes for Linux {
 /// A process of this machine.
 #[derive(Debug)]
 pub(super) struct LinuxProcess {
+    identified: Arc<Identified>,
+    /// For processes that are attested, and may be again.
+    kept: Option<KeptFiles>,
+}
+
+/// Which process it is, and what never changes of it.
+#[derive(Debug)]
+struct Identified {
     proc: Arc<Proc>,
     pid: i32,
     held: Held,
     constant: Constant,
-    /// For processes that are attested, and may be again.
-    kept: Option<KeptFiles>,
 }
 
 /// What never changes while a process lives. A process never leaves its pid namespace: setns(2) and unshare(2) choose that of its
@@ -227,11 +233,11 @@ impl Process for LinuxProcess {
     }
 
     fn pid_namespace(&self) -> io::Result<PidNamespace> {
-        if let Some(namespace) = self.constant.namespace.get() {
+        if let Some(namespace) = self.identified.constant.namespace.get() {
             return Ok(*namespace);
         }
         let inode = self.namespace_inode("ns/pid")?;
-        Ok(*self.constant.namespace.get_or_init(|| PidNamespace { inode }))
+        Ok(*self.identified.constant.namespace.get_or_init(|| PidNamespace { inode }))
     }
 
     fn is_within(&self, namespace: &PidNamespace) -> io::Result<bool> {
@@ -251,34 +257,35 @@ impl Process for LinuxProcess {
     }
 
     fn namespace_pids(&self) -> io::Result<Vec<i32>> {
-        if let Some(pids) = self.constant.namespace_pids.get() {
+        if let Some(pids) = self.identified.constant.namespace_pids.get() {
             return Ok(pids.clone());
         }
         let pids = namespace_pids(&self.read_whole("status")?)?;
-        Ok(self.constant.namespace_pids.get_or_init(|| pids).clone())
+        Ok(self.identified.constant.namespace_pids.get_or_init(|| pids).clone())
     }
 
     fn pid_namespace_creator(&self) -> io::Result<Option<u32>> {
-        if let Some(creator) = self.constant.namespace_creator.get() {
+        if let Some(creator) = self.identified.constant.namespace_creator.get() {
             return Ok(*creator);
         }
         let owner = namespaces::owner(&self.open("ns/pid")?)?;
-        let creator = match Some(identity(&owner)?.inode) == self.proc.own_user_namespace {
+        let creator = match Some(identity(&owner)?.inode) == self.identified.proc.own_user_namespace {
             true => None,
             false => Some(namespaces::creator(&owner)?),
         };
-        Ok(*self.constant.namespace_creator.get_or_init(|| creator))
+        Ok(*self.identified.constant.namespace_creator.get_or_init(|| creator))
     }
 
     fn origin(&self) -> io::Result<Origin> {
-        let Proc { own_pid_namespace: pid, own_user_namespace: user, .. } = *self.proc;
+        let Proc { own_pid_namespace: pid, own_user_namespace: user, .. } = *self.identified.proc;
         let status = self.read_whole("status")?;
         let real = parse_real_uid(&status)?;
         // Without the right to read another user's namespaces, only the real uid is known.
         let namespaces = || -> io::Result<Origin> {
             // A usual container: its user namespace is ours, and its pid namespace lies directly below ours.
             if user.is_some_and(|own| self.namespace_inode("ns/user").is_ok_and(|inode| inode == own)) {
-                let pids = namespace_pids(&status).map(|pids| self.constant.namespace_pids.get_or_init(|| pids).len());
+                let pids = namespace_pids(&status)
+                    .map(|pids| self.identified.constant.namespace_pids.get_or_init(|| pids).len());
                 match pids {
                     Ok(1) => return Ok(Origin { namespace: None, user: real }),
                     Ok(2) if self.pid_namespace_creator()?.is_none() => {
@@ -309,7 +316,7 @@ impl Process for LinuxProcess {
     }
 
     fn alive(&self) -> bool {
-        match &self.held {
+        match &self.identified.held {
             Held::Pidfd(pidfd) => {
                 let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
                 // A pidfd is readable once its process has exited (pidfd_open(2)).
@@ -323,10 +330,10 @@ impl Process for LinuxProcess {
 impl LinuxProcess {
     /// Opens a file of the process. It stays a file of this process, whichever process has the pid later.
     fn open(&self, name: &str) -> io::Result<OwnedFd> {
-        match &self.held {
+        match &self.identified.held {
             Held::Directory(directory) => open(directory, name),
             Held::Pidfd(_) => {
-                let file = open(&self.proc.directory, &format!("{}/{name}", self.pid))?;
+                let file = open(&self.identified.proc.directory, &format!("{}/{name}", self.identified.pid))?;
                 self.check_alive()?;
                 Ok(file)
             }
@@ -339,10 +346,11 @@ impl LinuxProcess {
     }
 
     fn namespace_inode(&self, link: &str) -> io::Result<u64> {
-        match &self.held {
+        match &self.identified.held {
             Held::Directory(directory) => namespace_inode(directory, link),
             Held::Pidfd(_) => {
-                let inode = namespace_inode(&self.proc.directory, &format!("{}/{link}", self.pid))?;
+                let inode =
+                    namespace_inode(&self.identified.proc.directory, &format!("{}/{link}", self.identified.pid))?;
                 self.check_alive()?;
                 Ok(inode)
             }

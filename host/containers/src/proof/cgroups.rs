@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Clause, InitFailure, NotProven, ProofContext};
 use crate::container::ContainerId;
 use crate::engine::Inspected;
+use crate::limits;
 use crate::process::{CgroupLine, PidNamespace, Process, Processes, parse_cgroup};
 
 /// The cgroups of a container, and the pid namespace of its init process.
@@ -56,7 +57,8 @@ impl Cgroups {
 
     fn new(id: &ContainerId, hierarchies: Vec<Hierarchy>, namespace: Option<PidNamespace>, init: Arc<[u8]>) -> Cgroups {
         let mut cgroups = Cgroups { hierarchies, namespace, proven: None };
-        cgroups.proven = cgroups.check_text(id, &init, false).is_ok().then_some(init);
+        let holds = init.len() <= limits::CGROUP_TEXT_KEPT && cgroups.check_text(id, &init, false).is_ok();
+        cgroups.proven = holds.then_some(init);
         cgroups
     }
 

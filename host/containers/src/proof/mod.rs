@@ -26,8 +26,9 @@
 //! | c | init is genuine: the container runs with process isolation, and the process that the engine names is in the container's job | `jobs::check_init` |
 //! | d | the claimant is in the container's job, which the container manager holds and which the host found itself | `jobs::check_claimant` |
 //!
-//! A claimant and an init process are held open from the first read to the last. Neither system gives the pid of a process that is
-//! held to another one, so that all reads are of one process.
+//! A claimant and an init process are held open from the first read to the last, so that all reads are of one process. On Windows a
+//! handle keeps the pid. On Linux a pid belongs to its process for as long as the pidfd shows that it lives. So the pidfd is asked
+//! after each file is opened by the pid, and an open file stays one of its process. Init's pidfd is asked last, after all reads.
 
 mod cgroups;
 mod jobs;

@@ -59,11 +59,13 @@ impl Transport {
     pub(super) fn new(endpoint: Endpoint, shares_pid_namespace: bool) -> Transport {
         let observed = Arc::new(Mutex::new(Observed::default()));
         let peers = system::Peers::default();
+        // A firewall may drop an idle connection of TCP without a word.
+        let idle = matches!(endpoint, Endpoint::Tcp(_)).then_some(limits::ENGINE_TCP_IDLE);
         let connect = Connect { endpoint, shares_pid_namespace, peers, observed: Arc::clone(&observed) };
-        // Connections stay open between calls, however long. One that the engine closed is not used again.
+        // Local connections stay open between calls, however long. One that the engine closed is not used again.
         let client = HyperClient::builder(TokioExecutor::new())
             .pool_max_idle_per_host(limits::ENGINE_CALLS)
-            .pool_idle_timeout(None)
+            .pool_idle_timeout(idle)
             .build(connect);
         Transport { client, observed }
     }
