@@ -53,7 +53,7 @@ where
 {
     fn execute(&self, call: F) {
         let mut call = Box::pin(call);
-        // The call's own task polls it at once again, and is then woken.
+        // The new task polls the call again at once, which registers the waker of that task.
         if call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             tokio::spawn(call);
         }

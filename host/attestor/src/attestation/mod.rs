@@ -80,7 +80,7 @@ impl Basis {
                 elapsed: Duration::ZERO,
             },
             None => {
-                // A policy computes for a while: not in the task of the connection, where other calls are answered.
+                // A policy computes for a while. The connection's task answers other calls meanwhile.
                 tokio::task::yield_now().await;
                 // Boxed so that the future of the common path stays small.
                 Box::pin(self.run(workload)).await

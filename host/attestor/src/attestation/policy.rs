@@ -20,7 +20,7 @@ pub struct Policy {
     pub digest: String,
     /// The version that the component's author gave it.
     pub version: Option<Version>,
-    /// Whether it asks for the container whose id stands alone in the evidence, as its last run that could show it has shown.
+    /// Whether the policy, when it last ran for a process whose evidence names a single container, asked for that container.
     claims_only_id: AtomicBool,
 }
 
@@ -78,7 +78,7 @@ impl Policy {
         if self.claims_only_id.load(Ordering::Relaxed) {
             match timeout(limits::ANTICIPATION, workload.anticipate()).await {
                 Ok(question) => anticipated = question,
-                // The engine is slow. Only a policy that asks has to wait for it.
+                // The engine is slow. From now on only a policy that asks for a container waits for the engine.
                 Err(_) => self.claims_only_id.store(false, Ordering::Relaxed),
             }
         }

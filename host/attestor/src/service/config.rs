@@ -28,7 +28,7 @@ impl proto::Config for Config {
     async fn configure(&self, request: Request<ConfigureRequest>) -> Result<Response<ConfigureResponse>, Status> {
         let request = request.into_inner();
         contained(async {
-            // A configuration takes a while to read: not in the task of the connection, where other calls are answered.
+            // A configuration takes a while to read. The connection's task answers other calls meanwhile.
             tokio::task::yield_now().await;
             let loaded = config::load(trust_domain(&request.core_configuration), &request.hcl_configuration);
             let configured = match loaded {
@@ -38,7 +38,7 @@ impl proto::Config for Config {
             match configured {
                 Ok(()) => {
                     tokio::spawn(async {
-                        // What the configuration starts in the background has run by then.
+                        // The background work of the configuration has run by then.
                         tokio::time::sleep(limits::START).await;
                         give_back_program();
                     });

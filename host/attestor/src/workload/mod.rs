@@ -178,8 +178,9 @@ impl Workload {
         Some(self.add(question.clone(), found, started.elapsed()))
     }
 
-    /// Fetches the answer to the question for the container whose id stands in the evidence, before a policy asks, and returns that
-    /// question. A policy that asks it need not run twice. `None`: no id stands there or several do, or no fetch is needed.
+    /// Fetches the container whose id stands in the evidence before a policy asks for it, and returns the question that is thereby
+    /// answered. A policy that asks this question need not run twice. Returns `None` if not exactly one id stands there, or if the
+    /// container is cached.
     pub async fn anticipate(&mut self) -> Option<Question> {
         let started = Instant::now();
         let id = self.only_id()?;

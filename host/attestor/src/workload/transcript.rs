@@ -56,7 +56,7 @@ impl Answer {
     }
 }
 
-/// What led to an answer, in words. The notes of every attestation are put into words only when they are shown.
+/// What led to an answer, for `explain`. A note becomes a text only when it is shown.
 #[derive(Debug, Clone)]
 pub enum Note {
     /// The process with this pid is gone.
@@ -75,7 +75,7 @@ pub enum Note {
         /// The container's init process.
         init_pid: i32,
     },
-    /// Any other words.
+    /// Any other text.
     Text(String),
 }
 

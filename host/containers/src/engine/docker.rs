@@ -210,7 +210,7 @@ impl Engine for DockerEngine {
         })
     }
 
-    /// Finds the version to speak, and opens as many connections as there may be calls: pings at the same time need one each.
+    /// Finds the version to speak, and opens as many connections as there may be calls. Pings at the same time need one connection each.
     fn connect(&self) -> ConnectFuture<'_> {
         Box::pin(async move {
             let Ok(Ok((docker, _))) = timeout(limits::ENGINE_TRY, self.negotiated()).await else { return false };

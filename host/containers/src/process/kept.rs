@@ -97,7 +97,7 @@ impl KeptFiles {
     }
 
     /// Whether the leader has exited: /proc/PID/statm, which `open` opens if it is not open yet, shows that it has no memory.
-    /// (So it does for a thread of the kernel.)
+    /// A thread of the kernel has none either.
     pub(super) fn has_no_memory(&self, open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<bool> {
         let file = match self.statm.get() {
             Some(file) => file,

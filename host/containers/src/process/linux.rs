@@ -198,7 +198,7 @@ struct Constant {
     namespace_pids: OnceLock<Vec<i32>>,
 }
 
-/// What tells one process from another that has its pid later.
+/// The handle that keeps a process apart from a later one with the same pid.
 #[derive(Debug)]
 enum Held {
     /// The pid is the process's for as long as the pidfd shows that it lives.
@@ -340,7 +340,8 @@ impl LinuxProcess {
         }
     }
 
-    /// What was opened or read by the pid before this is of this process, because the pid is its own until it has exited.
+    /// Checks that the process lives. What was opened or read by its pid before is then of this process, because no other process can
+    /// have had the pid.
     fn check_alive(&self) -> io::Result<()> {
         if self.alive() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     }

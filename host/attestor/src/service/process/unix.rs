@@ -18,9 +18,9 @@ pub(in super::super) fn raise_descriptor_limit() {
     }
 }
 
-/// Gives back the pages of the program's own file: its start and its configuration touched many that no attestation needs. What is
-/// needed again comes from the page cache. Only pages that this process can never have changed are given back: those of the file's
-/// first segments, up to the code.
+/// Gives back the pages of the program's own file. Its start and its configuration touched many pages that no attestation needs. Pages
+/// that are needed again come from the page cache. Only the first segments of the file, up to the code, are given back, because this
+/// process can never have changed them.
 #[expect(unsafe_code, reason = "no crate of ours gives back a program's pages safely")]
 pub(in super::super) fn give_back_program() {
     for pages in std::fs::read_to_string("/proc/self/maps").map_or_else(|_| Vec::new(), |maps| unchanged(&maps)) {
@@ -52,7 +52,7 @@ fn unchanged(maps: &str) -> Vec<Range<usize>> {
             return found;
         }
     }
-    // The program lies in memory in another way than expected.
+    // The memory is laid out in another way than expected.
     Vec::new()
 }
 

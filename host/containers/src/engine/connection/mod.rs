@@ -59,7 +59,7 @@ impl Transport {
     pub(super) fn new(endpoint: Endpoint, shares_pid_namespace: bool) -> Transport {
         let observed = Arc::new(Mutex::new(Observed::default()));
         let peers = system::Peers::default();
-        // A firewall may drop an idle connection of TCP without a word.
+        // A firewall may drop an idle TCP connection without a reset.
         let idle = matches!(endpoint, Endpoint::Tcp(_)).then_some(limits::ENGINE_TCP_IDLE);
         let connect = Connect { endpoint, shares_pid_namespace, peers, observed: Arc::clone(&observed) };
         // Local connections stay open between calls, however long. One that the engine closed is not used again.
