@@ -117,7 +117,7 @@ async fn a_policy_that_needs_no_engine_answers_while_the_engine_hangs() {
     let policy = policy_of(&sandbox, &returning("", &["tag:a"])).await.unwrap();
     let docker = Containers::new(Arc::new(Hanging), processes(), ProofContext::ALL);
     let backends = Arc::new(Backends::new(processes(), Arc::new(docker)));
-    for (pid, most) in [(PID, limits::ANTICIPATION + Duration::from_secs(1)), (200, Duration::from_millis(500))] {
+    for (pid, most) in [(PID, Duration::from_secs(5)), (200, limits::ANTICIPATION)] {
         let started = Instant::now();
         assert_eq!(attest(&sandbox, &policy, Workload::new(Arc::clone(&backends), pid)).await.1, ["tag:a"]);
         assert!(started.elapsed() < most, "process {pid}: {:?}", started.elapsed());
