@@ -12,10 +12,14 @@ use crate::process::linux::Linux;
 pub(super) type Stream = UnixStream;
 
 /// The processes among which the engine's must be. /proc is opened with the first connection.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Peers(Arc<OnceLock<Linux>>);
 
 impl Peers {
+    pub(super) fn new() -> Peers {
+        Peers(Arc::default())
+    }
+
     /// Connects to the engine, and checks clause b: on every connection the peer must be in our pid namespace. The kernel translates
     /// the peer's pid into ours, and answers 0 when it has none there. A process in a namespace below ours has more than one pid.
     pub(super) async fn connect(&self, endpoint: &Endpoint, shares_pid_namespace: bool) -> io::Result<(Stream, Peer)> {

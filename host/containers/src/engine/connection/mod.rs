@@ -58,7 +58,7 @@ pub(super) struct EngineVersion {
 impl Transport {
     pub(super) fn new(endpoint: Endpoint, shares_pid_namespace: bool) -> Transport {
         let observed = Arc::new(Mutex::new(Observed::default()));
-        let peers = system::Peers::default();
+        let peers = system::Peers::new();
         // A firewall may drop an idle TCP connection without a reset.
         let idle = matches!(endpoint, Endpoint::Tcp(_)).then_some(limits::ENGINE_TCP_IDLE);
         let connect = Connect { endpoint, shares_pid_namespace, peers, observed: Arc::clone(&observed) };

@@ -19,10 +19,14 @@ pub(super) type Stream = NamedPipeClient;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The processes among which the engine's must be: any of this machine.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Peers;
 
 impl Peers {
+    pub(super) fn new() -> Peers {
+        Peers
+    }
+
     /// Connects to the engine, and checks clause b: the pipe, and the process that serves it, belong to LocalSystem or to an
     /// administrator. Anybody may make a pipe with the engine's name while the engine does not run. The server's process id alone would
     /// not do: that process may have ended, and another one may have its id. The pipe keeps its owner.
