@@ -140,6 +140,10 @@ mod tests {
             .unwrap()
     }
 
+    async fn connect(endpoint: &Endpoint, declared: bool) -> io::Result<(Stream, Peer)> {
+        Peers::new().connect(endpoint, declared).await
+    }
+
     /// Under wine this process has the rights of an administrator.
     #[tokio::test]
     async fn the_pipe_of_an_administrator_is_connected_to_and_a_busy_one_is_waited_for() {
