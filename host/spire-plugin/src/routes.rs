@@ -19,7 +19,7 @@ pub(crate) struct Routes(HashMap<&'static str, Handler>);
 
 /// Begins a call of one service.
 type Handler = Arc<dyn Fn(http::Request<Body>) -> Reply + Send + Sync>;
-/// The future of a call. It always comes to a response.
+/// The future of a call, which always ends with a response.
 pub(crate) type Reply = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
 impl Routes {

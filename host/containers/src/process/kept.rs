@@ -1,4 +1,4 @@
-//! What is kept open of processes that were seen before, so that the next proof opens nothing.
+//! The open files of processes that were attested before. With them the next proof opens nothing.
 //!
 //! A descriptor of /proc/PID/cgroup shows the present cgroups of the process that it was opened for, at each read from its
 //! beginning. `tests/kernel.rs` shows these facts on the kernel that runs.
@@ -37,7 +37,7 @@ impl KeptProcesses {
         self.0.insert(pid, process);
     }
 
-    /// Closes what is kept of processes that have exited.
+    /// Closes the files of processes that have exited.
     pub(super) fn sweep(&self) {
         for (pid, process) in &self.0 {
             if !process.alive() {

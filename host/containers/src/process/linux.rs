@@ -213,7 +213,7 @@ impl Process for LinuxProcess {
             Some(kept) => kept.cgroup(|| self.open("cgroup"))?,
             None => read_at_start(self.open("cgroup")?, CgroupText::new)?,
         };
-        // A process whose main thread has exited goes on in its other threads.
+        // A process whose main thread has exited may still have other threads.
         if may_be_exited
             && self.kept.as_ref().is_none_or(|kept| kept.has_no_memory(|| self.open("statm")).unwrap_or(true))
             && self.stat()?.state == b'Z'
@@ -330,30 +330,22 @@ impl Process for LinuxProcess {
 impl LinuxProcess {
     /// Opens a file of the process. It stays a file of this process, whichever process has the pid later.
     fn open(&self, name: &str) -> io::Result<OwnedFd> {
-        match &self.identified.held {
-            Held::Directory(directory) => open(directory, name),
-            Held::Pidfd(_) => {
-                let file = open(&self.identified.proc.directory, &format!("{}/{name}", self.identified.pid))?;
-                self.check_alive()?;
-                Ok(file)
-            }
-        }
-    }
-
-    /// Checks that the process lives. What was opened or read by its pid before is then of this process, because no other process can
-    /// have had the pid.
-    fn check_alive(&self) -> io::Result<()> {
-        if self.alive() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+        self.at(name, open)
     }
 
     fn namespace_inode(&self, link: &str) -> io::Result<u64> {
-        match &self.identified.held {
-            Held::Directory(directory) => namespace_inode(directory, link),
+        self.at(link, namespace_inode)
+    }
+
+    /// Opens or reads something below the process's directory in /proc. If the process lives afterwards, the result is of this
+    /// process, because no other process can have had the pid.
+    fn at<T>(&self, name: &str, open: fn(&OwnedFd, &str) -> io::Result<T>) -> io::Result<T> {
+        let Identified { proc, pid, held, .. } = &*self.identified;
+        match held {
+            Held::Directory(directory) => open(directory, name),
             Held::Pidfd(_) => {
-                let inode =
-                    namespace_inode(&self.identified.proc.directory, &format!("{}/{link}", self.identified.pid))?;
-                self.check_alive()?;
-                Ok(inode)
+                let opened = open(&proc.directory, &format!("{pid}/{name}"))?;
+                if self.alive() { Ok(opened) } else { Err(io::ErrorKind::NotFound.into()) }
             }
         }
     }
@@ -405,8 +397,8 @@ fn read(file: OwnedFd) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads the whole of a file that the kernel produces as one (single_open in its sources), always from its beginning and with room
-/// to spare: a read that goes on where another one ended could join two texts.
+/// Reads the whole of a file that the kernel produces as one (single_open in its sources). Each read begins at the start of the file,
+/// because a read that continues an earlier one could join two texts.
 pub(super) fn read_at_start<T>(file: impl AsFd, use_text: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
     let mut first = [MaybeUninit::uninit(); 4 << 10];
     let (text, left) = pread(&file, &mut first[..], 0).map_err(gone)?;
