@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::attestation::reuse::{Answers, RecordedWorkload};
 use crate::attestation::{Basis, Extension, Policy};
-use crate::components::candidate::{Accepted, Candidate, SettingsError, validate};
+use crate::components::candidate::{AcceptedExtension, AcceptedPolicy, Candidate, SettingsError, validate};
 use crate::components::history::{Active, ComponentStatus, History};
 use crate::components::load::LoadError;
-use crate::components::trial::Trial;
+use crate::components::trial::{self, Trial};
 use crate::components::watch::Watcher;
 use crate::components::{POLICY, Runtime, extension_name, files, in_files};
 use crate::config::{self, Component, Configuration, Pin};
@@ -55,10 +55,13 @@ pub struct Updater {
     pub watcher: Watcher,
 }
 
-/// A snapshot that was built, and notes about its verifier and its policy.
+/// A snapshot that was built, and findings about its parts.
 struct Built {
     snapshot: Snapshot,
+    /// Notes about the verifier, the policy and the extensions.
     notes: Vec<String>,
+    /// The extensions that probably fail for every workload. They are used all the same, because an error may be meant.
+    suspicions: Vec<Refusal>,
 }
 
 /// Why no snapshot can be built.
@@ -125,7 +128,7 @@ impl Updater {
         let current = self.current();
         // Taken before the files are read, so that the watcher sees a change meanwhile.
         let files = self.watcher.fingerprints_in_time(files(&configuration)).await.unwrap_or_default();
-        let Built { snapshot, notes } = match self.build(configuration, current.as_deref()).await {
+        let Built { snapshot, notes, suspicions } = match self.build(configuration, current.as_deref()).await {
             Ok(built) => built,
             Err(refusal) => {
                 // While a configuration is in use, a refused one is an attempt to replace a component like any other.
@@ -136,6 +139,9 @@ impl Updater {
             }
         };
         log_report(&snapshot.configuration, &notes);
+        for suspicion in suspicions {
+            tracing::warn!("{}", Error::from(suspicion));
+        }
         if !self.machine.reads_namespaces() {
             tracing::warn!(
                 "without CAP_SYS_PTRACE the pid namespaces of other users' processes cannot be read: that part of the proof \
@@ -167,10 +173,13 @@ impl Updater {
     /// Judges a configuration as [`Updater::configure`] does, and changes nothing. Returns warnings and notes.
     ///
     /// # Errors
-    /// The configuration would be refused.
+    /// The configuration would be refused, or an extension probably fails for every workload.
     pub async fn validate(&self, configuration: Configuration) -> Result<Vec<String>, Error> {
         let current = self.current();
-        let Built { snapshot, mut notes } = self.build(configuration, current.as_deref()).await?;
+        let Built { snapshot, mut notes, suspicions } = self.build(configuration, current.as_deref()).await?;
+        if let Some(suspicion) = suspicions.into_iter().next() {
+            return Err(suspicion.into());
+        }
         let report = &snapshot.configuration.report;
         notes.extend(report.warnings.iter().chain(report.notes.iter().map(|note| &note.text)).cloned());
         Ok(notes)
@@ -198,12 +207,17 @@ impl Updater {
         };
         self.watcher.remember(files);
         let recorded = self.recorded(Some(&current), configuration).await;
-        let trial = Trial { settings: &current.basis.settings, backends: &current.basis.backends, recorded: &recorded };
+        let trial = Trial {
+            settings: &current.basis.settings,
+            backends: &current.basis.backends,
+            recorded: &recorded,
+            extensions: &current.basis.extensions,
+        };
         let verifier = current.verifier.as_ref();
         let mut policy = Arc::clone(&current.basis.policy);
         if let Some(component) = &configuration.policy {
             match self.reload_policy(component, &policy, verifier, &trial).await {
-                Ok(Some(Accepted { policy: new, notes, changed })) => {
+                Ok(Some(AcceptedPolicy { policy: new, notes, changed })) => {
                     notes.iter().for_each(|note| tracing::info!("{note}"));
                     tracing::info!(
                         digest = %new.digest, workloads = %recorded.len(), other_selectors = %changed,
@@ -220,8 +234,11 @@ impl Updater {
         for (configured, slot) in configuration.extensions.iter().zip(&mut extensions) {
             let name = extension_name(configured);
             match self.reload_extension(configured, slot, verifier, &trial).await {
-                Ok(Some(new)) => {
-                    *slot = new;
+                Ok(Some(AcceptedExtension { extension, suspicion })) => {
+                    if let Some(suspicion) = suspicion {
+                        tracing::warn!("{name}: {suspicion}");
+                    }
+                    *slot = extension;
                     reloaded.replaced += 1;
                 }
                 Ok(None) => self.history.mark_current(&name),
@@ -273,7 +290,12 @@ impl Updater {
             ..Backends::new(self.machine.processes(), docker)
         });
         let settings = settings(&configuration, &backends);
-        let trial = Trial { settings: &settings, backends: &backends, recorded: &recorded };
+        let trial = Trial {
+            settings: &settings,
+            backends: &backends,
+            recorded: &recorded,
+            extensions: current.map_or(&[], |current| &current.basis.extensions),
+        };
         let refused = |name: &str| {
             let name = name.to_owned();
             move |error: LoadError| Refusal::Component { name, error }
@@ -285,23 +307,27 @@ impl Updater {
                     SettingsError::Refused(errors) => Error::Configuration(errors),
                     SettingsError::Failed(error) => builtin.failed(error),
                 })?;
+                let tried = trial::try_policy(&self.runtime.sandbox, builtin, &trial).await;
+                tried.map_err(|error| Error::Configuration(format!("the built-in policy: trial: {error}")))?;
                 (Arc::clone(builtin), notes)
             }
             Some(component) => {
                 let accepted =
                     async { self.load(component, World::Policy, verifier.as_ref()).await?.into_policy(&trial).await };
-                let Accepted { policy, notes, changed: _ } = accepted.await.map_err(refused(POLICY))?;
+                let AcceptedPolicy { policy, notes, changed: _ } = accepted.await.map_err(refused(POLICY))?;
                 (policy, notes)
             }
         };
-        let mut extensions = Vec::new();
+        let (mut extensions, mut suspicions) = (Vec::new(), Vec::new());
         for configured in &configuration.extensions {
             let name = extension_name(configured);
             let accepted = async {
                 let candidate = self.load(&configured.component, World::Extension, verifier.as_ref()).await?;
                 candidate.into_extension(configured, &trial).await
             };
-            extensions.push(accepted.await.map_err(refused(&name))?);
+            let AcceptedExtension { extension, suspicion } = accepted.await.map_err(refused(&name))?;
+            extensions.push(extension);
+            suspicions.extend(suspicion.map(refused(&name)));
         }
         notes.extend(trust);
         let basis = Basis {
@@ -313,7 +339,7 @@ impl Updater {
             answers: Answers::default(),
         };
         let snapshot = Snapshot { basis, configuration: Arc::new(configuration), verifier, tried: recorded };
-        Ok(Built { snapshot, notes })
+        Ok(Built { snapshot, notes, suspicions })
     }
 
     async fn load(
@@ -333,7 +359,7 @@ impl Updater {
         running: &Policy,
         verifier: Option<&Arc<Verifier>>,
         trial: &Trial<'_>,
-    ) -> Result<Option<Accepted>, LoadError> {
+    ) -> Result<Option<AcceptedPolicy>, LoadError> {
         let candidate = self.load(component, World::Policy, verifier).await?;
         if candidate.digest() == running.digest {
             return Ok(None);
@@ -348,7 +374,7 @@ impl Updater {
         running: &Extension,
         verifier: Option<&Arc<Verifier>>,
         trial: &Trial<'_>,
-    ) -> Result<Option<Arc<Extension>>, LoadError> {
+    ) -> Result<Option<AcceptedExtension>, LoadError> {
         let candidate = self.load(&configured.component, World::Extension, verifier).await?;
         if candidate.digest() == running.description.digest {
             return Ok(None);
@@ -377,7 +403,7 @@ impl Updater {
                 let exchanges = workload.transcript().exchanges().iter();
                 let exchanges =
                     exchanges.filter_map(|exchange| Some((exchange.question.clone(), exchange.answer.clone().ok()?)));
-                recorded.push(RecordedWorkload { exchanges: exchanges.collect(), selectors });
+                recorded.push(RecordedWorkload { exchanges: exchanges.collect(), selectors, attested: false });
             }
         }
         recorded

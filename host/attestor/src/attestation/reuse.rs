@@ -46,13 +46,15 @@ struct KeptAnswer {
     bytes: usize,
 }
 
-/// A workload that was attested: the exchanges, and the policy's selectors.
+/// A workload to try components on: the exchanges, and the policy's selectors.
 #[derive(Clone)]
 pub struct RecordedWorkload {
     /// Every question, and its answer.
     pub exchanges: Vec<(Question, Answer)>,
     /// The policy's selectors.
     pub selectors: Vec<String>,
+    /// Whether the workload was attested here. Otherwise it is a sample, which comes with this program.
+    pub attested: bool,
 }
 
 impl RecordedWorkload {
@@ -89,6 +91,7 @@ impl Answers {
         let recorded = answers.iter().map(|answer| RecordedWorkload {
             exchanges: answer.exchanges.clone(),
             selectors: answer.selectors.iter().take(answer.of_policy).cloned().collect(),
+            attested: true,
         });
         recorded.collect()
     }

@@ -12,7 +12,7 @@ use semver::Version;
 
 use super::Runtime;
 use super::load::{LoadError, Loaded, Step};
-use super::trial::{self, Trial};
+use super::trial::{self, Trial, TrialError};
 use crate::attestation::{Extension, Policy};
 use crate::config::{self, Component};
 use crate::error::Error;
@@ -25,13 +25,21 @@ pub struct Candidate<'a> {
 }
 
 /// A policy that passed its trial.
-pub struct Accepted {
+pub struct AcceptedPolicy {
     /// The policy.
     pub policy: Arc<Policy>,
     /// The warnings of the policy's `validate`.
     pub notes: Vec<String>,
     /// The number of recorded workloads that get other selectors than before.
     pub changed: usize,
+}
+
+/// An extension that passed its trial.
+pub struct AcceptedExtension {
+    /// The extension.
+    pub extension: Arc<Extension>,
+    /// Why the extension probably fails for every workload: it answers the sample with an error of its own.
+    pub suspicion: Option<LoadError>,
 }
 
 impl<'a> Candidate<'a> {
@@ -59,7 +67,7 @@ impl<'a> Candidate<'a> {
     ///
     /// # Errors
     /// The step that failed, and why.
-    pub async fn into_policy(self, trial: &Trial<'_>) -> Result<Accepted, LoadError> {
+    pub async fn into_policy(self, trial: &Trial<'_>) -> Result<AcceptedPolicy, LoadError> {
         let Candidate { runtime, path, loaded: Loaded { compiled, description } } = self;
         let code = runtime.sandbox.policy(&compiled);
         let code = code.map_err(|error| LoadError::new(&path, Step::Link, &error.to_string()))?;
@@ -69,8 +77,8 @@ impl<'a> Candidate<'a> {
             SettingsError::Failed(error) => broke(&path, Step::Settings, &policy.failed(error)),
         })?;
         let changed = trial::try_policy(&runtime.sandbox, &policy, trial).await;
-        let changed = changed.map_err(|error| broke(&path, Step::Trial, &error))?;
-        Ok(Accepted { policy: Arc::new(policy), notes, changed })
+        let changed = changed.map_err(|error| failed_trial(&path, &error))?;
+        Ok(AcceptedPolicy { policy: Arc::new(policy), notes, changed })
     }
 
     /// Links the component as an extension, and tries it on the containers of the recorded workloads.
@@ -81,7 +89,7 @@ impl<'a> Candidate<'a> {
         self,
         configured: &config::Extension,
         trial: &Trial<'_>,
-    ) -> Result<Arc<Extension>, LoadError> {
+    ) -> Result<AcceptedExtension, LoadError> {
         let Candidate { runtime, path, loaded: Loaded { compiled, description } } = self;
         let code = runtime.sandbox.extension(&compiled);
         let code = code.map_err(|error| LoadError::new(&path, Step::Link, &error.to_string()))?;
@@ -94,8 +102,14 @@ impl<'a> Candidate<'a> {
             settings: configured.component.settings.clone(),
         };
         let tried = trial::try_extension(&runtime.sandbox, &extension, trial).await;
-        tried.map_err(|error| broke(&path, Step::Trial, &error))?;
-        Ok(Arc::new(extension))
+        let refused = tried.map_err(|error| failed_trial(&path, &error))?;
+        let suspicion = refused.map(|error| {
+            let reason = format!(
+                "{error}: a sample workload, which has exactly what the grants name, gets this error. Correct the settings or the grants"
+            );
+            LoadError::new(&path, Step::Trial, &reason)
+        });
+        Ok(AcceptedExtension { extension: Arc::new(extension), suspicion })
     }
 }
 
@@ -121,6 +135,10 @@ pub async fn validate(runtime: &Runtime, policy: &Policy, trial: &Trial<'_>) -> 
         true => Ok(messages(warnings).collect()),
         false => Err(SettingsError::Refused(messages(errors).collect::<Vec<_>>().join("; "))),
     }
+}
+
+fn failed_trial(path: &Path, error: &TrialError) -> LoadError {
+    LoadError::new(path, Step::Trial, &error.to_string()).retryable(error.retryable())
 }
 
 /// The error of a call that failed. Another try may succeed where there was no sandbox for the call.

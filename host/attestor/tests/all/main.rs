@@ -17,4 +17,5 @@ mod scenarios;
 mod sigstore_images;
 mod sigstore_selectors;
 mod storm;
+mod trial;
 mod work;
