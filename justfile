@@ -87,7 +87,8 @@ extension folder:
         exit 1
     fi
     mkdir -p {{ quote(extensions) }}
-    "${componentize[@]}" encode "$module" "$version" {{ quote(extensions) }}/"$name.wasm"
+    [ -f "$folder/needs.json" ] && needs=("$folder/needs.json") || needs=()
+    "${componentize[@]}" encode "$module" "$version" {{ quote(extensions) }}/"$name.wasm" "${needs[@]}"
     sha256sum {{ quote(extensions) }}/"$name.wasm"
 
 # Build an extension from its folder, and run its scenarios

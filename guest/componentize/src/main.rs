@@ -11,14 +11,15 @@ use wit_bindgen_core::wit_parser::Resolve;
 use wit_component::ComponentEncoder;
 
 const USAGE: &str =
-    "usage: componentize encode MODULE VERSION COMPONENT\n       componentize c-bindings WIT WORLD FOLDER";
+    "usage: componentize encode MODULE VERSION COMPONENT [NEEDS]\n       componentize c-bindings WIT WORLD FOLDER";
 
 #[expect(clippy::print_stderr, reason = "a program for a terminal")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
-        ["encode", module, version, component] => encode(module, version, component),
+        ["encode", module, version, component] => encode(module, version, component, None),
+        ["encode", module, version, component, needs] => encode(module, version, component, Some(needs)),
         ["c-bindings", wit, world, folder] => c_bindings(wit, world, Path::new(folder)),
         _ => Err(USAGE.to_owned()),
     };
@@ -32,8 +33,8 @@ fn main() -> ExitCode {
 }
 
 /// Encodes a core module as a component. The module carries its world, because it contains the bindings of wit-bindgen. The version
-/// is written into the custom section where the attestor looks for it.
-fn encode(module: &str, version: &str, component: &str) -> Result<(), String> {
+/// and the file of what the component needs are written into the custom sections where the attestor looks for them.
+fn encode(module: &str, version: &str, component: &str, needs: Option<&str>) -> Result<(), String> {
     let version = Version::parse(version).map_err(|why| format!("{version:?} is no semantic version: {why}"))?;
     let bytes = fs::read(module).map_err(|why| format!("{module}: {why}"))?;
     let encoder = ComponentEncoder::default().validate(true).module(&bytes);
@@ -41,6 +42,10 @@ fn encode(module: &str, version: &str, component: &str) -> Result<(), String> {
     let mut encoded = encoded.map_err(|why| format!("{module} makes no component: {why:#}"))?;
     let data = version.to_string().into_bytes();
     CustomSection { name: "version".into(), data: data.into() }.append_to_component(&mut encoded);
+    if let Some(needs) = needs {
+        let data = fs::read(needs).map_err(|why| format!("{needs}: {why}"))?;
+        CustomSection { name: "docker-attestor:needs".into(), data: data.into() }.append_to_component(&mut encoded);
+    }
     fs::write(component, encoded).map_err(|why| format!("{component}: {why}"))
 }
 

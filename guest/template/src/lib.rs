@@ -4,14 +4,26 @@
 use std::panic::{PanicHookInfo, set_hook};
 
 use docker_attestor::policy::log;
-use exports::docker_attestor::policy::deriver::{Guest, Workload};
+use exports::docker_attestor::policy::deriver::{self, Workload};
+use exports::docker_attestor::policy::settings_validator;
 
 // The contract, whose parts are documented in wit/policy.wit.
-wit_bindgen::generate!({ world: "extension" });
+wit_bindgen::generate!({ world: "validating-extension" });
 
 struct Extension;
 
-impl Guest for Extension {
+/// Checks what `needs.json` cannot say about the settings: their values.
+impl settings_validator::Guest for Extension {
+    fn validate(settings: Vec<(String, String)>) -> Result<Vec<String>, Vec<String>> {
+        set_hook(Box::new(log_panic));
+        match settings.iter().any(|(key, value)| key == "label" && value.is_empty()) {
+            true => Err(vec!["label is empty: write the name of a label".to_owned()]),
+            false => Ok(Vec::new()),
+        }
+    }
+}
+
+impl deriver::Guest for Extension {
     fn derive(workload: Workload, settings: Vec<(String, String)>) -> Result<Vec<String>, String> {
         set_hook(Box::new(log_panic));
         let labels = workload.labels.ok_or("it needs grants = [\"labels\"]")?;

@@ -234,7 +234,8 @@ impl Updater {
         for (configured, slot) in configuration.extensions.iter().zip(&mut extensions) {
             let name = extension_name(configured);
             match self.reload_extension(configured, slot, verifier, &trial).await {
-                Ok(Some(AcceptedExtension { extension, suspicion })) => {
+                Ok(Some(AcceptedExtension { extension, notes, suspicion })) => {
+                    notes.iter().for_each(|note| tracing::info!("{note}"));
                     if let Some(suspicion) = suspicion {
                         tracing::warn!("{name}: {suspicion}");
                     }
@@ -325,8 +326,9 @@ impl Updater {
                 let candidate = self.load(&configured.component, World::Extension, verifier.as_ref()).await?;
                 candidate.into_extension(configured, &trial).await
             };
-            let AcceptedExtension { extension, suspicion } = accepted.await.map_err(refused(&name))?;
+            let AcceptedExtension { extension, notes: more, suspicion } = accepted.await.map_err(refused(&name))?;
             extensions.push(extension);
+            notes.extend(more);
             suspicions.extend(suspicion.map(refused(&name)));
         }
         notes.extend(trust);

@@ -449,12 +449,12 @@ async fn a_hostile_policy_is_refused_for_its_reason_and_the_good_one_goes_on() {
         (
             "imports what only a later contract has",
             wat::parse_str(
-                "(component (import \"docker-attestor:policy/clock@1.1.0\" (instance))
-                    (instance $i) (export \"docker-attestor:policy/attestor@1.1.0\" (instance $i)))",
+                "(component (import \"docker-attestor:policy/clock@1.2.0\" (instance))
+                    (instance $i) (export \"docker-attestor:policy/attestor@1.2.0\" (instance $i)))",
             )
             .unwrap(),
             Step::Inspect,
-            "imports \"docker-attestor:policy/clock@1.1.0\", which version 1.0.0 of the contract does not have",
+            "imports \"docker-attestor:policy/clock@1.2.0\", which version 1.1.0 of the contract does not have",
         ),
     ] {
         service.refuses(Place::Policy, name, &component, step, reason).await;
@@ -511,7 +511,7 @@ async fn a_hostile_extension_is_refused_for_its_reason_and_the_good_one_goes_on(
             )
             .unwrap(),
             Step::Inspect,
-            "imports \"docker-attestor:policy/docker@1.0.0\", which version 1.0.0 of the contract does not have for the world extension",
+            "imports \"docker-attestor:policy/docker@1.0.0\", which version 1.1.0 of the contract does not have for the world extension",
         ),
     ] {
         service.refuses(Place::Extension, name, &component, step, reason).await;

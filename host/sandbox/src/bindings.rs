@@ -16,9 +16,22 @@ pub(crate) mod extension {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "extension",
-        with: { "docker-attestor:policy/log@1.0.0": super::docker_attestor::policy::log },
+        with: { "docker-attestor:policy/log@1.1.0": super::docker_attestor::policy::log },
         imports: { default: async | trappable },
         exports: { default: async },
         additional_derives: [PartialEq],
+    });
+}
+
+/// The interface `settings-validator`, alone: whether an extension exports it is known once the extension is compiled.
+pub(crate) mod validation {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        inline: "
+            package docker-attestor:host;
+            world validation { export docker-attestor:policy/settings-validator@1.1.0; }
+        ",
+        world: "docker-attestor:host/validation",
+        exports: { default: async },
     });
 }

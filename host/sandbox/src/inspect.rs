@@ -8,11 +8,12 @@ use sha2::{Digest as _, Sha256};
 use wasmparser::{Parser, Payload};
 
 use crate::limits;
+use crate::needs::{self, Needs};
 
 /// The package of the contract in wit/.
 const PACKAGE: &str = "docker-attestor:policy/";
 /// The version of the contract that this program speaks.
-pub const CONTRACT: Version = Version::new(1, 0, 0);
+pub const CONTRACT: Version = Version::new(1, 1, 0);
 
 /// A world of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,9 @@ pub enum Refused {
         /// The limit.
         limit: usize,
     },
+    /// The component does not say in the right form what it needs of its configuration.
+    #[error("its section {section} is malformed: {0}", section = needs::SECTION)]
+    Needs(String),
     /// The component exports no world of the contract.
     #[error("it exports neither {PACKAGE}attestor (a policy) nor {PACKAGE}deriver (an extension)")]
     NoWorld,
@@ -117,6 +121,8 @@ pub struct Description {
     pub size: usize,
     /// The version that the component's author gave it (custom section `version`, as wasm-metadata writes it).
     pub version: Option<Version>,
+    /// What it needs of its configuration, if it says so.
+    pub needs: Option<Needs>,
     /// The names of its imports.
     pub imports: Vec<String>,
     /// The names of its exports.
@@ -143,6 +149,7 @@ impl Description {
             digest: digest(bytes),
             size: bytes.len(),
             version: None,
+            needs: None,
             imports: Vec::new(),
             exports: Vec::new(),
             functions: 0,
@@ -191,6 +198,11 @@ impl Description {
                     within(section.data().len(), limits::COMPONENT_VERSION, "bytes of version")?;
                     description.version =
                         std::str::from_utf8(section.data()).ok().and_then(|text| Version::parse(text).ok());
+                }
+                Payload::CustomSection(section) if depth == 0 && section.name() == needs::SECTION => {
+                    within(section.data().len(), limits::COMPONENT_NEEDS, "bytes of what it needs")?;
+                    let needs = Needs::parse(section.data()).map_err(|why| Refused::Needs(why.to_string()))?;
+                    description.needs = Some(needs);
                 }
                 _ => {}
             }

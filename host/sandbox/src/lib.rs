@@ -14,6 +14,7 @@
 //! | [`inspect`] | what a component's file says of itself, read before it is compiled |
 //! | [`compiler`] | the compiler, in a process of its own |
 //! | [`fault`] | the faults of the contract |
+//! | [`needs`] | what a component says that it needs of its configuration |
 //! | `redaction` | takes a container's values out of what a component says |
 
 mod bindings;
@@ -24,6 +25,7 @@ pub mod fault;
 pub mod imports;
 pub mod inspect;
 pub mod limits;
+pub mod needs;
 mod redaction;
 mod settings;
 
@@ -35,6 +37,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, StoreLimitsBuilder};
 
 use self::bindings::extension::{Extension as ExtensionBindings, ExtensionPre};
+use self::bindings::validation::ValidationPre;
 use self::bindings::{Policy as PolicyBindings, PolicyPre};
 use self::call::Call;
 pub use self::compiler::{Compilation, NotCompiled};
@@ -59,6 +62,8 @@ use self::wit::{Diagnostic, Granted, Settings};
 
 /// The name of policies in the log.
 const POLICY: &str = "policy";
+/// The interface of extensions that check their settings. A component of a later minor version exports it under that version.
+const SETTINGS_VALIDATOR: &str = "docker-attestor:policy/settings-validator@1.1.0";
 
 /// Compiles and runs components. `I` is what policies ask.
 pub struct Sandbox<I: Imports> {
@@ -90,7 +95,18 @@ pub struct LinkedPolicy<I: Imports> {
 }
 
 /// An extension, linked.
-pub struct LinkedExtension(ExtensionPre<Call<NoWorkload>>);
+pub struct LinkedExtension {
+    derives: ExtensionPre<Call<NoWorkload>>,
+    /// For an extension that checks its settings.
+    validates: Option<ValidationPre<Call<NoWorkload>>>,
+}
+
+impl LinkedExtension {
+    /// Whether the extension checks its settings (`settings-validator`, since contract 1.1).
+    pub fn validates(&self) -> bool {
+        self.validates.is_some()
+    }
+}
 
 /// Who an extension's call is for.
 pub struct Caller<C> {
@@ -186,8 +202,10 @@ impl<I: Imports> Sandbox<I> {
     /// # Errors
     /// It imports a function that does not exist, or it does not export what an extension must.
     pub fn extension(&self, Compiled(component): &Compiled) -> Result<LinkedExtension, LinkError> {
-        let linked = self.extensions.instantiate_pre(component).and_then(ExtensionPre::new);
-        linked.map(LinkedExtension).map_err(LinkError::of)
+        let linked = self.extensions.instantiate_pre(component).map_err(LinkError::of)?;
+        let checks = component.get_export_index(None, SETTINGS_VALIDATOR).is_some();
+        let validates = checks.then(|| ValidationPre::new(linked.clone())).transpose().map_err(LinkError::of)?;
+        Ok(LinkedExtension { derives: ExtensionPre::new(linked).map_err(LinkError::of)?, validates })
     }
 
     /// Asks a policy to check its settings.
@@ -206,6 +224,34 @@ impl<I: Imports> Sandbox<I> {
         match diagnostics.len() > limits::DIAGNOSTICS || long {
             true => Err(CallError::Diagnostics),
             false => Ok(diagnostics),
+        }
+    }
+
+    /// Asks an extension to check its settings: `Ok(Ok(warnings))`, or `Ok(Err(errors))`. `None`: the extension cannot check them.
+    ///
+    /// # Errors
+    /// The extension failed, or returned more or longer texts than it may.
+    pub async fn validate_extension(
+        &self,
+        extension: &LinkedExtension,
+        name: &str,
+        settings: &[(String, String)],
+        claimant: I::Claimant,
+    ) -> Result<Option<Result<Vec<String>, Vec<String>>>, CallError> {
+        let Some(validates) = &extension.validates else { return Ok(None) };
+        let _slot = self.slot(|| claimant).await?;
+        let (mut store, ready) = self.store(Call::new(extension_name(name), NoWorkload { told: None }));
+        ready?;
+        let outcome = call::within_wall_time(async {
+            let instance = validates.instantiate_async(&mut store).await?;
+            instance.docker_attestor_policy_settings_validator().call_validate(&mut store, settings).await
+        })
+        .await;
+        let outcome = outcome.map_err(|error| CallError::of(&error, store.data().panic()))?;
+        let (Ok(texts) | Err(texts)) = &outcome;
+        match texts.len() > limits::DIAGNOSTICS || texts.iter().any(|text| text.len() > limits::GUEST_TEXT) {
+            true => Err(CallError::Diagnostics),
+            false => Ok(Some(outcome)),
         }
     }
 
@@ -284,11 +330,11 @@ impl<I: Imports> Sandbox<I> {
         Caller { name, told, claimant }: Caller<impl FnOnce() -> I::Claimant>,
     ) -> Result<Result<Vec<String>, String>, CallError> {
         let _slot = self.slot(claimant).await?;
-        let call = Call::new(format!("extension {name}"), NoWorkload { told: Some(told) });
+        let call = Call::new(extension_name(&name), NoWorkload { told: Some(told) });
         let (mut store, ready) = self.store(call);
         ready?;
         let outcome = call::within_wall_time(async {
-            let instance = extension.0.instantiate_async(&mut store).await?;
+            let instance = extension.derives.instantiate_async(&mut store).await?;
             instance.docker_attestor_policy_deriver().call_derive(&mut store, granted, settings).await
         })
         .await;
@@ -325,6 +371,11 @@ impl<I: Imports> Sandbox<I> {
             store.set_fuel(limits::FUEL).and_then(|()| store.fuel_async_yield_interval(Some(limits::FUEL_YIELD)));
         (store, fuel.map_err(|error| CallError::Store(printable(&error.to_string()))))
     }
+}
+
+/// The name of an extension in the log.
+fn extension_name(name: &str) -> String {
+    format!("extension {name}")
 }
 
 /// An instance of a policy, for measurements.

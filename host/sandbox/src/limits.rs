@@ -52,6 +52,8 @@ pub const COMPONENT_PARTS: u32 = 64;
 pub const COMPONENT_DEPTH: u32 = 4;
 /// Bytes of the version that a component's author gave it.
 pub const COMPONENT_VERSION: usize = 128;
+/// Bytes of what a component says that it needs of its configuration.
+pub const COMPONENT_NEEDS: usize = 4 << 10;
 /// Imports and exports of one component.
 pub const COMPONENT_NAMES: usize = 256;
 

@@ -34,13 +34,13 @@ use crate::scenario::{Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
 
 /// The version of the contract that this program implements.
-const CONTRACT: &str = "docker-attestor:policy@1.0.0";
+const CONTRACT: &str = "docker-attestor:policy@1.1.0";
 /// What `--version` prints after the name.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (policy ",
     env!("BUILTIN_POLICY_DIGEST"),
-    ", contract docker-attestor:policy@1.0.0)"
+    ", contract docker-attestor:policy@1.1.0)"
 );
 /// The placeholder for the trust domain if no agent.conf names one.
 const PLACEHOLDER: &str = "example.org";

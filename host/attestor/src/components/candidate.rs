@@ -12,6 +12,7 @@ use semver::Version;
 
 use super::Runtime;
 use super::load::{LoadError, Loaded, Step};
+use super::needs;
 use super::trial::{self, Trial, TrialError};
 use crate::attestation::{Extension, Policy};
 use crate::config::{self, Component};
@@ -38,6 +39,8 @@ pub struct AcceptedPolicy {
 pub struct AcceptedExtension {
     /// The extension.
     pub extension: Arc<Extension>,
+    /// The warnings of the extension's `validate`, and grants that it does not need.
+    pub notes: Vec<String>,
     /// Why the extension probably fails for every workload: it answers the sample with an error of its own.
     pub suspicion: Option<LoadError>,
 }
@@ -69,6 +72,10 @@ impl<'a> Candidate<'a> {
     /// The step that failed, and why.
     pub async fn into_policy(self, trial: &Trial<'_>) -> Result<AcceptedPolicy, LoadError> {
         let Candidate { runtime, path, loaded: Loaded { compiled, description } } = self;
+        if let Some(needs) = &description.needs {
+            needs::compare_settings(needs, &trial.settings.extra)
+                .map_err(|why| LoadError::new(&path, Step::Settings, &why))?;
+        }
         let code = runtime.sandbox.policy(&compiled);
         let code = code.map_err(|error| LoadError::new(&path, Step::Link, &error.to_string()))?;
         let policy = Policy::new(code, description.digest, description.version);
@@ -81,7 +88,8 @@ impl<'a> Candidate<'a> {
         Ok(AcceptedPolicy { policy: Arc::new(policy), notes, changed })
     }
 
-    /// Links the component as an extension, and tries it on the containers of the recorded workloads.
+    /// Compares what the extension needs with its block, links it, asks it to validate its settings if it can, and tries it on the
+    /// containers of the recorded workloads.
     ///
     /// # Errors
     /// The step that failed, and why.
@@ -91,6 +99,11 @@ impl<'a> Candidate<'a> {
         trial: &Trial<'_>,
     ) -> Result<AcceptedExtension, LoadError> {
         let Candidate { runtime, path, loaded: Loaded { compiled, description } } = self;
+        let refused = |why: &str| LoadError::new(&path, Step::Settings, why);
+        let mut notes = Vec::new();
+        if let Some(needs) = &description.needs {
+            notes = needs::compare(needs, configured).map_err(|why| refused(&why))?;
+        }
         let code = runtime.sandbox.extension(&compiled);
         let code = code.map_err(|error| LoadError::new(&path, Step::Link, &error.to_string()))?;
         let extension = Extension {
@@ -101,15 +114,35 @@ impl<'a> Candidate<'a> {
             on_failure: configured.on_failure,
             settings: configured.component.settings.clone(),
         };
+        let settings = &extension.settings;
+        let validated =
+            runtime.sandbox.validate_extension(&extension.code, &extension.name, settings, Claimant::Attestor).await;
+        match validated
+            .map_err(|error| broke(&path, Step::Settings, &Error::of_call(error, |why| extension.error(why))))?
+        {
+            Some(Ok(warnings)) => notes.extend(warnings),
+            Some(Err(errors)) if errors.is_empty() => {
+                return Err(refused("it refuses its settings and does not say why"));
+            }
+            Some(Err(errors)) => return Err(refused(&errors.join("; "))),
+            None => {}
+        }
         let tried = trial::try_extension(&runtime.sandbox, &extension, trial).await;
-        let refused = tried.map_err(|error| failed_trial(&path, &error))?;
-        let suspicion = refused.map(|error| {
-            let reason = format!(
+        let on_sample = tried.map_err(|error| failed_trial(&path, &error))?.map(|error| {
+            format!(
                 "{error}: a sample workload, which has exactly what the grants name, gets this error. Correct the settings or the grants"
-            );
-            LoadError::new(&path, Step::Trial, &reason)
+            )
         });
-        Ok(AcceptedExtension { extension: Arc::new(extension), suspicion })
+        let suspicion = match on_sample {
+            // The extension has said that its settings are right.
+            Some(why) if extension.code.validates() => {
+                notes.push(why);
+                None
+            }
+            why => why.map(|why| LoadError::new(&path, Step::Trial, &why)),
+        };
+        let notes = notes.iter().map(|note| format!("extension {}: {note}", extension.name)).collect();
+        Ok(AcceptedExtension { extension: Arc::new(extension), notes, suspicion })
     }
 }
 

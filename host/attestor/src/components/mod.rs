@@ -4,6 +4,7 @@ pub mod builtin;
 pub mod candidate;
 pub mod history;
 pub mod load;
+pub(crate) mod needs;
 pub mod trial;
 pub mod watch;
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use bounded::text::is_sha256_hex;
 use containers::process::System;
 use image_signatures::Identities;
+use sandbox::needs::Grant;
 
 use super::report::{Report, ValueError};
 use super::{OnFailure, raw};
@@ -71,6 +72,16 @@ pub struct Grants {
 
 impl Grants {
     const NAMES: &str = "\"labels\", \"env\", \"image\", \"process\"";
+
+    /// Whether the fact is granted.
+    pub fn has(&self, grant: Grant) -> bool {
+        match grant {
+            Grant::Labels => self.labels,
+            Grant::Env => self.env,
+            Grant::Image => self.image,
+            Grant::Process => self.process,
+        }
+    }
 
     fn grant(&mut self, name: &str) -> Option<()> {
         let grant = match name {

@@ -13,27 +13,16 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 use wit_parser::Resolve;
 
-use crate::component::{encode, encode_in, extension_text, policy_text};
+use crate::component::{data_at, encode_in, extension_text, policy_text, validating_extension};
 use crate::machine::{PID, attestor, configure, unconfigured};
 
-/// The digests of frozen components that import every function of their world.
+/// The digests of frozen components that import every function of their world. Each was made from the text beside it when the
+/// contract was 1.0.0.
 const POLICY: &str = "sha256:e4c63895a1b31170fb754e19fe0d484fa3ccde502c3b53391c641b657db5c4bd";
 const EXTENSION: &str = "sha256:b1f590cb6bac2ea24287ab9e21a9b823e5a12988e20aafedc9bebf2a2b037983";
 
 fn frozen(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/contract/1.0").join(name)
-}
-
-/// Made the frozen components once, from the texts beside them, when the contract was 1.0.0.
-#[test]
-#[ignore = "writes the components of contract 1.0, which are frozen"]
-fn freeze() {
-    for world in ["policy", "extension"] {
-        let text = std::fs::read_to_string(frozen(&format!("{world}-imports-all.wat"))).unwrap();
-        let component = encode(&text, world);
-        println!("{world} {}", digest(&component));
-        std::fs::write(frozen(&format!("{world}-imports-all.wasm")), component).unwrap();
-    }
 }
 
 #[tokio::test]
@@ -60,12 +49,37 @@ async fn components_of_1_0_that_import_nothing_run() {
     assert!(offered(&extension, false).await.unwrap().contains(&"label:name:ours".to_owned()));
 }
 
+/// An extension of this program's version and one of a later version check their settings.
+#[tokio::test]
+async fn an_extension_that_checks_its_settings_is_asked() {
+    // `err(["not these"])` if there are settings, otherwise `ok([])`.
+    let data =
+        [data_at(640, &[1, 0, 0, 0, 188, 2, 0, 0, 1]), data_at(700, &[0, 32, 0, 0, 9]), data_at(8192, b"not these")];
+    let body = "(if (local.get 1) (then (return (i32.const 640)))) (i32.const 16)";
+    let of_this = validating_extension(&data.concat(), body, "(call $done)");
+    let functions = format!(
+        r#"{} (func (export "docker-attestor:policy/settings-validator@1.2.0#validate") (param i32 i32) (result i32) {body})"#,
+        data.concat()
+    );
+    let text = extension_text("1.2.0", &functions, "(call $done)");
+    for component in [of_this, encode_in(&text, &later("1.2.0"), "validating-extension")] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), component).unwrap();
+        let with =
+            |settings: &str| format!("extension \"x\" {{ path = {:?} unpinned = true {settings} }}", file.path());
+        let attestor = attestor(&with("")).await;
+        let error = configure(&attestor, &with("settings = { a = \"b\" }")).await.unwrap_err();
+        assert!(error.to_string().ends_with(": settings: not these"), "{error}");
+        assert!(attestor.attest(PID).await.is_ok());
+    }
+}
+
 /// The contract as a later version might be: one more function in `process` and in `log`, and one more interface in both
 /// worlds.
 fn later(version: &str) -> Resolve {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/policy.wit")).unwrap();
     let text = [
-        ("package docker-attestor:policy@1.0.0;", format!("package docker-attestor:policy@{version};")),
+        ("package docker-attestor:policy@1.1.0;", format!("package docker-attestor:policy@{version};")),
         ("interface process {\n", "interface process {\n    start-time: func() -> u64;\n".to_owned()),
         ("interface log {\n", "interface log {\n    flush: func();\n".to_owned()),
         ("import log;\n", "import log;\n    import weather;\n".to_owned()),
@@ -100,7 +114,7 @@ fn and_calls(text: &str, version: &str, interface: &str, function: &str, signatu
     text.replacen("(module", &format!("(module {import}"), 1)
 }
 
-/// The result of offering a component to this program, which speaks 1.0.
+/// The result of offering a component to this program, which speaks 1.1.
 async fn offered(component: &[u8], policy: bool) -> Result<Vec<String>, Error> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), component).unwrap();
@@ -120,7 +134,7 @@ async fn refused(component: &[u8], policy: bool) -> (&'static str, String) {
 
 #[tokio::test]
 async fn a_component_of_a_later_minor_that_uses_nothing_new_runs() {
-    for version in ["1.0.1", "1.1.0", "1.20.3"] {
+    for version in ["1.1.1", "1.2.0", "1.20.3"] {
         assert_eq!(offered(&policy(version, "", "", ""), true).await.unwrap(), [""; 0], "{version}");
         assert!(offered(&extension(version, "", "", ""), false).await.unwrap().len() > 3, "{version}");
     }
@@ -128,20 +142,20 @@ async fn a_component_of_a_later_minor_that_uses_nothing_new_runs() {
 
 #[tokio::test]
 async fn what_a_later_minor_has_more_is_refused_by_name() {
-    let (step, why) = refused(&policy("1.1.0", "process", "start-time", "(result i64)"), true).await;
+    let (step, why) = refused(&policy("1.2.0", "process", "start-time", "(result i64)"), true).await;
     assert!(
-        step == Step::Link.name() && why.contains("start-time") && why.contains("policy/process@1.1.0"),
+        step == Step::Link.name() && why.contains("start-time") && why.contains("policy/process@1.2.0"),
         "{step}: {why}"
     );
-    let (step, why) = refused(&extension("1.1.0", "log", "flush", ""), false).await;
-    assert!(step == Step::Link.name() && why.contains("flush") && why.contains("policy/log@1.1.0"), "{step}: {why}");
+    let (step, why) = refused(&extension("1.2.0", "log", "flush", ""), false).await;
+    assert!(step == Step::Link.name() && why.contains("flush") && why.contains("policy/log@1.2.0"), "{step}: {why}");
     for (component, is_policy) in [
-        (policy("1.1.0", "weather", "rains", "(result i32)"), true),
-        (extension("1.1.0", "weather", "rains", "(result i32)"), false),
+        (policy("1.2.0", "weather", "rains", "(result i32)"), true),
+        (extension("1.2.0", "weather", "rains", "(result i32)"), false),
     ] {
         let (step, why) = refused(&component, is_policy).await;
         let named =
-            "imports \"docker-attestor:policy/weather@1.1.0\", which version 1.0.0 of the contract does not have";
+            "imports \"docker-attestor:policy/weather@1.2.0\", which version 1.1.0 of the contract does not have";
         assert!(step == Step::Inspect.name() && why.contains(named), "{step}: {why}");
     }
 }
@@ -154,7 +168,7 @@ async fn another_major_is_refused_with_both_versions() {
         (extension("2.0.0", "", "", ""), false),
     ] {
         let (step, why) = refused(&component, is_policy).await;
-        let named = "it speaks version 2.0.0 of the contract, this program speaks 1.0.0: build it for 1.x";
+        let named = "it speaks version 2.0.0 of the contract, this program speaks 1.1.0: build it for 1.x";
         assert!(step == Step::Inspect.name() && why.contains(named), "{step}: {why}");
     }
 }
@@ -165,12 +179,12 @@ async fn another_major_is_refused_with_both_versions() {
 fn components_of_1_0_link_where_there_is_more() {
     let engine = Engine::new(Config::new().wasm_component_model(true)).unwrap();
     for world in ["policy", "extension"] {
-        // Imports the same as the frozen component, but from 1.1, and the new functions of 1.1.
+        // Imports the same as the frozen component, but from 1.2, and the new functions of 1.2.
         let text =
-            std::fs::read_to_string(frozen(&format!("{world}-imports-all.wat"))).unwrap().replace("@1.0.0", "@1.1.0");
-        let text = and_calls(&text, "1.1.0", "log", "flush", "");
-        let text = and_calls(&text, "1.1.0", "weather", "rains", "(result i32)");
-        let everything = Component::from_binary(&engine, &encode_in(&text, &later("1.1.0"), world)).unwrap();
+            std::fs::read_to_string(frozen(&format!("{world}-imports-all.wat"))).unwrap().replace("@1.0.0", "@1.2.0");
+        let text = and_calls(&text, "1.2.0", "log", "flush", "");
+        let text = and_calls(&text, "1.2.0", "weather", "rains", "(result i32)");
+        let everything = Component::from_binary(&engine, &encode_in(&text, &later("1.2.0"), world)).unwrap();
         let mut linker = Linker::<()>::new(&engine);
         linker.define_unknown_imports_as_traps(&everything).unwrap();
         let component = std::fs::read(frozen(&format!("{world}-imports-all.wasm"))).unwrap();

@@ -7,7 +7,7 @@ use docker_attestor::components::load::Step;
 use docker_attestor::config;
 use docker_attestor::error::Error;
 
-use crate::component::{asking, data_at, emitting, extension, policy, returning, with_section};
+use crate::component::{asking, data_at, emitting, extension, policy, returning, validating_extension, with_section};
 use crate::machine::{OURS, PID, PID_OF_HOST, attestor, configure, unconfigured};
 
 /// An extension like the template: it needs `grants = ["labels"]` and the setting `label`, and answers with an error without them.
@@ -167,4 +167,40 @@ async fn at_the_start_an_error_is_no_refusal_and_validate_refuses_it() {
         let text = refusal(validate(bad).await);
         assert!(text.contains("x: trial: extension \"x\": needs it: a sample workload"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn what_a_component_needs_is_compared_before_any_workload() {
+    const NEEDS: &str = "docker-attestor:needs";
+    let folder = Folder::new();
+    let needs = br#"{"grants": ["labels"], "settings": {"required": ["label"]}}"#;
+    folder.put("x", &with_section(&emitting(&["good"]), NEEDS, needs));
+    let attestor = attestor(&folder.with(GOOD)).await;
+    for (bad, part) in [
+        (MISSPELT, "it needs the setting \"label\"; it has no setting \"lable\": it has \"label\""),
+        (NOT_GRANTED, "it needs grants = [\"labels\"], and is granted image"),
+    ] {
+        let text = refusal(configure(&attestor, &folder.with(bad)).await);
+        assert!(text.ends_with(&format!("x: settings: {part}")), "{text}");
+    }
+    let more = "grants = [\"labels\", \"env\"] settings = { label = \"team\" }";
+    let configuration = config::load(Some("example.org"), &folder.with(more)).unwrap();
+    let notes = attestor.validate(configuration).await.unwrap();
+    assert!(notes.contains(&"extension x: it does not need \"env\": take it out of grants".to_owned()), "{notes:?}");
+    for malformed in [&b"{"[..], br#"{"grant": []}"#, br#"{"grants": ["cgroups"]}"#, &[b' '; 5_000]] {
+        folder.put("x", &with_section(&emitting(&["good"]), NEEDS, malformed));
+        let text = refusal(configure(&attestor, &folder.with(GOOD)).await);
+        assert!(text.contains("x: inspect: "), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_extension_that_checks_its_settings_may_answer_the_sample_with_an_error() {
+    let folder = Folder::new();
+    // `validate` accepts everything, `derive` answers every workload with an error.
+    let text = [data_at(64, &[1, 0, 0, 0, 0, 32, 0, 0, 8]), data_at(8192, b"a reason")].concat();
+    folder.put("x", &validating_extension(&text, "(i32.const 16)", "(i32.const 64)"));
+    let configuration = config::load(Some("example.org"), &folder.with("")).unwrap();
+    let notes = unconfigured().validate(configuration).await.unwrap();
+    assert!(notes.iter().any(|note| note.starts_with("extension x: extension \"x\": a reason: a sample")), "{notes:?}");
 }

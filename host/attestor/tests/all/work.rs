@@ -68,7 +68,7 @@ fn with_memory(text: &str, world: &str) -> Vec<u8> {
 }
 
 fn policy(functions: &str, attest: &str) -> Vec<u8> {
-    with_memory(&policy_text("1.0.0", functions, "(i32.const 16)", attest), "policy")
+    with_memory(&policy_text("1.1.0", functions, "(i32.const 16)", attest), "policy")
 }
 
 fn claim() -> String {
@@ -141,7 +141,7 @@ async fn lines_are_cut_before_they_are_searched_for_values() {
 
 #[tokio::test]
 async fn an_extension_that_is_told_nothing_costs_nothing_for_what_the_container_has() {
-    let component = with_memory(&extension_text("1.0.0", LINES, &format!("{} (call $done)", log())), "extension");
+    let component = with_memory(&extension_text("1.1.0", LINES, &format!("{} (call $done)", log())), "extension");
     let path = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(path.path(), &component).unwrap();
     let configured = format!("extension \"team\" {{ path = {:?} unpinned = true }}", path.path());

@@ -5,12 +5,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bounded::text::printable;
+use sandbox::inspect::Description;
+use sandbox::needs::Needs;
 
-use super::super::Failure;
 use super::super::style::Style;
+use super::super::{Failure, read_config};
 use super::describe;
+use crate::components::{extension_name, needs};
+use crate::config::Configuration;
 
-pub(super) fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+pub(super) fn run(path: &Path, config: Option<&Path>, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
     let description = describe(path)?;
     let (world, verdict) = match description.world() {
         Ok((world, version)) => {
@@ -29,6 +33,9 @@ pub(super) fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<Exi
     ] {
         writeln!(out, "  {name:8} {}", printable(&value))?;
     }
+    for need in description.needs.iter().flat_map(needed) {
+        writeln!(out, "  needs    {}", printable(&need))?;
+    }
     for (name, list) in [("imports", &description.imports), ("exports", &description.exports)] {
         writeln!(out, "  {name:8} {}", if list.is_empty() { "none" } else { "" })?;
         for item in list {
@@ -38,7 +45,10 @@ pub(super) fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<Exi
     match verdict {
         Ok(()) => {
             writeln!(out, "\n{}: pin it with sha256 = \"{}\"", style.good("may run"), pin(&description.digest))?;
-            Ok(ExitCode::SUCCESS)
+            match config {
+                Some(config) => compare(path, &description, config, out, style),
+                None => Ok(ExitCode::SUCCESS),
+            }
         }
         Err(why) => {
             writeln!(out, "\n{}: {}", style.bad("may not run"), printable(&why.to_string()))?;
@@ -50,4 +60,66 @@ pub(super) fn run(path: &Path, out: &mut impl Write, style: Style) -> Result<Exi
 /// The digest as sha256sum prints it, without `sha256:`.
 fn pin(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
+}
+
+/// What a component needs of its configuration, in the form of the configuration.
+fn needed(needs: &Needs) -> Vec<String> {
+    let list = |names: Vec<String>| format!("[{}]", names.join(", "));
+    let grants = needs
+        .grants
+        .iter()
+        .map(|grants| format!("grants = {}", list(grants.iter().map(|grant| format!("\"{grant}\"")).collect())));
+    let settings = needs.settings.iter().map(|keys| {
+        let required = keys.required.iter().map(|key| format!("{key:?}"));
+        let optional = keys.optional.iter().map(|key| format!("{key:?} (optional)"));
+        format!("settings {}", list(required.chain(optional).collect()))
+    });
+    grants.chain(settings).collect()
+}
+
+/// Compares what the component needs with each block of the configuration that names its file.
+fn compare(
+    path: &Path,
+    description: &Description,
+    config: &Path,
+    out: &mut impl Write,
+    style: Style,
+) -> Result<ExitCode, Failure> {
+    let (_, configuration) = read_config(config)?;
+    let blocks = blocks(path, description, &configuration);
+    if blocks.is_empty() {
+        let (path, config) = (path.display(), config.display());
+        return Err(Failure::Usage(format!("{config} has no policy and no extension whose path is {path}")));
+    }
+    let mut code = ExitCode::SUCCESS;
+    for (name, outcome) in blocks {
+        match outcome {
+            Ok(warnings) if warnings.is_empty() => writeln!(out, "{name}: {}", style.good("has what it needs"))?,
+            Ok(warnings) => writeln!(out, "{name}: {}", printable(&warnings.join("; ")))?,
+            Err(why) => {
+                writeln!(out, "{name}: {}", style.bad(&printable(&why)))?;
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// The blocks of the configuration that name this file, and how each compares with what the component needs.
+fn blocks(
+    path: &Path,
+    description: &Description,
+    configuration: &Configuration,
+) -> Vec<(String, Result<Vec<String>, String>)> {
+    let same = |other: &Path| match (path.canonicalize(), other.canonicalize()) {
+        (Ok(path), Ok(other)) => path == other,
+        _ => path == other,
+    };
+    let nothing = Needs::default();
+    let needs = description.needs.as_ref().unwrap_or(&nothing);
+    let policy = configuration.policy.iter().filter(|policy| same(&policy.path));
+    let policies = policy
+        .map(|policy| ("policy".to_owned(), needs::compare_settings(needs, &policy.settings).map(|()| Vec::new())));
+    let extensions = configuration.extensions.iter().filter(|extension| same(&extension.component.path));
+    policies.chain(extensions.map(|extension| (extension_name(extension), needs::compare(needs, extension)))).collect()
 }

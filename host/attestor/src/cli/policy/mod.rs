@@ -25,6 +25,9 @@ pub(super) enum Command {
     Inspect {
         /// A policy or an extension (.wasm)
         file: PathBuf,
+        /// An agent.conf or a plugin_data file: compare what the component needs with each block that names this file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Run a component on recorded workloads, and print what differs from what they expect
     Test {
@@ -73,7 +76,7 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
-            Command::Inspect { file } => inspect::run(file, out, style),
+            Command::Inspect { file, config } => inspect::run(file, config.as_deref(), out, style),
             Command::Test { file, scenarios } => replay::test(file, scenarios, out, style).await,
             Command::Diff { old, new, scenarios } => replay::diff(old, new, scenarios, out, style).await,
             Command::Record { pid, config, output, with_env_values } => {

@@ -46,7 +46,7 @@ pub(crate) fn policy(functions: &str, attest: &str) -> Vec<u8> {
 /// Makes a policy that also has this body of `validate`, which returns the address of a `list<diagnostic>`. Both functions
 /// have the settings as parameters: 4 and 5 are the address and length of their `extra`.
 pub(crate) fn policy_that_validates(functions: &str, validate: &str, attest: &str) -> Vec<u8> {
-    encode(&policy_text("1.0.0", functions, validate, attest), "policy")
+    encode(&policy_text("1.1.0", functions, validate, attest), "policy")
 }
 
 /// The text of a policy's core module for a version of the contract.
@@ -68,7 +68,17 @@ pub(crate) fn policy_text(version: &str, functions: &str, validate: &str, attest
 /// Makes an extension from the body of its `derive`, which has the address of its arguments and returns the address of a
 /// `result<list<string>, string>`. `$emit` adds an address and a length to the list, and `$done` returns the list.
 pub(crate) fn extension(functions: &str, derive: &str) -> Vec<u8> {
-    encode(&extension_text("1.0.0", functions, derive), "extension")
+    encode(&extension_text("1.1.0", functions, derive), "extension")
+}
+
+/// Makes an extension that checks its settings. The body of its `validate` has the address and the number of the settings, and
+/// returns the address of a `result<list<string>, list<string>>`.
+pub(crate) fn validating_extension(functions: &str, validate: &str, derive: &str) -> Vec<u8> {
+    let functions = format!(
+        r#"{functions} (func (export "docker-attestor:policy/settings-validator@1.1.0#validate")
+            (param i32 i32) (result i32) {validate})"#
+    );
+    encode(&extension_text("1.1.0", &functions, derive), "validating-extension")
 }
 
 /// The text of an extension's core module for a version of the contract.
