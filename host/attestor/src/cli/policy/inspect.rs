@@ -123,3 +123,40 @@ fn blocks(
     let extensions = configuration.extensions.iter().filter(|extension| same(&extension.component.path));
     policies.chain(extensions.map(|extension| (extension_name(extension), needs::compare(needs, extension)))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use wasm_encoder::{ComponentSection as _, CustomSection};
+
+    use super::*;
+
+    #[test]
+    fn what_a_component_needs_is_shown_and_compared_with_the_blocks_that_name_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [component, config] = ["x.wasm", "plugin_data.hcl"].map(|name| folder.path().join(name));
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/components/labels.wasm");
+        let mut bytes = std::fs::read(fixture).unwrap();
+        let needs = br#"{"grants": ["labels"], "settings": {"required": ["label"], "optional": ["prefix"]}}"#;
+        CustomSection { name: sandbox::needs::SECTION.into(), data: needs.into() }.append_to_component(&mut bytes);
+        std::fs::write(&component, bytes).unwrap();
+        let inspect = |block: &str| {
+            let block = format!("extension \"x\" {{ path = {component:?} unpinned = true {block} }}");
+            std::fs::write(&config, block).unwrap();
+            let mut out = Vec::new();
+            let code = run(&component, Some(&config), &mut out, Style::plain());
+            (String::from_utf8(out).unwrap(), code)
+        };
+        let (out, code) = inspect("grants = [\"labels\"] settings = { label = \"a\" }");
+        assert!(out.contains("  needs    grants = [\"labels\"]\n"), "{out}");
+        assert!(out.contains("  needs    settings [\"label\", \"prefix\" (optional)]\n"), "{out}");
+        assert!(out.ends_with("extension x: has what it needs\n") && code.unwrap() == ExitCode::SUCCESS, "{out}");
+        let (out, code) = inspect("grants = [\"labels\", \"image\"] settings = { label = \"a\" }");
+        assert!(out.contains("it does not need \"image\"") && code.unwrap() == ExitCode::SUCCESS, "{out}");
+        let (out, code) = inspect("grants = [\"image\"] settings = { lable = \"a\" }");
+        assert!(out.contains("it needs grants = [\"labels\"]") && out.contains("it has no setting \"lable\""), "{out}");
+        assert_eq!(code.unwrap(), ExitCode::FAILURE);
+        std::fs::write(&config, "").unwrap();
+        let failure = run(&component, Some(&config), &mut Vec::new(), Style::plain()).unwrap_err();
+        assert!(failure.to_string().contains("no policy and no extension whose path is"), "{failure}");
+    }
+}
