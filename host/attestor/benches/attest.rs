@@ -299,12 +299,12 @@ fn extension(criterion: &mut Criterion) {
         settings: configured.component.settings,
     };
     let proven = runtime.block_on(proven());
-    let derived = runtime.block_on(extension.derive(&sandbox, &proven, None, || Claimant::Attestor)).unwrap();
+    let derived = runtime.block_on(extension.derive(&sandbox, &proven, None, || Claimant::Attestor)).0.unwrap();
     assert_eq!(derived, ["compose:project:shop"]);
     criterion.bench_function("an extension, in a fresh sandbox", |bencher| {
         bencher.iter(|| {
             let derived = extension.derive(&sandbox, black_box(&proven), None, || Claimant::Attestor);
-            runtime.block_on(derived).unwrap().len()
+            runtime.block_on(derived).0.unwrap().len()
         });
     });
 }

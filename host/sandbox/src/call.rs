@@ -1,7 +1,7 @@
 //! One call of a component: the imports as wasmtime calls them, and the budget of the host's work for them.
 
 use bounded::text::{cut, printable};
-use wasmtime::{Result, StoreLimits};
+use wasmtime::{ResourceLimiter, Result, StoreLimits};
 
 use crate::bindings::docker_attestor::policy::docker::Host as DockerHost;
 use crate::bindings::docker_attestor::policy::log::{Host as LogHost, Level};
@@ -21,7 +21,7 @@ pub(crate) struct Call<I> {
     log: Log,
     /// Made when the component first logs something.
     redaction: Option<Redaction>,
-    pub(crate) limits: StoreLimits,
+    pub(crate) limits: Limits,
     /// The faults that the imports answered. A policy may pass them on unchanged.
     faults: Vec<Fault>,
     calls: usize,
@@ -29,6 +29,46 @@ pub(crate) struct Call<I> {
     work: u64,
     /// The part of it since other tasks could run.
     in_a_row: u64,
+}
+
+/// What the component of a call may allocate, and how much memory it has had.
+#[derive(Default)]
+pub(crate) struct Limits {
+    pub(crate) bounds: StoreLimits,
+    /// Bytes of linear memory, at most.
+    pub(crate) memory: usize,
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        let grows = self.bounds.memory_growing(current, desired, maximum)?;
+        self.memory = self.memory.max(desired);
+        Ok(grows)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
+        self.bounds.memory_grow_failed(error)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        self.bounds.table_growing(current, desired, maximum)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> Result<()> {
+        self.bounds.table_grow_failed(error)
+    }
+
+    fn instances(&self) -> usize {
+        self.bounds.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.bounds.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.bounds.memories()
+    }
 }
 
 /// What a call logged.
@@ -56,7 +96,7 @@ impl<I> Call<I> {
             imports,
             log: Log { name, lines: 0, panic: None },
             redaction: None,
-            limits: StoreLimits::default(),
+            limits: Limits::default(),
             faults: Vec::new(),
             calls: 0,
             work: 0,

@@ -118,10 +118,29 @@ pub struct Caller<C> {
     pub claimant: C,
 }
 
+/// What a call of a component used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The fuel, of [`limits::FUEL`]. The host's work for the call is counted apart.
+    pub fuel: u64,
+    /// Bytes of linear memory, of [`limits::GUEST_MEMORY`].
+    pub memory: usize,
+}
+
+/// What came of a call of an extension.
+pub struct Derivation {
+    /// The selectors, or the extension's own error, or why there is no answer.
+    pub outcome: Result<Result<Vec<String>, String>, CallError>,
+    /// What the call used.
+    pub usage: Usage,
+}
+
 /// One run of a policy: the imports, given back, and what came of it.
 pub struct Run<I: Imports> {
     /// The imports that the run began with.
     pub imports: I,
+    /// What the run used.
+    pub usage: Usage,
     /// The policy's answer, or why there is none.
     pub outcome: Result<Result<Vec<String>, Fault>, RunError<I::Question>>,
 }
@@ -272,9 +291,8 @@ impl<I: Imports> Sandbox<I> {
             bindings.docker_attestor_policy_attestor().call_validate(&mut store, settings).await
         })
         .await;
-        let fuel = limits::FUEL.saturating_sub(store.get_fuel().unwrap_or_default());
         match outcome {
-            Ok(diagnostics) => Ok((diagnostics, fuel)),
+            Ok(diagnostics) => Ok((diagnostics, usage(&store).fuel)),
             Err(error) => Err(CallError::of(&error, store.data().panic())),
         }
     }
@@ -283,11 +301,12 @@ impl<I: Imports> Sandbox<I> {
     pub async fn attest(&self, policy: &LinkedPolicy<I>, settings: &Settings, mut imports: I) -> Run<I> {
         let _slot = match self.slot(|| imports.claimant()).await {
             Ok(slot) => slot,
-            Err(error) => return Run { imports, outcome: Err(RunError::Failed(error)) },
+            Err(error) => return Run { imports, usage: Usage::default(), outcome: Err(RunError::Failed(error)) },
         };
         let (mut store, ready) = self.store(Call::new(POLICY.to_owned(), imports));
         if let Err(error) = ready {
-            return Run { imports: store.into_data().into_imports(), outcome: Err(RunError::Failed(error)) };
+            let imports = store.into_data().into_imports();
+            return Run { imports, usage: Usage::default(), outcome: Err(RunError::Failed(error)) };
         }
         let outcome = call::within_wall_time(async {
             let bindings = policy.attests.instantiate_async(&mut store).await?;
@@ -302,7 +321,8 @@ impl<I: Imports> Sandbox<I> {
                 Err(error) => RunError::Failed(CallError::of(&error, store.data().panic())),
             }),
         };
-        Run { imports: store.into_data().into_imports(), outcome }
+        let usage = usage(&store);
+        Run { imports: store.into_data().into_imports(), usage, outcome }
     }
 
     /// A fresh instance of a policy, for measurements: it takes no slot, and a second call goes on with what the first one left.
@@ -318,32 +338,36 @@ impl<I: Imports> Sandbox<I> {
         }
     }
 
-    /// Runs an extension, which knows `granted`. `Ok(Err(…))` is the extension's own error, without the values that it was told.
-    ///
-    /// # Errors
-    /// The extension failed.
+    /// Runs an extension, which knows `granted`. A text of the extension's own error holds none of the values that it was told.
     pub async fn derive(
         &self,
         extension: &LinkedExtension,
         settings: &[(String, String)],
         granted: &Granted,
         Caller { name, told, claimant }: Caller<impl FnOnce() -> I::Claimant>,
-    ) -> Result<Result<Vec<String>, String>, CallError> {
-        let _slot = self.slot(claimant).await?;
+    ) -> Derivation {
+        let failed = |error| Derivation { outcome: Err(error), usage: Usage::default() };
+        let _slot = match self.slot(claimant).await {
+            Ok(slot) => slot,
+            Err(error) => return failed(error),
+        };
         let call = Call::new(extension_name(&name), NoWorkload { told: Some(told) });
         let (mut store, ready) = self.store(call);
-        ready?;
+        if let Err(error) = ready {
+            return failed(error);
+        }
         let outcome = call::within_wall_time(async {
             let instance = extension.derives.instantiate_async(&mut store).await?;
             instance.docker_attestor_policy_deriver().call_derive(&mut store, granted, settings).await
         })
         .await;
-        match outcome {
+        let outcome = match outcome {
             Ok(Ok(derived)) => Ok(Ok(derived)),
             Ok(Err(text)) if text.len() > limits::GUEST_TEXT => Err(CallError::LongError),
             Ok(Err(text)) => Ok(Err(store.data_mut().without_values(&text))),
             Err(error) => Err(CallError::of(&error, store.data().panic())),
-        }
+        };
+        Derivation { outcome, usage: usage(&store) }
     }
 
     /// One sandbox, once it is free. The claimant is only asked for where the call must wait.
@@ -356,7 +380,7 @@ impl<I: Imports> Sandbox<I> {
 
     /// A fresh store with its own fuel and memory, and whether it is ready to run a call.
     fn store<T>(&self, mut call: Call<T>) -> (Store<Call<T>>, Result<(), CallError>) {
-        call.limits = StoreLimitsBuilder::new()
+        call.limits.bounds = StoreLimitsBuilder::new()
             .memory_size(limits::GUEST_MEMORY)
             .memories(1)
             .tables(2)
@@ -370,6 +394,14 @@ impl<I: Imports> Sandbox<I> {
         let fuel =
             store.set_fuel(limits::FUEL).and_then(|()| store.fuel_async_yield_interval(Some(limits::FUEL_YIELD)));
         (store, fuel.map_err(|error| CallError::Store(printable(&error.to_string()))))
+    }
+}
+
+/// What a call used.
+fn usage<T>(store: &Store<Call<T>>) -> Usage {
+    Usage {
+        fuel: limits::FUEL.saturating_sub(store.get_fuel().unwrap_or_default()),
+        memory: store.data().limits.memory,
     }
 }
 

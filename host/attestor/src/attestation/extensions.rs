@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use bounded::text::is_invisible;
 use containers::{Claimant, Container, Proven};
-use sandbox::Caller;
 use sandbox::inspect::Description;
 use sandbox::wit::{Credentials, Granted, Image};
+use sandbox::{Caller, Derivation, Usage};
 use tokio::task::JoinSet;
 
 use super::Sandbox;
@@ -45,6 +45,8 @@ pub struct Derived {
     pub outcome: Result<usize, Error>,
     /// How long it took.
     pub elapsed: Duration,
+    /// What the call used.
+    pub usage: Usage,
 }
 
 impl Extension {
@@ -72,27 +74,27 @@ impl Extension {
         }
     }
 
-    /// The extension's selectors for a process in `container`, under its name. `claimant` says in whose lane the call waits for a
-    /// sandbox.
-    ///
-    /// # Errors
-    /// The extension failed, returned a selector that it may not, or answered with an error of its own.
+    /// The extension's selectors for a process in `container`, under its name, and what the call used. `claimant` says in whose lane
+    /// the call waits for a sandbox. The error is that the extension failed, returned a selector that it may not, or answered with an
+    /// error of its own.
     pub async fn derive(
         &self,
         sandbox: &Sandbox,
         container: &Proven,
         credentials: Option<Credentials>,
         claimant: impl FnOnce() -> Claimant,
-    ) -> Result<Vec<String>, Error> {
+    ) -> (Result<Vec<String>, Error>, Usage) {
         let granted = self.granted(container.container(), credentials);
         let Grants { labels, env, .. } = self.grants;
         let told = Arc::new(GrantedValues { container: container.clone(), labels, env });
         let caller = Caller { name: self.name.clone(), told, claimant };
-        match sandbox.derive(&self.code, &self.settings, &granted, caller).await {
+        let Derivation { outcome, usage } = sandbox.derive(&self.code, &self.settings, &granted, caller).await;
+        let selectors = match outcome {
             Ok(Ok(derived)) => self.named(&derived).map_err(|why| self.error(why)),
             Ok(Err(reason)) => Err(Error::Refused { name: self.name.clone(), reason }),
             Err(error) => Err(Error::of_call(error, |reason| self.error(reason))),
-        }
+        };
+        (selectors, usage)
     }
 
     /// The derived selectors under the extension's name, checked for size and shape.
@@ -167,7 +169,7 @@ pub(super) async fn extend(
     };
     let mut complete = true;
     let mut failed = None;
-    for (extension, (outcome, elapsed)) in
+    for (extension, Ran { outcome, usage, elapsed }) in
         extensions.iter().zip(run(sandbox, extensions, workload, &container, credentials).await)
     {
         let added = match outcome {
@@ -185,7 +187,7 @@ pub(super) async fn extend(
             }
         };
         let (name, digest) = (extension.name.clone(), extension.description.digest.clone());
-        derived.push(Derived { name, digest, outcome: added, elapsed });
+        derived.push(Derived { name, digest, outcome: added, elapsed, usage });
     }
     match failed {
         Some(failed) => Err(failed),
@@ -193,7 +195,12 @@ pub(super) async fn extend(
     }
 }
 
-type Timed = (Result<Vec<String>, Error>, Duration);
+/// What came of one extension.
+struct Ran {
+    outcome: Result<Vec<String>, Error>,
+    usage: Usage,
+    elapsed: Duration,
+}
 
 /// Runs the extensions. The outcomes are in the extensions' order.
 async fn run(
@@ -202,13 +209,13 @@ async fn run(
     workload: &Workload,
     container: &Proven,
     credentials: Option<Credentials>,
-) -> Vec<Timed> {
+) -> Vec<Ran> {
     let one = |extension: Arc<Extension>| {
         let (sandbox, container, claimant) = (Arc::clone(sandbox), container.clone(), workload.deferred_claimant());
         async move {
             let started = Instant::now();
-            let outcome = extension.derive(&sandbox, &container, credentials, claimant).await;
-            (outcome, started.elapsed())
+            let (outcome, usage) = extension.derive(&sandbox, &container, credentials, claimant).await;
+            Ran { outcome, usage, elapsed: started.elapsed() }
         }
     };
     if let [extension] = extensions {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandbox::wit::Settings;
-use sandbox::{Fault, FaultKind};
+use sandbox::{Fault, FaultKind, Usage};
 use tokio::time::timeout_at;
 
 pub use self::extensions::{Derived, Extension};
@@ -52,6 +52,8 @@ pub struct Explanation {
     pub reused: bool,
     /// How long the attestation took.
     pub elapsed: Duration,
+    /// What the policy used: nothing, if an earlier answer was used again.
+    pub usage: Usage,
 }
 
 impl Explanation {
@@ -78,6 +80,7 @@ impl Basis {
                 derived: Vec::new(),
                 reused: true,
                 elapsed: Duration::ZERO,
+                usage: Usage::default(),
             },
             None => {
                 // A policy computes for a while. The connection's task answers other calls meanwhile.
@@ -115,6 +118,7 @@ impl Basis {
         };
         Explanation {
             outcome,
+            usage: workload.as_ref().map(Workload::usage).unwrap_or_default(),
             transcript: workload.map_or_else(Transcript::default, Workload::into_transcript),
             policy: Arc::clone(&self.policy),
             derived,

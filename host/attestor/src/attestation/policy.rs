@@ -50,7 +50,9 @@ impl Policy {
 
     /// Runs the policy once. Gives the workload back, which knows what was asked.
     pub async fn run(&self, sandbox: &Sandbox, settings: &Settings, workload: Workload) -> (Workload, PolicyRun) {
-        let sandbox::Run { imports: workload, outcome } = sandbox.attest(&self.code, settings, workload).await;
+        let sandbox::Run { imports: mut workload, usage, outcome } =
+            sandbox.attest(&self.code, settings, workload).await;
+        workload.add_usage(usage);
         let run = match outcome {
             Err(RunError::NeedsFetch(question)) => PolicyRun::NeedsFetch(question),
             Err(RunError::Failed(error)) => PolicyRun::Answered(Err(self.failed(error))),

@@ -104,7 +104,7 @@ pub(super) async fn try_extension(
 ) -> Result<Option<Error>, TrialError> {
     let derive = async |extension: &Extension, container: &Proven| {
         let root = Some(Credentials { uid: 0, gid: 0 });
-        extension.derive(sandbox, container, root, || Claimant::Attestor).await
+        extension.derive(sandbox, container, root, || Claimant::Attestor).await.0
     };
     let in_use = trial.extensions.iter().find(|in_use| in_use.name == extension.name);
     let (mut succeeds, mut refused) = (false, None);

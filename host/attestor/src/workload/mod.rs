@@ -21,7 +21,7 @@ use bounded::warnings::Warnings;
 use containers::process::{Evidence, Process, Processes, System};
 use containers::{Claimant, Clause, Containers};
 use sandbox::wit::Engine;
-use sandbox::{Fault, FaultKind};
+use sandbox::{Fault, FaultKind, Usage};
 
 use self::decision::SignedImages;
 pub use self::question::Question;
@@ -107,6 +107,8 @@ pub struct Workload {
     transcript: Transcript,
     /// The answer to a question that the policy has not asked yet.
     anticipated: Option<Anticipated>,
+    /// What the runs of the policy used.
+    usage: Usage,
     started: tokio::time::Instant,
 }
 
@@ -129,6 +131,7 @@ impl Workload {
             evidence: None,
             transcript: Transcript::default(),
             anticipated: None,
+            usage: Usage::default(),
             started,
         }
     }
@@ -136,6 +139,16 @@ impl Workload {
     /// A workload that was recorded. To every question that its transcript does not answer it is a process that is gone.
     pub fn recorded(backends: Arc<Backends>, transcript: Transcript) -> Workload {
         Workload { transcript, process: Opened::Gone, ..Workload::new(backends, i32::MAX) }
+    }
+
+    /// Counts what a run of the policy used: the fuel of all runs, and the most memory of one.
+    pub fn add_usage(&mut self, Usage { fuel, memory }: Usage) {
+        self.usage = Usage { fuel: self.usage.fuel + fuel, memory: self.usage.memory.max(memory) };
+    }
+
+    /// What the runs of the policy used.
+    pub fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// The names of the configured extensions.

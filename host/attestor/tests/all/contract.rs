@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use docker_attestor::components::load::Step;
 use docker_attestor::config;
 use docker_attestor::error::Error;
-use sandbox::inspect::{Description, digest};
+use sandbox::inspect::Description;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine};
 use wit_parser::Resolve;
