@@ -57,6 +57,15 @@ impl Attestor {
         Ok(explanation)
     }
 
+    /// Attests a process as [`Attestor::explain`] does, and uses no earlier answer.
+    ///
+    /// # Errors
+    /// There was no attestation: the attestor is not configured.
+    pub async fn explain_anew(&self, pid: i32) -> Result<Explanation, Error> {
+        let current = self.updater.current().ok_or(Error::NotConfigured)?;
+        Ok(current.basis.attest_anew(pid).await)
+    }
+
     /// What an attestation waits for on the network, while that takes time. Empty when it waits for nothing.
     pub fn progress(&self) -> String {
         let current = self.updater.current();

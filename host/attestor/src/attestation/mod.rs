@@ -92,6 +92,13 @@ impl Basis {
         Explanation { elapsed: started.elapsed(), ..explanation }
     }
 
+    /// Attests a process without the answers that may be used again, to measure what the components need.
+    pub async fn attest_anew(&self, pid: i32) -> Explanation {
+        let started = Instant::now();
+        let explanation = self.run(Workload::new(Arc::clone(&self.backends), pid)).await;
+        Explanation { elapsed: started.elapsed(), ..explanation }
+    }
+
     /// Runs the policy and the extensions, and keeps an answer that may be used again.
     async fn run(&self, workload: Workload) -> Explanation {
         let deadline = tokio::time::Instant::now() + limits::ATTESTATION;

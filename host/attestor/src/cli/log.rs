@@ -1,11 +1,13 @@
-//! The command line's log: plain lines on stderr.
+//! The command line's log: plain lines on stderr, or lines that a command prints itself.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bounded::text::printable;
 use spire_plugin::hclog;
 use tracing::field::{Field, Visit};
+use tracing::instrument::WithSubscriber as _;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
@@ -19,6 +21,47 @@ pub(super) fn install(verbose: bool) {
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Stderr(least)));
 }
 
+/// Runs `work`, and returns the lines that it logged instead of writing them to stderr: warnings and errors, or everything if
+/// everything is logged.
+pub(super) async fn captured<T>(work: impl Future<Output = T>) -> (T, Vec<String>) {
+    let least = if tracing::enabled!(Level::DEBUG) { Level::DEBUG } else { Level::WARN };
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let subscriber = tracing_subscriber::registry().with(Captured { least, lines: Arc::clone(&lines) });
+    let done = work.with_subscriber(subscriber).await;
+    let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+    (done, lines)
+}
+
+/// Keeps lines, at most [`CAPTURED`].
+struct Captured {
+    least: Level,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+/// The lines that are kept of one run.
+const CAPTURED: usize = 256;
+
+impl<S: Subscriber> Layer<S> for Captured {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        hclog::passes(metadata, LOGGED) && *metadata.level() <= self.least
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() < CAPTURED {
+            lines.push(line(event));
+        }
+    }
+}
+
+/// An event as a line of text.
+fn line(event: &Event<'_>) -> String {
+    let mut line = Line::default();
+    event.record(&mut line);
+    let level = event.metadata().level().as_str().to_lowercase();
+    format!("{level}: {}{}", printable(&line.message), printable(&line.fields))
+}
+
 struct Stderr(Level);
 
 impl<S: Subscriber> Layer<S> for Stderr {
@@ -27,10 +70,7 @@ impl<S: Subscriber> Layer<S> for Stderr {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line::default();
-        event.record(&mut line);
-        let level = event.metadata().level().as_str().to_lowercase();
-        let _ = writeln!(std::io::stderr(), "{level}: {}{}", printable(&line.message), printable(&line.fields));
+        let _ = writeln!(std::io::stderr(), "{}", line(event));
     }
 }
 

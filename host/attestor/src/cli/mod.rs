@@ -460,8 +460,9 @@ mod tests {
         let (out, outcome) = run_with(&["policy", "diff", "built-in", "built-in", &path]).await;
         assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
         assert_eq!(out, "0 of 1 workloads get other selectors\n");
-        let (_, outcome) = run_with(&["policy", "test", &component("extension"), &path]).await;
-        assert!(outcome.unwrap_err().to_string().contains("it must have exactly one"));
+        let (out, outcome) = run_with(&["policy", "test", &component("extension"), &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::FAILURE);
+        assert!(out.contains("it must have exactly one") && out.contains("0 passed, 1 failed"), "{out}");
         let (_, outcome) = run_with(&["policy", "diff", "built-in", &component("extension"), &path]).await;
         assert!(outcome.unwrap_err().to_string().contains("of the world policy, the other of extension"));
     }

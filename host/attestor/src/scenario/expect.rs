@@ -29,6 +29,22 @@ pub enum Expect {
 pub struct Difference(String);
 
 impl Expect {
+    /// What a run came to, as an expectation. Of an error that names a component it expects the reason, without file and digest.
+    pub fn of(run: &Result<Explanation, Error>) -> Expect {
+        let error = match run.as_ref().map(|explanation| &explanation.outcome) {
+            Ok(Ok(selectors)) => return Expect::Selectors(selectors.clone()),
+            Ok(Err(error)) | Err(error) => error,
+        };
+        let contains = match error {
+            Error::Component { reason, .. }
+            | Error::Policy { reason, .. }
+            | Error::Extension { reason, .. }
+            | Error::Refused { reason, .. } => reason.clone(),
+            error => error.to_string(),
+        };
+        Expect::Error { code: format!("{:?}", error.code()), contains }
+    }
+
     /// Compares the result of a run with the expectation.
     ///
     /// # Errors

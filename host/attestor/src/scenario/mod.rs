@@ -79,6 +79,22 @@ impl Scenario {
         serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
     }
 
+    /// Writes the scenario over its file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        std::fs::write(path, self.to_json()?)
+    }
+
+    /// The scenario as its file holds it.
+    ///
+    /// # Errors
+    /// Never, for a scenario that was read or recorded.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+
     /// The scenario in this program: a machine with this program's operating system.
     pub fn built_in() -> Option<Scenario> {
         let text = match System::THIS {

@@ -24,9 +24,17 @@ impl Scenario {
     /// # Errors
     /// The configuration is refused.
     pub async fn run_with(&self, runtime: &Arc<Runtime>, configuration: Configuration) -> Result<Explanation, Error> {
+        self.attestor(runtime, configuration).await?.explain(self.pid).await
+    }
+
+    /// An attestor of the scenario's machine under this configuration.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub async fn attestor(&self, runtime: &Arc<Runtime>, configuration: Configuration) -> Result<Attestor, Error> {
         let machine = Arc::new(self.machine());
         let attestor = Attestor::new(machine, Arc::clone(runtime), trial_workloads, Metrics::disabled());
         attestor.configure(configuration).await?;
-        attestor.explain(self.pid).await
+        Ok(attestor)
     }
 }

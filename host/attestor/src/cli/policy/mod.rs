@@ -1,10 +1,14 @@
 //! The commands `docker-attestor policy …`, which inspect components, test them on recorded workloads, record a
 //! workload, and show which components run.
 
+mod bench;
+mod diff;
 mod inspect;
+mod junit;
 mod record;
 mod replay;
 mod status;
+mod test;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,6 +40,29 @@ pub(super) enum Command {
         /// Scenario files, or folders of them
         #[arg(required = true)]
         scenarios: Vec<PathBuf>,
+        /// Run only scenarios whose file name contains this text
+        #[arg(long, value_name = "TEXT")]
+        run: Option<String>,
+        /// Rewrite the scenarios that fail, so that they expect what the component answers
+        #[arg(long)]
+        accept: bool,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        output: test::Format,
+    },
+    /// Measure what a component needs for recorded workloads: time, fuel and memory, in a fresh sandbox each time
+    Bench {
+        /// A policy or an extension (.wasm), or `built-in`
+        file: PathBuf,
+        /// Scenario files, or folders of them
+        #[arg(required = true)]
+        scenarios: Vec<PathBuf>,
+        /// How often each workload is attested
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        runs: u32,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        output: super::Output,
     },
     /// Print which selectors change from one policy to another, on recorded workloads
     Diff {
@@ -46,6 +73,9 @@ pub(super) enum Command {
         /// Scenario files, or folders of them
         #[arg(required = true)]
         scenarios: Vec<PathBuf>,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        output: super::Output,
     },
     /// Write a scenario from a live workload
     Record {
@@ -77,8 +107,15 @@ impl Command {
     pub(super) async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
             Command::Inspect { file, config } => inspect::run(file, config.as_deref(), out, style),
-            Command::Test { file, scenarios } => replay::test(file, scenarios, out, style).await,
-            Command::Diff { old, new, scenarios } => replay::diff(old, new, scenarios, out, style).await,
+            Command::Test { file, scenarios, run, accept, output } => {
+                let only = run.as_deref();
+                let wish = test::Wish { file, scenarios, only, accept: *accept, format: *output };
+                test::run(&wish, out, style).await
+            }
+            Command::Bench { file, scenarios, runs, output } => {
+                bench::run(file, scenarios, *runs as usize, *output, out).await
+            }
+            Command::Diff { old, new, scenarios, output } => diff::run(old, new, scenarios, *output, out, style).await,
             Command::Record { pid, config, output, with_env_values } => {
                 record::run(*pid, config.as_deref(), output.as_deref(), *with_env_values, out, open).await
             }

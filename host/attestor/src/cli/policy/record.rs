@@ -46,8 +46,7 @@ pub(super) async fn run(
         Ok(selectors) => Expect::Selectors(selectors),
         Err(error) => Expect::Error { code: format!("{:?}", error.code()), contains: String::new() },
     };
-    let mut text = serde_json::to_string_pretty(&scenario).map_err(|error| Failure::Usage(error.to_string()))?;
-    text.push('\n');
+    let text = scenario.to_json().map_err(|error| Failure::Usage(error.to_string()))?;
     match output {
         None => out.write_all(text.as_bytes())?,
         Some(path) => {

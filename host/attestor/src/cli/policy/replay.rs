@@ -1,65 +1,108 @@
-//! The commands `docker-attestor policy test` and `policy diff`, which run components on recorded workloads.
+//! Components on recorded workloads, for the commands `docker-attestor policy test`, `diff` and `bench`.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bounded::text::printable;
+use sandbox::Usage;
 use sandbox::inspect::World;
 
 use super::super::style::Style;
-use super::super::{Failure, sandbox_runtime};
+use super::super::{Failure, log};
 use super::describe;
 use crate::attestation::Explanation;
 use crate::components::Runtime;
 use crate::config::{Component, Configuration, Pin};
 use crate::error::{Error, code_name};
-use crate::scenario::{Expect, Scenario};
+use crate::scenario::{Scenario, Unreadable};
 
-/// The name of the built-in policy in `diff`.
+/// The name of the built-in policy on the command line.
 const BUILT_IN: &str = "built-in";
 
 /// A component under test, which replaces the one in a scenario's configuration.
-struct Candidate {
-    world: World,
-    /// `None` for the built-in policy.
-    path: Option<PathBuf>,
+pub(super) struct Candidate {
+    pub(super) world: World,
+    /// The component's file, and its digest. `None` for the built-in policy.
+    file: Option<(PathBuf, String)>,
+}
+
+/// What came of running a component on a scenario.
+pub(super) struct Replay {
+    /// The attestation, or why the configuration is refused.
+    pub(super) outcome: Result<Explanation, Error>,
+    /// The lines that were logged as warnings or errors.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Replay {
+    /// What the component under test used, and how long it took. Nothing, if it did not run.
+    pub(super) fn cost(&self, world: World) -> Option<(Usage, Duration)> {
+        let explanation = self.outcome.as_ref().ok()?;
+        match world {
+            World::Policy => Some((explanation.usage, explanation.elapsed)),
+            World::Extension => explanation.derived.first().map(|derived| (derived.usage, derived.elapsed)),
+        }
+    }
+
+    /// The answer in the form in which answers are compared.
+    pub(super) fn answer(&self) -> Vec<String> {
+        match self.outcome.as_ref().map_err(answer_of).and_then(|it| it.outcome.as_ref().map_err(answer_of)) {
+            Ok(selectors) => selectors.clone(),
+            Err(error) => vec![error],
+        }
+    }
+}
+
+/// An error without what names a component's file or digest. Two components that answer with the same error answer equally.
+fn answer_of(error: &Error) -> String {
+    let text = match error {
+        Error::Component { step, reason, .. } => format!("{step}: {reason}"),
+        Error::Policy { reason, .. } | Error::Extension { reason, .. } => reason.clone(),
+        error => error.to_string(),
+    };
+    format!("error {}: {text}", code_name(error.code()))
 }
 
 impl Candidate {
-    fn of(path: &Path) -> Result<Candidate, Failure> {
+    pub(super) fn of(path: &Path) -> Result<Candidate, Failure> {
         if path.as_os_str() == OsStr::new(BUILT_IN) {
-            return Ok(Candidate { world: World::Policy, path: None });
+            return Ok(Candidate { world: World::Policy, file: None });
         }
         let about = |why: String| Failure::Usage(format!("{}: {why}", path.display()));
-        let (world, _) = describe(path)?.world().map_err(|why| about(why.to_string()))?;
+        let description = describe(path)?;
+        let (world, _) = description.world().map_err(|why| about(why.to_string()))?;
         let path = std::path::absolute(path).map_err(|error| about(error.to_string()))?;
-        Ok(Candidate { world, path: Some(path) })
+        Ok(Candidate { world, file: Some((path, description.digest)) })
     }
 
-    /// Returns the configuration with this component as its policy, or as the file of its one extension.
-    fn apply_to(&self, mut configuration: Configuration) -> Result<Configuration, Failure> {
-        let unpinned = |component: &mut Component, path: &Path| {
-            component.path = path.to_owned();
-            component.pin = Pin::Unpinned;
+    /// Returns the scenario's configuration with this component as its policy, or as the file of its one extension.
+    ///
+    /// # Errors
+    /// The configuration is refused, or the scenario does not fit the component.
+    pub(super) fn configuration(&self, scenario: &Scenario) -> Result<Configuration, Error> {
+        let mut configuration = scenario.configuration()?;
+        // The file and the pin that the text names are replaced, so warnings about the text would mislead.
+        configuration.report.warnings.clear();
+        let replaced = |settings| {
+            let (path, digest) = self.file.clone()?;
+            Some(Component { path, pin: Pin::Digests(vec![digest]), settings })
         };
-        match (&self.path, self.world) {
-            (None, _) => configuration.policy = None,
-            (Some(path), World::Policy) => {
-                let policy = configuration.policy.get_or_insert(Component {
-                    path: PathBuf::new(),
-                    pin: Pin::Unpinned,
-                    settings: Vec::new(),
-                });
-                unpinned(policy, path);
+        match self.world {
+            World::Policy => {
+                let settings = configuration.policy.take().map(|policy| policy.settings).unwrap_or_default();
+                configuration.policy = replaced(settings);
             }
-            (Some(path), World::Extension) => match configuration.extensions.as_mut_slice() {
-                [extension] => unpinned(&mut extension.component, path),
+            World::Extension => match configuration.extensions.as_mut_slice() {
+                [extension] => {
+                    let settings = std::mem::take(&mut extension.component.settings);
+                    extension.component = replaced(settings).unwrap_or(extension.component.clone());
+                }
                 other => {
-                    return Err(Failure::Usage(format!(
+                    return Err(Error::Configuration(format!(
                         "its config has {} extensions: to test one it must have exactly one, such as extension \"NAME\" {{ path = \
                          \"/anywhere\" unpinned = true grants = [\"labels\"] }}",
                         other.len()
@@ -71,23 +114,21 @@ impl Candidate {
     }
 
     /// Runs the scenario with this component.
-    async fn run(&self, runtime: &Arc<Runtime>, scenario: &Scenario) -> Result<Result<Explanation, Error>, Failure> {
-        let configuration = match scenario.configuration() {
-            Ok(configuration) => self.apply_to(configuration)?,
-            Err(refused) => return Ok(Err(refused.into())),
-        };
-        match scenario.run_with(runtime, configuration).await {
-            // The component itself cannot be used, so the failure is not that of the scenario.
-            Err(error) if error.is_about_configuration() && !matches!(scenario.expect, Expect::Error { .. }) => {
-                Err(Failure::Usage(error.to_string()))
-            }
-            outcome => Ok(outcome),
-        }
+    pub(super) async fn run(&self, runtime: &Arc<Runtime>, scenario: &Scenario) -> Replay {
+        let run = async { scenario.run_with(runtime, self.configuration(scenario)?).await };
+        let (outcome, warnings) = log::captured(run).await;
+        Replay { outcome, warnings }
     }
 }
 
+/// A scenario of the command line.
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) scenario: Result<Scenario, Unreadable>,
+}
+
 /// Reads the scenarios of files and folders, in order.
-fn scenarios(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Scenario)>, Failure> {
+pub(super) fn scenarios(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -108,95 +149,30 @@ fn scenarios(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Scenario)>, Failure> {
         inside.sort();
         files.extend(inside);
     }
-    let read = |path: PathBuf| {
-        let scenario = Scenario::read(&path).map_err(|error| Failure::Usage(error.to_string()))?;
-        Ok((path, scenario))
-    };
-    files.into_iter().map(read).collect()
+    Ok(files.into_iter().map(|path| Source { scenario: Scenario::read(&path), path }).collect())
 }
 
-pub(super) async fn test(
-    file: &Path,
-    paths: &[PathBuf],
-    out: &mut impl Write,
-    style: Style,
-) -> Result<ExitCode, Failure> {
-    let candidate = Candidate::of(file)?;
-    let runtime = sandbox_runtime()?;
-    let (mut passed, mut failed) = (0, 0);
-    for (path, scenario) in scenarios(paths)? {
-        let shown = printable(&path.display().to_string());
-        let outcome = candidate.run(&runtime, &scenario).await;
-        let outcome = outcome.map_err(|failure| Failure::Usage(format!("{}: {failure}", path.display())))?;
-        match scenario.expect.judge(&outcome) {
-            Ok(()) => {
-                passed += 1;
-                writeln!(out, "{}   {shown}", style.good("ok"))?;
-            }
-            Err(why) => {
-                failed += 1;
-                writeln!(out, "{} {shown}: {}", style.bad("FAIL"), printable(&scenario.description))?;
-                match (&scenario.expect, outcome.map(|explanation| explanation.outcome)) {
-                    (Expect::Selectors(expected), Ok(Ok(got))) => difference(expected, &got, out, style)?,
-                    (Expect::Selectors(_), Ok(Err(error))) => {
-                        let text = format!("{}: {error}", code_name(error.code()));
-                        writeln!(out, "     {}", style.bad(&printable(&text)))?;
-                    }
-                    _ => writeln!(out, "     {}", printable(&why.to_string()))?,
-                }
-            }
-        }
-    }
-    writeln!(out, "{passed} passed, {failed} failed")?;
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-pub(super) async fn diff(
-    old: &Path,
-    new: &Path,
-    paths: &[PathBuf],
-    out: &mut impl Write,
-    style: Style,
-) -> Result<ExitCode, Failure> {
-    let (old, new) = (Candidate::of(old)?, Candidate::of(new)?);
-    if old.world != new.world {
-        return Err(Failure::Usage(format!("the one is of the world {}, the other of {}", old.world, new.world)));
-    }
-    let runtime = sandbox_runtime()?;
-    let (mut same, mut changed) = (0, 0);
-    for (path, scenario) in scenarios(paths)? {
-        let answer = async |candidate: &Candidate| {
-            let outcome = candidate.run(&runtime, &scenario).await;
-            let outcome = outcome.map_err(|failure| Failure::Usage(format!("{}: {failure}", path.display())))?;
-            Ok::<_, Failure>(match outcome.and_then(|explanation| explanation.outcome) {
-                Ok(selectors) => selectors,
-                Err(error) => vec![format!("error {}: {error}", code_name(error.code()))],
-            })
-        };
-        let (before, after) = (answer(&old).await?, answer(&new).await?);
-        if before == after {
-            same += 1;
-            continue;
-        }
-        changed += 1;
-        writeln!(out, "{}: {}", style.bold(&printable(&path.display().to_string())), printable(&scenario.description))?;
-        difference(&before, &after, out, style)?;
-    }
-    writeln!(out, "{changed} of {} workloads get other selectors", same + changed)?;
-    Ok(if changed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Prints the selectors that are missing and those that were added.
-fn difference(before: &[String], after: &[String], out: &mut impl Write, style: Style) -> std::io::Result<()> {
+/// The selectors that are missing (`- …`) and those that were added (`+ …`).
+pub(super) fn difference(before: &[String], after: &[String]) -> Vec<String> {
     let (old, new): (HashSet<&String>, HashSet<&String>) = (before.iter().collect(), after.iter().collect());
-    for gone in before.iter().filter(|selector| !new.contains(selector)) {
-        writeln!(out, "     {}", style.bad(&format!("- {}", printable(gone))))?;
-    }
-    for added in after.iter().filter(|selector| !old.contains(selector)) {
-        writeln!(out, "     {}", style.good(&format!("+ {}", printable(added))))?;
-    }
     if old == new {
-        writeln!(out, "     the same selectors in another order")?;
+        return vec!["the same selectors in another order".to_owned()];
+    }
+    let gone = before.iter().filter(|selector| !new.contains(selector)).map(|selector| format!("- {selector}"));
+    let added = after.iter().filter(|selector| !old.contains(selector)).map(|selector| format!("+ {selector}"));
+    gone.chain(added).collect()
+}
+
+/// Prints lines of [`difference`], or other lines about a scenario, below it.
+pub(super) fn print_below(lines: &[String], out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    for line in lines {
+        let text = printable(line);
+        let text = match line.as_bytes() {
+            [b'-', ..] => style.bad(&text),
+            [b'+', ..] => style.good(&text),
+            _ => text,
+        };
+        writeln!(out, "     {text}")?;
     }
     Ok(())
 }
