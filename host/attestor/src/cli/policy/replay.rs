@@ -60,8 +60,9 @@ impl Replay {
 /// An error without what names a component's file or digest. Two components that answer with the same error answer equally.
 fn answer_of(error: &Error) -> String {
     let text = match error {
-        Error::Component { step, reason, .. } => format!("{step}: {reason}"),
-        Error::Policy { reason, .. } | Error::Extension { reason, .. } => reason.clone(),
+        Error::Component { reason, .. } | Error::Policy { reason, .. } | Error::Extension { reason, .. } => {
+            reason.clone()
+        }
         error => error.to_string(),
     };
     format!("error {}: {text}", code_name(error.code()))
@@ -175,4 +176,25 @@ pub(super) fn print_below(lines: &[String], out: &mut impl Write, style: Style) 
         writeln!(out, "     {text}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_compared_without_what_names_the_component() {
+        let of_file = Error::Component {
+            name: "policy".to_owned(),
+            path: "/p.wasm".into(),
+            step: "settings",
+            reason: "ambiguous".to_owned(),
+        };
+        assert_eq!(answer_of(&of_file), answer_of(&Error::Configuration("ambiguous".to_owned())));
+        let trapped = |digest: &str, reason: &str| {
+            answer_of(&Error::Policy { digest: digest.to_owned(), reason: reason.to_owned() })
+        };
+        assert_eq!(trapped("sha256:aa", "it trapped"), trapped("sha256:bb", "it trapped"));
+        assert_ne!(trapped("sha256:aa", "it trapped"), trapped("sha256:aa", "it used more CPU than a call may"));
+    }
 }
