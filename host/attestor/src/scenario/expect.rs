@@ -1,13 +1,14 @@
 //! The expected result of an attestation.
 
 use containers::Clause;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::attestation::Explanation;
 use crate::error::Error;
 
 /// The expected result of an attestation.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Expect {
     /// These selectors, in this order. Empty when the process is not ours.

@@ -11,6 +11,7 @@ use containers::engine::recorded::{RecordedContainer, RecordedEngine};
 use containers::process::System;
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
 use containers::{Containers, ProofContext};
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
 pub use self::expect::Expect;
@@ -20,9 +21,12 @@ use crate::machine::FixedMachine;
 use crate::workload::{Backends, Workload};
 
 /// A recorded machine, a process on it, and the expected result.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
+    /// The JSON schema of the file, for editors: what `docker-attestor policy schema` prints.
+    #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
     /// The machine, and what the scenario shows.
     pub description: String,
     /// The machine's operating system.
@@ -95,6 +99,11 @@ impl Scenario {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
     }
 
+    /// The JSON schema of a scenario's file (draft 2020-12).
+    pub fn schema() -> Schema {
+        schema_for!(Scenario)
+    }
+
     /// The scenario in this program: a machine with this program's operating system.
     pub fn built_in() -> Option<Scenario> {
         let text = match System::THIS {
@@ -141,4 +150,25 @@ impl Scenario {
 /// The workload of the scenario in this program: what a policy is tried on before any workload was attested.
 pub fn trial_workloads() -> Vec<Workload> {
     Scenario::built_in().iter().map(Scenario::workload).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The schema is made from the types that read the file, so it cannot know other keys than they do. What is left to prove is that
+    /// it is strict and documented.
+    #[test]
+    fn the_schema_knows_every_key_of_a_scenario_and_no_other() {
+        let schema = serde_json::to_value(Scenario::schema()).unwrap();
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["required"], serde_json::json!(["description", "pid", "processes", "expect"]));
+        for (name, property) in schema["properties"].as_object().unwrap() {
+            assert!(property["description"].is_string(), "{name}: {property}");
+        }
+        for definition in ["RecordedProcess", "RecordedContainer"] {
+            assert_eq!(schema["$defs"][definition]["additionalProperties"], false, "{schema}");
+        }
+        assert!(schema["$defs"]["RecordedContainer"]["properties"]["image_manifest_digest"].is_object());
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
@@ -13,7 +14,7 @@ use crate::process::Process;
 use crate::process::recorded::RecordedProcess;
 
 /// What an engine answers for one container.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedContainer {
     /// Another id than was asked for: a lying engine.

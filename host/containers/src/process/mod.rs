@@ -24,6 +24,7 @@ use std::io;
 use std::sync::Arc;
 
 use memchr::memchr;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 #[cfg(target_os = "linux")]
@@ -33,7 +34,7 @@ use self::windows as this;
 use crate::error::Error;
 
 /// The operating system of a machine. It decides what shows the container that a process is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum System {
     /// The cgroups of the process show it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{JobObjects, Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat, System};
@@ -22,7 +23,7 @@ pub struct RecordedProcesses {
 }
 
 /// One recorded process.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedProcess {
     /// Lines of /proc/PID/cgroup.

@@ -38,6 +38,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::cgroups::Cgroups;
@@ -82,7 +83,7 @@ impl PartialEq for Proven {
 }
 
 /// A clause of the table above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Clause {
     /// The claim is a whole container id, and the engine answers with that id.
     #[serde(rename = "a")]

@@ -22,6 +22,7 @@ use sandbox::limits::COMPONENT_FILE;
 use super::Failure;
 use super::style::Style;
 use crate::machine::OpenMachine;
+use crate::scenario::Scenario;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -92,6 +93,8 @@ pub(super) enum Command {
         #[arg(long)]
         with_env_values: bool,
     },
+    /// Print the JSON schema of scenarios, for editors
+    Schema,
     /// Print which policy and extensions run, in every plugin that this user may ask
     Status {
         /// One plugin's status socket
@@ -118,6 +121,11 @@ impl Command {
             Command::Diff { old, new, scenarios, output } => diff::run(old, new, scenarios, *output, out, style).await,
             Command::Record { pid, config, output, with_env_values } => {
                 record::run(*pid, config.as_deref(), output.as_deref(), *with_env_values, out, open).await
+            }
+            Command::Schema => {
+                serde_json::to_writer_pretty(&mut *out, &Scenario::schema()).map_err(std::io::Error::from)?;
+                writeln!(out)?;
+                Ok(ExitCode::SUCCESS)
             }
             Command::Status { socket, output } => status::run(socket.as_deref(), *output, out, style).await,
         }

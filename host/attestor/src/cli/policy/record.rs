@@ -87,6 +87,7 @@ async fn record(pid: i32, config: &str, open: OpenMachine) -> Result<Scenario, F
         process.mountinfo.retain(|line| line.contains(" - cgroup"));
     }
     Ok(Scenario {
+        schema: None,
         system: System::THIS,
         description: format!("process {pid}, recorded by docker-attestor {}", env!("CARGO_PKG_VERSION")),
         config: config.lines().filter(|line| !line.starts_with("docker_")).collect::<Vec<_>>().join("\n"),
