@@ -5,6 +5,7 @@
 //! thousand times at once thus delays only itself. Every other claimant waits for at most one turn of each lane.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +37,16 @@ pub struct Lanes<K> {
     permits: Semaphore,
     bounds: Bounds,
     queue: Mutex<Queue<K>>,
+    observer: Observer,
+}
+
+/// Told of each caller that is refused.
+struct Observer(Box<dyn Fn(Full) + Send + Sync>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Observer")
+    }
 }
 
 /// The waiting callers.
@@ -75,7 +86,12 @@ impl<K: Clone + Eq + Hash> Lanes<K> {
     /// Creates lanes for `permits` callers at the same time.
     pub fn new(permits: usize, bounds: Bounds) -> Lanes<K> {
         let queue = Mutex::new(Queue { lanes: HashMap::new(), waiting: 0 });
-        Lanes { permits: Semaphore::new(permits), bounds, queue }
+        Lanes { permits: Semaphore::new(permits), bounds, queue, observer: Observer(Box::new(|_| ())) }
+    }
+
+    /// The same lanes, with an observer that is told of each caller that is refused.
+    pub fn with_observer(self, observer: impl Fn(Full) + Send + Sync + 'static) -> Lanes<K> {
+        Lanes { observer: Observer(Box::new(observer)), ..self }
     }
 
     /// Takes a permit if one is free and no caller waits.
@@ -88,6 +104,10 @@ impl<K: Clone + Eq + Hash> Lanes<K> {
     /// # Errors
     /// [`Full`] if the lane is full, or if all lanes together are full and this lane has its share.
     pub fn enter(&self, claimant: K) -> Result<Place<'_, K>, Full> {
+        self.admit(claimant).inspect_err(|full| self.observer.0(*full))
+    }
+
+    fn admit(&self, claimant: K) -> Result<Place<'_, K>, Full> {
         let mut queue = self.queue();
         let in_lane = queue.lanes.get(&claimant).map_or(0, |lane| lane.waiting);
         if in_lane >= self.bounds.lane {
@@ -191,6 +211,18 @@ mod tests {
         assert_eq!(lanes.enter(2).unwrap_err(), Full::Total(226));
         places.clear();
         assert!(lanes.enter(1).is_ok());
+    }
+
+    #[test]
+    fn each_refusal_is_observed_and_nothing_else() {
+        let refusals = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&refusals);
+        let lanes = Lanes::<u32>::new(1, Bounds { lane: 1, total: 1 });
+        let lanes = lanes.with_observer(move |full| seen.lock().unwrap().push(full));
+        let _place = lanes.enter(1).unwrap();
+        assert_eq!(*refusals.lock().unwrap(), []);
+        assert!(lanes.enter(1).is_err());
+        assert_eq!(*refusals.lock().unwrap(), [Full::Lane(1)]);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use bounded::lanes::Lanes;
+use bounded::lanes::{Full, Lanes};
 use bounded::single_flight::SingleFlight;
 use tokio::sync::Notify;
 
@@ -128,6 +128,9 @@ impl Lookup {
         }
     }
 }
+
+/// The names of the queues of [`Containers`]: of calls that wait for the engine, and of calls that ask it again for what is cached.
+pub const QUEUES: [&str; 2] = ["engine", "engine again"];
 
 /// The containers of one engine.
 pub struct Containers {
@@ -253,6 +256,21 @@ impl Containers {
             reasks: Lanes::new(limits::REASKS, limits::REASK_WAITERS),
             due: Notify::new(),
             engine_uid: AtomicU32::new(0),
+        }
+    }
+
+    /// The same containers, with an observer that is told of each caller that a full queue refuses. It gets the queue's name, which is
+    /// one of [`QUEUES`].
+    pub fn with_queue_observer(
+        self,
+        observer: impl Fn(&'static str, Full) + Clone + Send + Sync + 'static,
+    ) -> Containers {
+        let [calls, reasks] = QUEUES;
+        let again = observer.clone();
+        Containers {
+            calls: self.calls.with_observer(move |full| observer(calls, full)),
+            reasks: self.reasks.with_observer(move |full| again(reasks, full)),
+            ..self
         }
     }
 

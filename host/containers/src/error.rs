@@ -104,6 +104,11 @@ impl Error {
         }
     }
 
+    /// Whether clause b of the proof does not hold: the engine's pids are not ours, so nothing that it says proves anything.
+    pub fn is_clause_b(&self) -> bool {
+        matches!(self, Error::Engine { error: EngineError::OtherPidNamespace | EngineError::UntrustedPipe { .. }, .. })
+    }
+
     /// The error for machine-wide reads of /proc.
     pub(crate) fn processes(error: &dyn std::error::Error) -> Error {
         Error::Processes(error.to_string())
@@ -195,4 +200,18 @@ pub enum EngineError {
     /// The container's image id cannot be asked about.
     #[error("the container's image id is no sha256 digest")]
     ImageId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_engine_whose_pids_are_not_ours_breaks_clause_b() {
+        let of = |error| Error::Engine { endpoint: "unix:///docker.sock".to_owned(), error };
+        assert!(of(EngineError::OtherPidNamespace).is_clause_b());
+        assert!(of(EngineError::UntrustedPipe { pid: 1, account: "S-1-5-21".to_owned() }).is_clause_b());
+        assert!(!of(EngineError::Unreachable { reason: "refused".to_owned(), tries: 3 }).is_clause_b());
+        assert!(!Error::Busy(Full::Lane(256)).is_clause_b());
+    }
 }

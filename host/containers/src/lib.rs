@@ -21,7 +21,7 @@ pub mod limits;
 pub mod process;
 pub mod proof;
 
-pub use cache::{Checked, Claim, Containers, Lookup, Outcome, Source};
+pub use cache::{Checked, Claim, Containers, Lookup, Outcome, QUEUES, Source};
 pub use claimant::Claimant;
 pub use container::{Container, ContainerId, TooLarge};
 pub use error::{EngineError, Error, ErrorKind};

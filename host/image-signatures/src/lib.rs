@@ -36,5 +36,7 @@ pub use self::trust::{
     CacheError, EnvironmentError, KeyError, MetadataError, MirrorError, PemError, ReadError, RefreshError,
     RefreshFailure, RemoteError, RootError, SourceError, TrustError,
 };
-pub use self::verification::{NoVerdict, Reason, Shortfall, UnreachableSource, Unverified, Verification, Verified};
+pub use self::verification::{
+    NoVerdict, Observation, Observer, Reason, Shortfall, UnreachableSource, Unverified, Verification, Verified,
+};
 pub use self::verifier::{ExamineError, FileSignatureError, SetupError, Verifier, verify_blob};

@@ -112,6 +112,17 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// Every rule, in order.
+    pub const ALL: [Rule; 7] = [
+        Rule::Form,
+        Rule::Image,
+        Rule::Signature,
+        Rule::Log,
+        Rule::Certificate,
+        Rule::CertificateTimestamp,
+        Rule::Identity,
+    ];
+
     /// The rule's number in the documentation, 1 to 7.
     pub fn number(self) -> u8 {
         self as u8
@@ -159,6 +170,11 @@ impl SignatureReport {
     /// The number of rules that hold: how near it is to being good.
     pub(crate) fn holding(&self) -> usize {
         self.findings.iter().filter(|finding| finding.holds == Some(true)).count()
+    }
+
+    /// The first rule that does not hold.
+    pub fn broken(&self) -> Option<Rule> {
+        self.findings.iter().find(|finding| finding.holds == Some(false)).map(|finding| finding.rule)
     }
 
     /// Whether every rule holds.

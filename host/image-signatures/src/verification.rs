@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::discovery::{ContentError, ManifestError, UnreachableError};
 use crate::limits;
-use crate::rules::{Good, Signature, SignatureReport};
+use crate::rules::{Good, Rule, Signature, SignatureReport};
 use crate::target::{Target, TargetError};
 
 /// What came of verifying an image. `Display` is for operators.
@@ -78,6 +78,24 @@ pub enum Reason {
     },
 }
 
+/// What a verifier tells its observer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observation {
+    /// A target was examined and verified.
+    Verified,
+    /// A target was examined and does not verify. The rule is that of [`Unverified::rule`].
+    Failed(Option<Rule>),
+    /// A registry or the log was unreachable, or too slow. There is no verdict.
+    Unreachable,
+    /// The same, but an earlier good verdict is used, which has expired.
+    Expired,
+    /// As many targets as may be were in examination, so that one more was refused.
+    Full,
+}
+
+/// Told of each verdict that is made, and of each refusal. A cached verdict is not told of.
+pub type Observer = Arc<dyn Fn(Observation) + Send + Sync>;
+
 /// The verdict on one target.
 #[derive(Debug, Clone)]
 pub(crate) enum Verdict {
@@ -116,11 +134,23 @@ pub enum Unverified {
     NoAttestation(Shortfall),
 }
 
+impl Unverified {
+    /// The rule that the nearest to a good signature breaks. `None` if there is no signature, or if the manifest is the reason.
+    pub fn rule(&self) -> Option<Rule> {
+        match self {
+            Unverified::NoSignature(shortfall) | Unverified::NoAttestation(shortfall) => shortfall.rule,
+            _ => None,
+        }
+    }
+}
+
 /// Why nothing of one purpose is good.
 #[derive(Debug)]
 pub struct Shortfall {
     /// `signature` or `attestation`.
     what: &'static str,
+    /// The first rule that does not hold for what is nearest to good.
+    rule: Option<Rule>,
     /// The reports on what is not good, the nearest to good first.
     reasons: Vec<String>,
     /// The reports that were left out.
@@ -132,13 +162,14 @@ impl Shortfall {
         // Nobody can hide what is nearest to good behind junk.
         reports.sort_by_key(|report| std::cmp::Reverse(report.holding()));
         let reasons: Vec<String> = reports.iter().take(limits::REASONS).map(ToString::to_string).collect();
-        Shortfall { what, more: reports.len() - reasons.len(), reasons }
+        let rule = reports.first().and_then(|report| report.broken());
+        Shortfall { what, rule, more: reports.len() - reasons.len(), reasons }
     }
 }
 
 impl fmt::Display for Shortfall {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shortfall { what, reasons, more } = self;
+        let Shortfall { what, reasons, more, .. } = self;
         if reasons.is_empty() {
             return write!(formatter, "there is no {what}");
         }

@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::rules::{self, MaterialError, Requirements, RuleError, SignatureReport, Subject, TrustMaterial};
 use crate::target::{Image, Target};
 use crate::trust::{self, ReadError, RefreshError, TrustError};
-use crate::verification::{NoVerdict, Reason, Verdict, Verification};
+use crate::verification::{NoVerdict, Observation, Observer, Reason, Verdict, Verification};
 
 /// Verifies images by one set of options.
 pub struct Verifier {
@@ -43,6 +43,7 @@ pub struct Verifier {
     progress: Progress,
     /// Bounds the warnings about expired verdicts.
     warnings: Warnings,
+    observer: Observer,
 }
 
 /// What a verdict is about: the target, and the fingerprint of the trust root that it was judged with.
@@ -212,8 +213,14 @@ impl Verifier {
             judging: Arc::new(Semaphore::new(limits::JUDGING)),
             progress: Progress::default(),
             warnings: Warnings::default(),
+            observer: Arc::new(|_| ()),
         };
         Ok((verifier, notes))
+    }
+
+    /// The same verifier, with an observer.
+    pub fn with_observer(self, observer: Observer) -> Verifier {
+        Verifier { observer, ..self }
     }
 
     /// Whether another verifier judges every image like this one, so that the verdicts of this one are as good.
@@ -369,7 +376,10 @@ impl Verifier {
         };
         let mut pending = match self.in_flight.join(&key, cached, verify) {
             Joined::Done(verdict) => return verdict,
-            Joined::Busy => return self.expired_or(&key, Verdict::Unreachable(Arc::new(NoVerdict::Busy))),
+            Joined::Busy => {
+                (self.observer)(Observation::Full);
+                return self.expired_or(&key, Verdict::Unreachable(Arc::new(NoVerdict::Busy)));
+            }
             Joined::Pending(pending) => pending,
         };
         let verdict = pending.wait_for(Option::is_some).await.ok().and_then(|verdict| verdict.clone());
@@ -391,15 +401,21 @@ impl Verifier {
                 (false, Verdict::Unreachable(Arc::new(why)))
             }
         };
+        // An earlier complete verdict says more than none, or than a good one that is not complete.
+        let (observed, expired) = match &verdict {
+            Verdict::Verified(_) if complete => (Observation::Verified, None),
+            Verdict::Verified(_) => (Observation::Verified, self.expired(key, None)),
+            Verdict::Failed(why) => (Observation::Failed(why.rule()), None),
+            Verdict::Unreachable(_) => (Observation::Unreachable, self.expired(key, Some(&verdict))),
+        };
+        (self.observer)(expired.as_ref().map_or(observed, |_| Observation::Expired));
+        if let Some(expired) = expired {
+            return expired;
+        }
         let fresh = match (&verdict, complete) {
             (Verdict::Verified(_), true) => self.options.ttl,
-            (Verdict::Failed(_), _) => self.options.ttl.min(limits::BAD_VERDICT),
-            // An earlier complete verdict says more than a good one that is not complete.
-            (Verdict::Verified(_), false) => match self.expired(key, None) {
-                Some(expired) => return expired,
-                None => self.options.ttl.min(limits::BAD_VERDICT),
-            },
-            (Verdict::Unreachable(_), _) => return self.expired_or(key, verdict),
+            (Verdict::Unreachable(_), _) => return verdict,
+            _ => self.options.ttl.min(limits::BAD_VERDICT),
         };
         let cached = CachedVerdict { verdict: verdict.clone(), complete, since: Instant::now(), fresh };
         self.verdicts.insert(key.clone(), Arc::new(cached));

@@ -31,7 +31,7 @@ mod settings;
 
 use std::sync::Arc;
 
-use bounded::lanes::{Lanes, Turn};
+use bounded::lanes::{Full, Lanes, Turn};
 use bounded::text::printable;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store, StoreLimitsBuilder};
@@ -183,6 +183,11 @@ impl<I: Imports> Sandbox<I> {
             extensions,
             slots: Lanes::new(limits::SANDBOXES as usize, limits::SANDBOX_WAITERS),
         })
+    }
+
+    /// The same sandbox, with an observer that is told of each call that was refused because too many wait for a slot.
+    pub fn with_queue_observer(self, observer: impl Fn(Full) + Send + Sync + 'static) -> Sandbox<I> {
+        Sandbox { slots: self.slots.with_observer(observer), ..self }
     }
 
     /// Compiles a component while calls go on. [`inspect::Description`] says beforehand whether it is one that may be compiled.

@@ -105,17 +105,28 @@ pub enum Clause {
     PidNamespace,
 }
 
-impl fmt::Display for Clause {
-    /// Writes the clause's letter.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl Clause {
+    /// Every clause, in the table's order.
+    pub const ALL: [Clause; 6] =
+        [Clause::Id, Clause::Engine, Clause::Init, Clause::Membership, Clause::NothingBetween, Clause::PidNamespace];
+
+    /// The clause's letter in the table.
+    pub fn letter(self) -> &'static str {
+        match self {
             Clause::Id => "a",
             Clause::Engine => "b",
             Clause::Init => "c",
             Clause::Membership => "d",
             Clause::NothingBetween => "e",
             Clause::PidNamespace => "f",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Clause {
+    /// Writes the clause's letter.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.letter())
     }
 }
 

@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bounded::lanes::Full;
 use containers::engine::recorded::{RecordedContainer, RecordedEngine};
 use containers::engine::{Engine, InspectFuture, RepoDigestsFuture};
 use containers::process::recorded::{RecordedProcess, RecordedProcesses};
@@ -131,6 +132,29 @@ async fn nobody_waits_in_the_lane_of_a_claimant_that_claims_the_same_container()
     for made_up in storm {
         made_up.abort();
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_a_full_lane_refuses_is_observed_with_the_queues_name() {
+    let engine = Slow::new();
+    let refusals = Arc::<Mutex<Vec<(&str, Full)>>>::default();
+    let seen = Arc::clone(&refusals);
+    let containers =
+        containers(&engine).with_queue_observer(move |queue, full| seen.lock().unwrap().push((queue, full)));
+    let containers = Arc::new(containers);
+    let lane = limits::ENGINE_WAITERS.lane;
+    let storm: Vec<_> = (1_000..1_000 + lane + 1)
+        .map(|number| {
+            let containers = Arc::clone(&containers);
+            tokio::spawn(async move { containers.fetch(&id(number), STORMER).await.is_err() })
+        })
+        .collect();
+    let mut refused = 0;
+    for claimed in storm {
+        refused += usize::from(claimed.await.unwrap());
+    }
+    assert_eq!(refused, 1);
+    assert_eq!(*refusals.lock().unwrap(), [("engine", Full::Lane(lane))]);
 }
 
 #[tokio::test]

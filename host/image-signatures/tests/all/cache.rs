@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use image_signatures::{Identities, Image, Options as Settings, Signature, Verification, Verifier};
+use image_signatures::{Identities, Image, Observation, Options as Settings, Rule, Signature, Verification, Verifier};
 use registry::Credentials;
 use serde_json::json;
 use sigstore_fixtures::oci::{self, ArtifactType};
@@ -101,6 +101,36 @@ async fn who_gives_up_leaves_a_verdict_for_the_next() {
     );
     assert_eq!(facts(&verifier, &reference).await.len(), 1);
     assert_eq!(registry.count("/v2/app/referrers/"), 1, "the verification began again");
+}
+
+#[tokio::test]
+async fn each_verdict_is_observed_once_with_the_rule_that_does_not_hold() {
+    let stage = Stage::new();
+    let registry = registry().await;
+    let good = stage.signed_image(&registry, "good");
+    let unsigned = registry.push_signed(&IMAGE, "unsigned", &[]);
+    let (verifier, observations) = stage.observed_verifier(brief());
+    let observed = || std::mem::take(&mut *observations.lock().unwrap());
+    facts(&verifier, &good).await;
+    assert_eq!(observed(), [Observation::Verified]);
+    facts(&verifier, &good).await;
+    assert_eq!(observed(), [], "the verdict was cached");
+    failure(&verifier, &[&unsigned]).await;
+    assert_eq!(observed(), [Observation::Failed(None)]);
+    registry.fault("/v2/", Fault::Status(503));
+    away(&verifier, &[&unsigned.replace("unsigned", "never-seen")]).await;
+    assert_eq!(observed(), [Observation::Unreachable]);
+    a_verdicts_life().await;
+    facts(&verifier, &good).await;
+    assert_eq!(observed(), [Observation::Expired]);
+
+    let stage = Stage::new();
+    let registry = Registry::start(Options::default()).await;
+    let foreign = stage.signed_image(&registry, "foreign");
+    let identities = allowed_only("https://other.example", "other@example.org");
+    let (strict, observations) = stage.observed_verifier(Settings { identities, ..only_signatures() });
+    failure(&strict, &[&foreign]).await;
+    assert_eq!(*observations.lock().unwrap(), [Observation::Failed(Some(Rule::Identity))]);
 }
 
 #[tokio::test]

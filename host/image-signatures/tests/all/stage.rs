@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use image_signatures::{Examination, Identities, Options, SignatureReport, Verifier, verify_blob};
+use image_signatures::{Examination, Identities, Observation, Options, SignatureReport, Verifier, verify_blob};
 use sigstore_fixtures::TestBed;
 use sigstore_fixtures::oci::{self, Manifest};
 use sigstore_fixtures::registry::Registry;
@@ -62,8 +62,20 @@ impl Stage {
 
     /// A verifier with these options and the test bed's trust root.
     pub(crate) fn verifier(&self, options: Options) -> Arc<Verifier> {
+        Arc::new(self.unobserved(options))
+    }
+
+    /// The same, and everything that it observes.
+    pub(crate) fn observed_verifier(&self, options: Options) -> (Arc<Verifier>, Arc<Mutex<Vec<Observation>>>) {
+        let observations = Arc::<Mutex<Vec<Observation>>>::default();
+        let seen = Arc::clone(&observations);
+        let observer = Arc::new(move |observation| seen.lock().unwrap().push(observation));
+        (Arc::new(self.unobserved(options).with_observer(observer)), observations)
+    }
+
+    fn unobserved(&self, options: Options) -> Verifier {
         let trusted_root = Some(self.files.path().join("trusted_root.json"));
-        Arc::new(Verifier::new(&Options { trusted_root, ..options }).unwrap().0)
+        Verifier::new(&Options { trusted_root, ..options }).unwrap().0
     }
 
     /// An image with one good signature, in the tag that is made for it; answers its reference.
