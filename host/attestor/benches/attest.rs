@@ -191,7 +191,7 @@ fn sandbox(criterion: &mut Criterion) {
         container_id_cgroup_matchers: Vec::new(),
         extra: Vec::new(),
     };
-    let components = Arc::new(Runtime::new(Compilation::in_this_process()).unwrap());
+    let components = Arc::new(Runtime::new(Compilation::in_this_process(), Metrics::disabled()).unwrap());
     let Runtime { sandbox, builtin: policy, .. } = &*components;
     // The engine's answer is cached from now on, so that no call leaves the sandbox for it.
     let workload = Workload::new(Arc::clone(&backends), 101);

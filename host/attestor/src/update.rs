@@ -276,7 +276,7 @@ impl Updater {
             }
             _ => self.containers(&configuration),
         };
-        let (verifier, trust) = make_verifier(&configuration).await?;
+        let (verifier, trust) = make_verifier(&configuration, &self.metrics).await?;
         let verifier = match (verifier, current.and_then(|current| current.verifier.clone())) {
             (Some(new), Some(kept)) if kept.judges_like(&new) => Some(kept),
             (new, _) => new,
@@ -288,7 +288,7 @@ impl Updater {
             sigstore: verifier.clone().zip(configuration.sigstore.as_ref()).map(decides),
             verbose: configuration.verbose_container_locator_logs,
             extensions: configuration.extensions.iter().map(|extension| extension.name.clone()).collect(),
-            ..Backends::new(self.machine.processes(), docker)
+            ..Backends::with_metrics(self.machine.processes(), docker, self.metrics.clone())
         });
         let settings = settings(&configuration, &backends);
         let trial = Trial {
@@ -422,6 +422,7 @@ impl Updater {
             digest: &snapshot.basis.policy.digest,
             version: snapshot.basis.policy.version.as_ref(),
         }];
+        configuration.extensions.iter().for_each(|extension| self.metrics.may_be_omitted(&extension.name));
         let extensions = configuration.extensions.iter().zip(&names).zip(&snapshot.basis.extensions);
         all.extend(extensions.map(|((configured, name), extension)| Active {
             name,
@@ -443,7 +444,9 @@ impl Updater {
             reads_namespaces: self.machine.reads_namespaces(),
             declared: configuration.engine_shares_pid_namespace,
         };
-        Arc::new(Containers::new(engine, self.machine.processes(), context))
+        let metrics = self.metrics.clone();
+        let containers = Containers::new(engine, self.machine.processes(), context);
+        Arc::new(containers.with_queue_observer(move |queue, full| metrics.engine_full(queue, full)))
     }
 }
 
@@ -481,7 +484,10 @@ fn settings(configuration: &Configuration, backends: &Backends) -> Settings {
 }
 
 /// The verifier that a configuration asks for, and notes about it.
-async fn make_verifier(configuration: &Configuration) -> Result<(Option<Arc<Verifier>>, Vec<String>), Error> {
+async fn make_verifier(
+    configuration: &Configuration,
+    metrics: &Metrics,
+) -> Result<(Option<Arc<Verifier>>, Vec<String>), Error> {
     let signed = in_files(configuration).any(|(_, component)| matches!(component.pin, Pin::Signed { .. }));
     let options = configuration.sigstore.as_ref().map(|sigstore| sigstore.options.clone());
     let options = options.or_else(|| signed.then(Options::default));
@@ -496,6 +502,8 @@ async fn make_verifier(configuration: &Configuration) -> Result<(Option<Arc<Veri
     };
     let (verifier, notes) = made.map_err(Error::Configuration)?;
     let notes = notes.into_iter().map(|note| format!("sigstore: {note}")).collect();
+    let metrics = metrics.clone();
+    let verifier = verifier.with_observer(Arc::new(move |observation| metrics.image(observation)));
     Ok((Some(Arc::new(verifier)), notes))
 }
 

@@ -141,14 +141,14 @@ pub(super) struct Extended {
 }
 
 /// Adds the selectors of the extensions to the policy's, for a workload in exactly one proven container. The extensions run at the
-/// same time. `omitted` gets the errors of extensions whose selectors are left out.
+/// same time. `omitted` gets the names and errors of extensions whose selectors are left out.
 pub(super) async fn extend(
     sandbox: &Arc<Sandbox>,
     extensions: &[Arc<Extension>],
     workload: &mut Workload,
     mut selectors: Vec<String>,
     derived: &mut Vec<Derived>,
-    omitted: impl Fn(&Error),
+    omitted: impl Fn(&str, &Error),
 ) -> Result<Extended, Error> {
     if extensions.is_empty() || workload.transcript().only_container().is_none() {
         return Ok(Extended { selectors, complete: true });
@@ -181,7 +181,7 @@ pub(super) async fn extend(
                 complete = false;
                 match extension.on_failure {
                     OnFailure::Deny => failed = failed.or(Some(error.clone())),
-                    OnFailure::Omit => omitted(&error),
+                    OnFailure::Omit => omitted(&extension.name, &error),
                 }
                 Err(error)
             }

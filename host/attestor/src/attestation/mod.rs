@@ -89,6 +89,10 @@ impl Basis {
                 Box::pin(self.run(workload)).await
             }
         };
+        match explanation.reused {
+            true => self.backends.metrics.answer_reused(),
+            false => self.backends.metrics.answer_made(),
+        }
         Explanation { elapsed: started.elapsed(), ..explanation }
     }
 
@@ -107,7 +111,7 @@ impl Basis {
         let outcome = match (outcome, &mut workload) {
             (Ok(selectors), Some(workload)) => {
                 let of_policy = selectors.len();
-                let omitted = |error: &Error| self.warn_of_omitted(error);
+                let omitted = |name: &str, error: &Error| self.record_omitted(name, error);
                 let extending =
                     extensions::extend(&self.sandbox, &self.extensions, workload, selectors, &mut derived, omitted);
                 match timeout_at(deadline, extending).await {
@@ -135,7 +139,8 @@ impl Basis {
     }
 
     /// An extension failed, and the selectors come without its own.
-    fn warn_of_omitted(&self, error: &Error) {
+    fn record_omitted(&self, name: &str, error: &Error) {
+        self.backends.metrics.extension_omitted(name);
         if let Some(dropped) = self.backends.warnings.admit() {
             tracing::warn!(dropped = %dropped, "{error}: its selectors are left out");
         }

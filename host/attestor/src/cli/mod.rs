@@ -275,7 +275,7 @@ impl Target {
 
 /// Creates the sandbox, with the compiler in a process of its own.
 fn sandbox_runtime() -> Result<Arc<Runtime>, Failure> {
-    let runtime = Runtime::new(crate::compilation());
+    let runtime = Runtime::new(crate::compilation(), Metrics::disabled());
     runtime.map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
 }
 

@@ -110,10 +110,11 @@ impl History {
     /// Records that these components and no others are in use from now on.
     pub fn activate(&self, all: &[Active<'_>]) {
         let mut components = self.components();
-        components.retain(|name, component| {
+        components.retain(|name, _| {
             let stays = all.iter().any(|used| used.name == name);
             if !stays {
-                self.report(component, false);
+                self.metrics.component_in_use(name, None);
+                self.metrics.component_failing(name, false);
             }
             stays
         });
@@ -137,13 +138,13 @@ impl History {
             let version = active.version.as_deref().unwrap_or("none");
             match before {
                 Some(before) => {
-                    self.report(before, false);
                     self.metrics.component_change(used.name, "replaced");
                     tracing::info!(%digest, version, %source, before = %before.digest, "{} replaced", active.name);
                 }
                 None => tracing::info!(%digest, version, %source, "{} in use", active.name),
             }
-            self.report(&active, true);
+            self.metrics.component_in_use(used.name, Some(used.digest));
+            self.metrics.component_failing(used.name, false);
             components.insert(used.name.to_owned(), active);
             if let (Some(path), Some(version)) = (used.path, used.version) {
                 let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,17 +155,11 @@ impl History {
         }
     }
 
-    /// Reports to the metrics that a component is in use, or no longer.
-    fn report(&self, component: &ComponentStatus, in_use: bool) {
-        let ComponentStatus { name, digest, version, since, .. } = component;
-        let version = version.as_deref().unwrap_or_default();
-        self.metrics.component_in_use(name, digest, version, &since.to_string(), in_use);
-    }
-
     /// Records that a component's file holds the component that is in use, so that the last failure is over.
     pub fn mark_current(&self, name: &str) {
         if let Some(component) = self.components().get_mut(name) {
             component.failing = false;
+            self.metrics.component_failing(name, false);
         }
     }
 
@@ -174,6 +169,7 @@ impl History {
         self.metrics.component_change(name, error.step.name());
         if let Some(component) = self.components().get_mut(name) {
             component.failing = true;
+            self.metrics.component_failing(name, true);
             component.last_failure = Some(FailedUpdate { at: now(), step: error.step, reason: error.reason.clone() });
         }
     }

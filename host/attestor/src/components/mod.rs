@@ -16,6 +16,7 @@ use sandbox::{Compilation, SetupError};
 use self::load::Loader;
 use crate::attestation::{Policy, Sandbox};
 use crate::config::{self, Component, Configuration, Pin};
+use crate::telemetry::metrics::{Metrics, Queue};
 
 /// The name of the policy in the status, the log and errors.
 pub const POLICY: &str = "policy";
@@ -35,8 +36,9 @@ impl Runtime {
     ///
     /// # Errors
     /// The sandbox cannot be made on this machine.
-    pub fn new(compilation: Compilation) -> Result<Runtime, SetupError> {
-        let sandbox = Arc::new(Sandbox::new(compilation)?);
+    pub fn new(compilation: Compilation, metrics: Metrics) -> Result<Runtime, SetupError> {
+        let sandbox = Sandbox::new(compilation)?;
+        let sandbox = Arc::new(sandbox.with_queue_observer(move |full| metrics.full(Queue::Sandbox, full)));
         let builtin = Arc::new(builtin::policy(&sandbox)?);
         Ok(Runtime { builtin, loader: Loader::new(Arc::clone(&sandbox)), sandbox })
     }

@@ -12,14 +12,16 @@ use crate::attestor::Attestor;
 use crate::config;
 use crate::limits;
 use crate::service::process::give_back_program;
+use crate::telemetry::metrics::Metrics;
 
 pub(super) struct Config {
     attestor: Arc<Attestor>,
+    metrics: Metrics,
 }
 
 impl Config {
-    pub(super) fn new(attestor: Arc<Attestor>) -> Config {
-        Config { attestor }
+    pub(super) fn new(attestor: Arc<Attestor>, metrics: Metrics) -> Config {
+        Config { attestor, metrics }
     }
 }
 
@@ -35,6 +37,7 @@ impl proto::Config for Config {
                 Ok(configuration) => self.attestor.configure(configuration).await,
                 Err(invalid) => Err(invalid.into()),
             };
+            self.metrics.configuration(configured.is_ok());
             match configured {
                 Ok(()) => {
                     tokio::spawn(async {

@@ -49,7 +49,7 @@ pub async fn serve(environment: Environment, compilation: Compilation, open: Ope
     started.announce()?;
     let metrics = Metrics::new();
     let machine = Arc::new(open().map_err(ServeError::Processes)?);
-    let runtime = Arc::new(Runtime::new(compilation)?);
+    let runtime = Arc::new(Runtime::new(compilation, metrics.clone())?);
     let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, metrics.clone()));
     match started.listen(status::SOCKET) {
         Ok(listener) => drop(tokio::spawn(status::serve(listener, Arc::clone(&attestor)))),
@@ -62,7 +62,7 @@ pub async fn serve(environment: Environment, compilation: Compilation, open: Ope
 
 /// The gRPC services that the agent calls.
 fn services(attestor: Arc<Attestor>, metrics: Metrics) -> Services {
-    let config = config::Config::new(Arc::clone(&attestor));
+    let config = config::Config::new(Arc::clone(&attestor), metrics.clone());
     Services::new()
         .with_metrics(metrics.host_metrics())
         .with(WorkloadAttestorServer::new(attest::WorkloadAttestor::new(attestor, metrics)))
@@ -103,7 +103,7 @@ mod tests {
     async fn serves_exactly_two_services_and_says_what_is_wrong() {
         let (place, listener) = system::listen().await;
         let machine = Arc::new(ThisMachine::open().unwrap());
-        let runtime = Arc::new(Runtime::new(Compilation::in_this_process()).unwrap());
+        let runtime = Arc::new(Runtime::new(Compilation::in_this_process(), Metrics::disabled()).unwrap());
         let attestor = Arc::new(Attestor::new(machine, runtime, trial_workloads, Metrics::disabled()));
         let services = services(attestor, Metrics::disabled());
         let expected =

@@ -1,7 +1,7 @@
 //! The interface `docker`: claims to be in a container, and their proof.
 
 use containers::process::Evidence;
-use containers::{Checked, Claim, ContainerId, NotProven, Outcome};
+use containers::{Checked, Claim, Clause, ContainerId, NotProven, Outcome};
 use sandbox::wit::Engine;
 use sandbox::{Fault, FaultKind};
 
@@ -35,7 +35,12 @@ impl Workload {
         let claimant = self.claimant();
         match self.backends.docker.check(&claim, claimant).await {
             Ok(checked) => Workload::container(&claim.id, checked),
-            Err(error) => fault(error).into(),
+            Err(error) => {
+                if error.is_clause_b() {
+                    self.backends.metrics.claim_not_proven(Clause::Engine);
+                }
+                fault(error).into()
+            }
         }
     }
 

@@ -27,6 +27,7 @@ use self::decision::SignedImages;
 pub use self::question::Question;
 pub use self::transcript::{Answer, Exchange, Note, Transcript};
 use crate::limits;
+use crate::telemetry::metrics::{Metrics, Queue};
 
 /// What the answers of one configuration come from.
 pub struct Backends {
@@ -44,19 +45,29 @@ pub struct Backends {
     pub extensions: Vec<String>,
     /// Bounds the warnings that workloads can cause.
     pub warnings: Warnings,
+    /// Counts what workloads come to.
+    pub metrics: Metrics,
 }
 
 impl Backends {
     /// Backends with these processes and containers, and nothing else configured.
     pub fn new(processes: Arc<dyn Processes>, docker: Arc<Containers>) -> Backends {
+        Backends::with_metrics(processes, docker, Metrics::disabled())
+    }
+
+    /// The same, with metrics.
+    pub fn with_metrics(processes: Arc<dyn Processes>, docker: Arc<Containers>, metrics: Metrics) -> Backends {
+        let counting = metrics.clone();
         Backends {
             processes,
             docker,
             sigstore: None,
-            verifications: Lanes::new(1, limits::VERIFY_WAITERS),
+            verifications: Lanes::new(1, limits::VERIFY_WAITERS)
+                .with_observer(move |full| counting.full(Queue::Verifications, full)),
             verbose: false,
             extensions: Vec::new(),
             warnings: Warnings::default(),
+            metrics,
         }
     }
 }
@@ -244,10 +255,11 @@ impl Workload {
 
     fn add(&mut self, question: Question, found: Found, elapsed: Duration) -> &Result<Answer, Fault> {
         let Found { answer, note, not_proven } = found;
-        if not_proven.is_some()
-            && let Some(dropped) = self.backends.warnings.admit()
-        {
-            tracing::warn!(pid = %self.pid, reason = %note, dropped = %dropped, "a claimed container was not handed out");
+        if let Some(clause) = not_proven {
+            self.backends.metrics.claim_not_proven(clause);
+            if let Some(dropped) = self.backends.warnings.admit() {
+                tracing::warn!(pid = %self.pid, reason = %note, dropped = %dropped, "a claimed container was not handed out");
+            }
         }
         self.transcript.add(Exchange { question, answer, note, not_proven, elapsed })
     }

@@ -115,7 +115,7 @@ pub(crate) fn compilation() -> Compilation {
 
 /// The sandbox, whose compiler is a process of its own.
 pub(crate) fn runtime() -> Arc<Runtime> {
-    Arc::new(Runtime::new(compilation()).unwrap())
+    Arc::new(Runtime::new(compilation(), Metrics::disabled()).unwrap())
 }
 
 /// An attestor of a machine with this engine, without a configuration yet.
