@@ -268,6 +268,25 @@ sigstore-conformance: target
 hcl1-oracle:
     cargo test --release --package hcl1 --test all -- oracle --nocapture
 
+# Check the alerts, their tests and the dashboard (promtool, Grafana's types for dashboards, and Grafana's linter where it is installed)
+monitoring:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Debian's package starts a server too, so it is installed only if promtool is missing.
+    command -v promtool >/dev/null || {{ just_executable() }} debian prometheus
+    promtool check rules host/monitoring/alerts.yaml
+    promtool test rules host/monitoring/alerts_test.yaml
+    queries=$(mktemp --suffix .yaml)
+    trap 'rm "$queries"' EXIT
+    go -C fixtures/monitoring vet .
+    go -C fixtures/monitoring run . check ../../host/monitoring/dashboard.json >"$queries"
+    promtool check rules "$queries"
+    if command -v dashboard-linter >/dev/null; then
+        dashboard-linter lint --strict host/monitoring/dashboard.json
+    else
+        echo "monitoring: Grafana's dashboard-linter is not installed: its check is skipped"
+    fi
+
 # Fail if modules of a crate use one another in a circle (cargo-modules draws them; the first run takes some minutes)
 circles:
     #!/usr/bin/env bash

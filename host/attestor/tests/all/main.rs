@@ -9,6 +9,7 @@ mod anticipation;
 mod contract;
 mod extensions;
 mod locator;
+mod monitoring;
 mod parent;
 mod replace;
 mod reuse;
