@@ -121,6 +121,9 @@ impl History {
         for used in all {
             let source = used.path.map_or_else(|| BUILT_IN.to_owned(), |path| path.display().to_string());
             let before = components.get(used.name);
+            if before.is_none() {
+                self.metrics.declare_component(used.name, Step::ALL.into_iter().map(Step::name));
+            }
             if before.is_some_and(|before| before.digest == used.digest && before.source == source) {
                 continue;
             }

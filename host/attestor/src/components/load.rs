@@ -43,6 +43,19 @@ pub enum Step {
 }
 
 impl Step {
+    /// Every step, in order.
+    pub const ALL: [Step; 9] = [
+        Step::Read,
+        Step::Pin,
+        Step::Signature,
+        Step::Inspect,
+        Step::Version,
+        Step::Compile,
+        Step::Link,
+        Step::Settings,
+        Step::Trial,
+    ];
+
     /// The name of the step in metrics and in `policy status`.
     pub fn name(self) -> &'static str {
         match self {

@@ -256,6 +256,14 @@ impl Metrics {
         self.host.set_gauge(CONFIGURATION_REFUSED.name, refused, CONFIGURATION_REFUSED.with([]));
     }
 
+    /// Declares that a component may be replaced, and that one of these steps may fail.
+    pub fn declare_component(&self, component: &str, steps: impl Iterator<Item = &'static str>) {
+        for outcome in steps.chain(["replaced"]) {
+            let labels = COMPONENT_CHANGES.with([component.to_owned().into(), outcome.into()]);
+            self.host.declare(COMPONENT_CHANGES.name, labels);
+        }
+    }
+
     /// Records an attempt to replace a component. `outcome` is `replaced` or the step that failed.
     pub fn component_change(&self, component: &str, outcome: &'static str) {
         let labels = COMPONENT_CHANGES.with([component.to_owned().into(), outcome.into()]);
