@@ -197,6 +197,9 @@ pub enum EngineError {
     /// A member that every reply must have is missing or out of range.
     #[error("its reply has {0}")]
     IncompleteReply(&'static str),
+    /// The engine has more containers than are listed.
+    #[error("it lists {0} containers: {most} may be; name a process by --pid", most = limits::CONTAINERS_LISTED)]
+    TooManyContainers(usize),
     /// The container's image id cannot be asked about.
     #[error("the container's image id is no sha256 digest")]
     ImageId,

@@ -51,6 +51,8 @@ pub const ENGINE_REPLY: usize = 8 << 20;
 /// Calls that one engine is asked at the same time, and connections that are kept to it. The rest wait. From 8 on, more hardly make
 /// an engine on two cores faster: 200 inspects take 43, 24, 19, 15 and 14 ms over 1, 2, 4, 8 and 16 connections.
 pub const ENGINE_CALLS: usize = 16;
+/// Containers of one list, which the command line asks for. A host runs some hundred, and [`ENGINE_REPLY`] bounds the list too.
+pub const CONTAINERS_LISTED: usize = 16_384;
 /// How long a connection over TCP is kept without a call.
 pub const ENGINE_TCP_IDLE: Duration = Duration::from_secs(60);
 /// How long after a failure the connections are opened again.

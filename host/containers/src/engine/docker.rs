@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use bollard::errors::Error as BollardError;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use bollard::query_parameters::ListContainersOptions;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use bounded::single_flight::SingleFlight;
 use bounded::text::is_sha256_hex;
@@ -15,8 +16,8 @@ use tokio::time::timeout;
 
 use super::connection::{EngineVersion, Refusal, Transport};
 use super::{
-    ApiVersion, ConnectFuture, Endpoint, Engine, EngineCall, InspectFuture, Inspected, Observer, Peer,
-    RepoDigestsFuture,
+    ApiVersion, ConnectFuture, Endpoint, Engine, EngineCall, InspectFuture, Inspected, ListFuture, ListedContainer,
+    Observer, Peer, RepoDigestsFuture,
 };
 use crate::container::{Container, ContainerId};
 use crate::error::{EngineError, Error};
@@ -142,6 +143,15 @@ impl DockerEngine {
         Ok(reply.map(|image| image.repo_digests.unwrap_or_default()))
     }
 
+    async fn list_once(&self, all: bool) -> Result<Option<Vec<ListedContainer>>, CallFailure> {
+        let options = ListContainersOptions { all, ..ListContainersOptions::default() };
+        let reply = self.call(|docker| {
+            let options = Some(options.clone());
+            async move { docker.list_containers(options).await }
+        });
+        reply.await?.map(listed).transpose().map_err(CallFailure::Permanent)
+    }
+
     async fn negotiated(&self) -> Result<Negotiated, CallFailure> {
         match self.last_negotiated() {
             Some(negotiated) => Ok(negotiated),
@@ -206,6 +216,13 @@ impl Engine for DockerEngine {
                 return Err(self.error(EngineError::ImageId));
             }
             let found = self.with_retries("image", || self.repo_digests_once(image)).await?;
+            Ok(found.unwrap_or_default())
+        })
+    }
+
+    fn list(&self, all: bool) -> ListFuture<'_> {
+        Box::pin(async move {
+            let found = self.with_retries("list", || self.list_once(all)).await?;
             Ok(found.unwrap_or_default())
         })
     }
@@ -282,6 +299,24 @@ fn innermost(error: &dyn std::error::Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+fn listed(reply: Vec<ContainerSummary>) -> Result<Vec<ListedContainer>, EngineError> {
+    if reply.len() > limits::CONTAINERS_LISTED {
+        return Err(EngineError::TooManyContainers(reply.len()));
+    }
+    let one = |summary: ContainerSummary| {
+        let id = summary.id.as_deref().and_then(ContainerId::new);
+        // Names of links to the container have a second slash.
+        let names = summary.names.unwrap_or_default();
+        let name = names.iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'));
+        Ok(ListedContainer {
+            id: id.ok_or(EngineError::IncompleteReply("a container without a whole Id"))?,
+            name: name.unwrap_or_default().to_owned(),
+            image: summary.image.unwrap_or_default(),
+        })
+    };
+    reply.into_iter().map(one).collect()
 }
 
 fn inspected(reply: ContainerInspectResponse, engine: Peer) -> Result<Inspected, EngineError> {

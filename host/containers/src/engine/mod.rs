@@ -16,13 +16,19 @@ use crate::container::{Container, ContainerId};
 use crate::error::Error;
 use crate::process::Process;
 
-/// A container engine. It is asked about one container or one image, by its whole id.
+/// A container engine. An attestation asks it about one container or one image, by its whole id.
 pub trait Engine: Send + Sync {
     /// The container, or `None` when the engine does not know it.
     fn inspect<'a>(&'a self, id: &'a ContainerId) -> InspectFuture<'a>;
 
     /// The repo digests (`repository@sha256:…`) of the image with this id. Empty when it was never pushed or pulled.
     fn repo_digests<'a>(&'a self, image: &'a str) -> RepoDigestsFuture<'a>;
+
+    /// The containers that run, or with `all` every container that the engine knows, at most [`crate::limits::CONTAINERS_LISTED`]. Only
+    /// the command line asks for it. By default an engine lists none.
+    fn list(&self, _all: bool) -> ListFuture<'_> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Opens the connections that many calls at once need. `false`: the engine does not answer yet.
     fn connect(&self) -> ConnectFuture<'_> {
@@ -32,6 +38,9 @@ pub trait Engine: Send + Sync {
 
 /// The future of [`Engine::connect`].
 pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+/// The future of [`Engine::list`].
+pub type ListFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<ListedContainer>, Error>> + Send + 'a>>;
 
 /// The future of [`Engine::inspect`].
 pub type InspectFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<Inspected>, Error>> + Send + 'a>>;
@@ -54,6 +63,17 @@ pub struct Inspected {
     pub isolation: String,
     /// The engine's process.
     pub engine: Peer,
+}
+
+/// A container as an engine lists it: what a person calls it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedContainer {
+    /// The container's id.
+    pub id: ContainerId,
+    /// The name, as `docker ps` prints it. Empty if the engine does not say.
+    pub name: String,
+    /// The image as the container's creator named it. Empty if the engine does not say.
+    pub image: String,
 }
 
 /// The process at the other end of the engine's socket.
@@ -111,7 +131,7 @@ impl ApiVersion {
 /// One call of an engine that has ended, for an observer.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineCall {
-    /// `version`, `inspect` or `image`.
+    /// `version`, `inspect`, `image` or `list`.
     pub operation: &'static str,
     /// `ok`, `unknown` or `error`.
     pub outcome: &'static str,

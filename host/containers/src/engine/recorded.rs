@@ -7,7 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, InspectFuture, Inspected, Peer, RepoDigestsFuture};
+use super::{Engine, InspectFuture, Inspected, ListFuture, ListedContainer, Peer, RepoDigestsFuture};
 use crate::container::{Container, ContainerId};
 use crate::error::{EngineError, Error};
 use crate::process::Process;
@@ -134,5 +134,14 @@ impl Engine for RecordedEngine {
     fn repo_digests<'a>(&'a self, image: &'a str) -> RepoDigestsFuture<'a> {
         let of = self.0.values().find(|recorded| recorded.image_id.as_deref() == Some(image));
         Box::pin(ready(Ok(of.map_or_else(Vec::new, |recorded| recorded.repo_digests.clone()))))
+    }
+
+    /// Recorded containers have no names.
+    fn list(&self, all: bool) -> ListFuture<'_> {
+        let listed = self.0.iter().filter(|(_, recorded)| all || recorded.pid > 0).filter_map(|(id, recorded)| {
+            let (name, image) = (String::new(), recorded.image.clone());
+            Some(ListedContainer { id: ContainerId::new(id)?, name, image })
+        });
+        Box::pin(ready(Ok(listed.collect())))
     }
 }

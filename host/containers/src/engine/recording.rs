@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::recorded::RecordedContainer;
-use super::{Engine, InspectFuture, RepoDigestsFuture};
+use super::{Engine, InspectFuture, ListFuture, RepoDigestsFuture};
 use crate::container::ContainerId;
 
 /// Forwards every question to another engine and records the containers that it describes.
@@ -39,5 +39,9 @@ impl Engine for RecordingEngine {
 
     fn repo_digests<'a>(&'a self, image: &'a str) -> RepoDigestsFuture<'a> {
         self.engine.repo_digests(image)
+    }
+
+    fn list(&self, all: bool) -> ListFuture<'_> {
+        self.engine.list(all)
     }
 }
