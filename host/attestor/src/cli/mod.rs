@@ -9,6 +9,7 @@ mod explain;
 mod log;
 mod policy;
 mod style;
+mod suggestion;
 mod validate;
 mod verify;
 
