@@ -344,3 +344,33 @@ fn inspected(reply: ContainerInspectResponse, engine: Peer) -> Result<Inspected,
         engine,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(id: &str, names: &[&str]) -> ContainerSummary {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        ContainerSummary { id: Some(id.to_owned()), names: Some(names), ..ContainerSummary::default() }
+    }
+
+    #[test]
+    fn a_listed_container_has_the_name_that_is_no_link() {
+        let id = "0123456789abcdef".repeat(4);
+        let [container] = &*listed(vec![summary(&id, &["/other/alias", "/web"])]).unwrap() else { panic!("one") };
+        assert_eq!((container.id.as_str(), &*container.name, &*container.image), (&*id, "web", ""));
+    }
+
+    #[test]
+    fn a_list_with_an_id_that_is_none_or_with_too_many_containers_is_an_error() {
+        for id in ["", "0123", "../images/json"] {
+            assert_eq!(
+                listed(vec![summary(id, &[])]),
+                Err(EngineError::IncompleteReply("a container without a whole Id"))
+            );
+        }
+        let id = "0".repeat(64);
+        let many = vec![summary(&id, &[]); limits::CONTAINERS_LISTED + 1];
+        assert_eq!(listed(many), Err(EngineError::TooManyContainers(16_385)));
+    }
+}
