@@ -70,6 +70,18 @@ pub const VERIFY_WAITERS: Bounds = Bounds { lane: 256, total: 1_024 };
 
 /// Bytes of a configuration file that the command line reads, as of the agent's requests.
 pub const CONFIG_FILE: u64 = 1 << 20;
+/// Bytes of a file of registration entries that the command line reads. An entry takes some 600 as `spire-server entry show` prints it.
+pub const ENTRIES_FILE: u64 = 128 << 20;
+/// Registration entries of one file.
+pub const ENTRIES: usize = 200_000;
+/// Bytes of an agent's log that the command line reads.
+pub const LOG_FILE: u64 = 1 << 30;
+/// Bytes of one line of it. The longest has the selectors of two attestors, escaped twice.
+pub const LOG_LINE: usize = 8 << 20;
+/// Workloads with different selectors that are compared. A host runs some hundred.
+pub const COMPARED: usize = 16_384;
+/// Bytes of the selectors of all workloads that are compared.
+pub const COMPARED_BYTES: usize = 256 << 20;
 /// Bytes of a unix socket's path, without the final NUL (unix(7)).
 pub const SOCKET_PATH: usize = 107;
 /// Characters of the name of a Windows pipe (CreateNamedPipe).

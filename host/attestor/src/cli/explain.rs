@@ -1,14 +1,17 @@
 //! The command `docker-attestor explain`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bounded::text::printable;
 
+use super::entries::{self, DOCKER, Entry, Ranked};
 use super::style::Style;
 use super::{ADVICE, Attested, Failure, provenance};
 use crate::error::code_name;
+use crate::kinds::{CONTAINER_KINDS, SIGNATURE_KINDS};
 use crate::workload::decision::Decision;
 use crate::workload::{Answer, Exchange};
 
@@ -16,8 +19,16 @@ use crate::workload::{Answer, Exchange};
 const LINES: usize = 24;
 /// The maximum of characters that are printed of a line.
 const LINE: usize = 240;
+/// The maximum of entries that are printed of those that do not match. Every entry that matches is printed.
+const ENTRIES: usize = 10;
 
-pub(super) fn run(attested: Attested, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+/// Prints an attestation, and how far `entries` match it.
+pub(super) fn run(
+    attested: Attested,
+    entries: Option<&[Entry]>,
+    out: &mut impl Write,
+    style: Style,
+) -> Result<ExitCode, Failure> {
     let explanation = attested.explanation;
     let provenance = provenance(&explanation.policy.digest);
     writeln!(out, "{}\n{}\n", style.bold(&printable(&attested.subject)), style.dim(&provenance))?;
@@ -39,13 +50,21 @@ pub(super) fn run(attested: Attested, out: &mut impl Write, style: Style) -> Res
     }
     let unreachable = explanation.is_engine_unreachable();
     match explanation.outcome {
-        Ok(selectors) if selectors.is_empty() => {
-            writeln!(out, "{} no selectors: the process is not ours  {elapsed}", style.bold("answer"))?;
-            Ok(ExitCode::SUCCESS)
-        }
         Ok(selectors) => {
-            let kinds = kinds(&selectors);
-            writeln!(out, "{} {} selectors ({kinds}), each a fact  {elapsed}", style.bold("answer"), selectors.len())?;
+            let added = explanation.derived.iter();
+            let added = added.filter_map(|derived| Some((&*derived.name, *derived.outcome.as_ref().ok()?)));
+            let added: Vec<(&str, usize)> = added.collect();
+            let what = match selectors.len() {
+                0 => "no selectors: the process is not ours".to_owned(),
+                count => {
+                    let noun = if count == 1 { "selector" } else { "selectors" };
+                    format!("{count} {noun} ({}): {}", kinds(&selectors), sources(&selectors, &added))
+                }
+            };
+            writeln!(out, "{} {what}  {elapsed}", style.bold("answer"))?;
+            if let Some(entries) = entries {
+                rank(entries, &selectors, out, style)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
@@ -145,6 +164,60 @@ fn summary(answer: &Answer) -> (String, Vec<String>) {
     }
 }
 
+/// Prints the entries that match, and those that nearly do, the nearest first.
+fn rank(entries: &[Entry], selectors: &[String], out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    let here: BTreeSet<String> = selectors.iter().map(|selector| [DOCKER, selector].concat()).collect();
+    let ranked = entries::rank(entries, &here);
+    let matching = ranked.iter().filter(|ranked| ranked.missing.is_empty()).count();
+    writeln!(out, "\n{} {} entries, {matching} match", style.bold("entries"), entries.len())?;
+    for Ranked { entry, missing } in ranked.iter().take(matching + ENTRIES) {
+        let of = entry.docker_selectors().count();
+        let verdict = match missing.len() {
+            0 => style.good("matches"),
+            missing => style.bad(&format!("lacks {missing} of {of}")),
+        };
+        writeln!(out, "  {verdict}  {}", style.bold(&printable(&entry.to_string())))?;
+        for difference in missing.iter().take(LINES) {
+            writeln!(out, "    {}", shown(&difference.to_string()))?;
+        }
+        let others = entry.selectors.iter().filter(|selector| !selector.starts_with(DOCKER)).take(LINES);
+        for other in others {
+            writeln!(
+                out,
+                "    {}",
+                style.dim(&format!("{} is another attestor's, and was not compared", shown(other)))
+            )?;
+        }
+    }
+    let more = ranked.len().saturating_sub(matching + ENTRIES);
+    if more > 0 {
+        writeln!(out, "  … and {more} that lack as much or more")?;
+    }
+    let without = entries.len() - ranked.len();
+    if without > 0 {
+        writeln!(out, "  {without} without a selector of docker")?;
+    }
+    Ok(())
+}
+
+/// Where the selectors come from: facts of the container or its signatures, kinds of the policy's own, and extensions. `added` has the
+/// extensions that answered, each with the number of its selectors.
+fn sources(selectors: &[String], added: &[(&str, usize)]) -> String {
+    let kind = |selector: &str| selector.split_once(':').map_or("", |(kind, _)| kind).to_owned();
+    let is_fact =
+        |kind: &str| CONTAINER_KINDS.contains(&kind) || SIGNATURE_KINDS.iter().any(|begin| kind.starts_with(begin));
+    let facts = selectors.iter().filter(|selector| is_fact(&kind(selector))).count();
+    let of_extensions: usize = added.iter().map(|(_, count)| count).sum();
+    let own = selectors.len().saturating_sub(facts + of_extensions);
+    let mut sources = vec![format!("{facts} {}", if facts == 1 { "fact" } else { "facts" })];
+    if own > 0 {
+        sources.push(format!("{own} of the policy"));
+    }
+    let with_selectors = added.iter().filter(|(_, count)| *count > 0);
+    sources.extend(with_selectors.map(|(name, count)| format!("{count} of extension {name}")));
+    sources.join(", ")
+}
+
 fn kinds(selectors: &[String]) -> String {
     let mut kinds: Vec<(&str, usize)> = Vec::new();
     for selector in selectors {
@@ -162,5 +235,19 @@ fn time(elapsed: Duration) -> String {
     match elapsed.as_micros() {
         micros @ 0..10_000 => format!("{micros} µs"),
         micros => format!("{} ms", micros / 1_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_told_apart_from_what_the_policy_and_extensions_made() {
+        let selectors = ["label:a:b", "image_id:x", "image-signature:verified", "tier:gold", "team:payments"];
+        let selectors: Vec<String> = selectors.iter().map(|&selector| selector.to_owned()).collect();
+        let added = [("none", 0), ("team", 1)];
+        assert_eq!(sources(&selectors, &added), "3 facts, 1 of the policy, 1 of extension team");
+        assert_eq!(sources(&selectors[..1], &[]), "1 fact");
     }
 }

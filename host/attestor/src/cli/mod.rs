@@ -4,10 +4,17 @@
 //! attestation failed, a configuration is invalid). Exit code 2 means that there is no answer (wrong usage, unreadable
 //! files).
 
+mod agent_log;
 mod attest;
+mod compare;
+mod container;
+mod entries;
 mod explain;
+mod input;
 mod log;
 mod policy;
+#[cfg(test)]
+mod stage;
 mod style;
 mod suggestion;
 mod validate;
@@ -20,7 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bounded::text::printable;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use containers::engine::Engine;
+use containers::{Error as ContainersError, ErrorKind};
 
 use self::style::Style;
 use crate::attestation::Explanation;
@@ -30,7 +39,7 @@ use crate::config::agent_conf::ConfigurationFile;
 use crate::config::{self, Configuration, Invalid};
 use crate::error::Error;
 use crate::limits::CONFIG_FILE;
-use crate::machine::OpenMachine;
+use crate::machine::{Machine, OpenMachine};
 use crate::scenario::{Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
 
@@ -67,9 +76,15 @@ const EXIT_CODES: &str =
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the selectors of a process, and an entry that matches it
+    ///
+    /// Values of the environment are selectors too and are printed, also with --all. They may be secrets: keep the output as you keep those.
     Attest {
         #[command(flatten)]
         target: Target,
+        /// Every running container: one JSON object a line with id, name, image, pid, and selectors or error. Exit code 1 if one has an
+        /// error
+        #[arg(long, group = PROCESS, conflicts_with = "output")]
+        all: bool,
         /// How to print
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
@@ -78,6 +93,31 @@ enum Command {
     Explain {
         #[command(flatten)]
         target: Target,
+        /// Rank registration entries by the selectors that the process lacks: what `spire-server entry show -output json` printed, `-`
+        /// for standard input
+        #[arg(long, value_name = "FILE")]
+        entries: Option<PathBuf>,
+    },
+    /// Find the registration entries that would match otherwise than with the built-in attestor
+    ///
+    /// Run docker-attestor beside the built-in attestor under a second name, as WorkloadAttestor "docker_shadow" in agent.conf with
+    /// log_level = "DEBUG". The agent's log then has the selectors of both for each process. Without that, the lines of `attest --all` show
+    /// which entries match the containers that run here.
+    ///
+    /// Values of the environment are not printed.
+    #[command(after_help = COMPARE_EXIT_CODES)]
+    Compare {
+        /// The agent's log, or what `attest --all` printed; `-` for standard input
+        seen: PathBuf,
+        /// The entries: what `spire-server entry show -output json` printed, `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        entries: PathBuf,
+        /// The name of docker-attestor in agent.conf, beside the built-in attestor's, which is docker
+        #[arg(long, value_name = "NAME", default_value = "docker_shadow")]
+        plugin: String,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Check an agent.conf or a plugin_data file
     Validate {
@@ -105,18 +145,35 @@ enum Command {
     Man,
 }
 
+const COMPARE_EXIT_CODES: &str = "Exit codes: 0 every entry that matches anything here matches as before; 1 some do not; 2 usage, or a file \
+    cannot be read.";
+
+/// The group of the arguments that say which process is meant.
+const PROCESS: &str = "process";
+
 /// The process to attest, its machine and its configuration.
 #[derive(Debug, Args)]
 struct Target {
-    /// The process id
-    #[arg(long, value_name = "N", required_unless_present = "scenario", allow_negative_numbers = true)]
-    pid: Option<i32>,
+    #[command(flatten)]
+    process: ProcessName,
     /// An agent.conf or a plugin_data file; without it the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// A recorded machine instead of this one (fixtures/scenarios)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "config"])]
+    #[arg(long, value_name = "FILE", group = PROCESS, conflicts_with = "config")]
     scenario: Option<PathBuf>,
+}
+
+/// A process of this machine, as a person names it.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new(PROCESS).required(true))]
+struct ProcessName {
+    /// The process id
+    #[arg(long, value_name = "N", group = PROCESS, allow_negative_numbers = true)]
+    pid: Option<i32>,
+    /// The init process of a running container, by the container's name, its id, or the beginning of its id
+    #[arg(long, value_name = "NAME|ID", group = PROCESS)]
+    container: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -178,6 +235,9 @@ impl<W: Write> Write for Stdout<W> {
 enum Failure {
     #[error("{0}")]
     Usage(String),
+    /// The process or the container that was named is not there.
+    #[error("{0}")]
+    NotThere(String),
     #[error("{path}: {invalid}", path = .path.display())]
     Configuration { path: PathBuf, invalid: Invalid },
     #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
@@ -192,7 +252,10 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Attestation(_) | Failure::Unreachable(_) | Failure::Configuration { .. } => 1,
+            Failure::Attestation(_)
+            | Failure::Unreachable(_)
+            | Failure::NotThere(_)
+            | Failure::Configuration { .. } => 1,
             Failure::Usage(_) | Failure::Output(_) => 2,
         })
     }
@@ -204,8 +267,17 @@ const ADVICE: &str = "If the engine runs and its socket refuses this user: run t
 impl Command {
     async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
-            Command::Attest { target, output } => attest::run(target.attest(open).await?, *output, out, style),
-            Command::Explain { target } => explain::run(target.attest(open).await?, out, style),
+            Command::Attest { target, all: true, .. } => {
+                attest::all(this_machine(open)?, target.config.as_deref(), out).await
+            }
+            Command::Attest { target, output, .. } => attest::run(target.attest(open).await?, *output, out, style),
+            Command::Explain { target, entries } => {
+                let entries = entries.as_deref().map(entries::read).transpose()?;
+                explain::run(target.attest(open).await?, entries.as_deref(), out, style)
+            }
+            Command::Compare { seen, entries, plugin, output } => {
+                compare::run(&compare::Inputs { seen, entries, plugin }, *output, out, style)
+            }
             Command::Validate { config } => validate::run(config, out, style, open).await,
             Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
             Command::Policy(command) => command.run(out, style, open).await,
@@ -253,25 +325,70 @@ impl Target {
                 explanation: scenario.run(&sandbox_runtime()?).await?,
             });
         }
-        let pid = self.pid.unwrap_or_default();
-        let (configuration, trust_domain) = match &self.config {
-            None => (config::load(Some(PLACEHOLDER), "").map_err(Error::from)?, None),
-            Some(path) => {
-                let (file, configuration) = read_config(path)?;
-                (configuration, file.trust_domain)
-            }
-        };
-        let attestor = attestor_of_this_machine(open)?;
-        attestor.configure(configuration).await.map_err(|error| match (error, &self.config) {
-            (error, Some(path)) if error.is_about_configuration() => {
-                let invalid = Invalid { errors: vec![error.to_string()] };
-                Failure::Configuration { path: path.clone(), invalid }
-            }
-            (error, _) => Failure::from(error),
-        })?;
-        let explanation = waiting(attestor.explain(pid), || attestor.progress()).await?;
-        Ok(Attested { subject: format!("process {pid}"), pid, recorded: None, trust_domain, explanation })
+        attest_on(this_machine(open)?, &self.process, self.config.as_deref()).await
     }
+}
+
+/// Attests a process of this machine under a configuration file.
+async fn attest_on(
+    machine: Arc<dyn Machine>,
+    process: &ProcessName,
+    config: Option<&Path>,
+) -> Result<Attested, Failure> {
+    let (configuration, trust_domain) = configured(config)?;
+    let (pid, subject) = process.find(&*machine.engine(&configuration, Arc::new(|_| {}))).await?;
+    let processes = machine.processes();
+    let attestor = attestor_of(machine)?;
+    configure(&attestor, configuration, config).await?;
+    let explanation = waiting(attestor.explain(pid), || attestor.progress()).await?;
+    // For the agent a process that has ended is a success without selectors. A person named it, and must know.
+    if explanation.outcome.as_ref().is_ok_and(Vec::is_empty) && matches!(processes.open(pid), Ok(None)) {
+        return Err(gone(pid));
+    }
+    Ok(Attested { subject, pid, recorded: None, trust_domain, explanation })
+}
+
+impl ProcessName {
+    /// The pid, and how the process is called.
+    async fn find(&self, engine: &dyn Engine) -> Result<(i32, String), Failure> {
+        match &self.container {
+            None => self.pid.map(|pid| (pid, format!("process {pid}"))).ok_or_else(|| gone(0)),
+            Some(wanted) => {
+                let (pid, container) = container::find_init(engine, wanted).await?;
+                Ok((pid, format!("process {pid}, the init process of {container}")))
+            }
+        }
+    }
+}
+
+fn gone(pid: i32) -> Failure {
+    Failure::NotThere(format!("process {pid} does not exist, or has ended"))
+}
+
+/// Reads a configuration file, and returns the configuration with the agent's trust domain. Without a file the defaults.
+fn configured(path: Option<&Path>) -> Result<(Configuration, Option<String>), Failure> {
+    match path {
+        None => Ok((config::load(Some(PLACEHOLDER), "").map_err(Error::from)?, None)),
+        Some(path) => read_config(path).map(|(file, configuration)| (configuration, file.trust_domain)),
+    }
+}
+
+/// Configures an attestor. Errors name the file that the configuration is from.
+async fn configure(attestor: &Attestor, configuration: Configuration, path: Option<&Path>) -> Result<(), Failure> {
+    attestor.configure(configuration).await.map_err(|error| match (error, path) {
+        (error, Some(path)) if error.is_about_configuration() => {
+            let invalid = Invalid { errors: vec![error.to_string()] };
+            Failure::Configuration { path: path.to_owned(), invalid }
+        }
+        (error, _) => Failure::from(error),
+    })
+}
+
+/// The failure for an engine that could not be asked.
+fn engine_failure(error: ContainersError) -> Failure {
+    let is_unreachable = error.kind() == ErrorKind::Unavailable;
+    let error = Error::from(crate::error::fault(error));
+    if is_unreachable { Failure::Unreachable(error) } else { Failure::Attestation(error) }
 }
 
 /// Creates the sandbox, with the compiler in a process of its own.
@@ -280,10 +397,22 @@ fn sandbox_runtime() -> Result<Arc<Runtime>, Failure> {
     runtime.map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
 }
 
+/// Opens the machine that the program runs on.
+fn this_machine(open: OpenMachine) -> Result<Arc<dyn Machine>, Failure> {
+    match open() {
+        Ok(machine) => Ok(Arc::new(machine)),
+        Err(error) => Err(Failure::Usage(format!("the processes cannot be read: {error}"))),
+    }
+}
+
+/// Creates an attestor of a machine, without a configuration yet.
+fn attestor_of(machine: Arc<dyn Machine>) -> Result<Attestor, Failure> {
+    Ok(Attestor::new(machine, sandbox_runtime()?, trial_workloads, Metrics::disabled()))
+}
+
 /// Creates an attestor of the machine that the program runs on, without a configuration yet.
 fn attestor_of_this_machine(open: OpenMachine) -> Result<Attestor, Failure> {
-    let machine = open().map_err(|error| Failure::Usage(format!("the processes cannot be read: {error}")))?;
-    Ok(Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled()))
+    attestor_of(this_machine(open)?)
 }
 
 /// Waits for `work`, and prints its progress on stderr once a second.
@@ -354,6 +483,17 @@ mod tests {
         assert!(parse(&["attest"]).is_err());
         assert!(parse(&["attest", "--pid", "1", "--scenario", "x.json"]).is_err());
         assert!(parse(&["attest", "--pid", "x"]).is_err());
+        assert!(parse(&["attest", "--all"]).is_ok());
+        assert!(parse(&["attest", "--all", "--config", "x"]).is_ok());
+        assert!(parse(&["attest", "--all", "--pid", "1"]).is_err());
+        assert!(parse(&["attest", "--all", "--output", "json"]).is_err());
+        assert!(parse(&["attest", "--scenario", "x.json", "--config", "x"]).is_err());
+        for command in [&["attest"][..], &["explain"], &["policy", "record"]] {
+            assert!(parse(&[command, &["--container", "web"]].concat()).is_ok());
+            assert!(parse(&[command, &["--container", "web", "--pid", "1"]].concat()).is_err());
+            assert!(parse(command).is_err());
+        }
+        assert!(parse(&["explain", "--all"]).is_err());
         assert!(parse(&["validate"]).is_err());
         assert!(parse(&[]).is_err());
     }
@@ -377,9 +517,12 @@ mod tests {
         assert!(out.contains("of the recorded machine ") && out.contains("v2-systemd.json"), "{out}");
         assert!(out.contains("\ndocker:label:app:web\n") && out.contains("\ndocker:env:MODE=live\n"), "{out}");
         assert!(out.contains("example.org, PARENT and WORKLOAD are placeholders"), "{out}");
-        let entry = out.lines().last().unwrap();
+        let entry = out.lines().find(|line| line.starts_with("spire-server")).unwrap();
         assert!(entry.starts_with("spire-server entry create -parentID spiffe://example.org/spire/agent/"), "{out}");
         assert!(entry.contains("-selector docker:label:app:web") && !entry.contains("docker:env:"), "{entry}");
+        let changing =
+            "\nthese change with a deployment: docker:image_id:shop/web:1.4, docker:image_config_digest:sha256:9c0b";
+        assert!(out.contains(changing) && !entry.contains("image_"), "{out}");
     }
 
     #[tokio::test]
@@ -407,9 +550,13 @@ mod tests {
     async fn explain_names_labels_and_env_and_keeps_their_values() {
         let (out, outcome) = run_with(&["explain", "--scenario", &scenario("v2-systemd")]).await;
         assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
-        for part in
-            ["1. process.cgroups", "2. docker.container", "proven against init process 4200", "answer 6 selectors"]
-        {
+        for part in [
+            "1. process.cgroups",
+            "2. docker.container",
+            "proven against init process 4200",
+            "answer 6 selectors",
+            ": 6 facts  ",
+        ] {
             assert!(out.contains(part), "{part}: {out}");
         }
         assert!(out.contains("     label app\n") && out.contains("     env MODE\n"), "{out}");
@@ -427,6 +574,59 @@ mod tests {
         let failure = outcome.unwrap_err();
         assert!(out.is_empty() && failure.to_string().ends_with("(UNAVAILABLE)"), "{failure}");
         assert_eq!(failure.exit_code(), ExitCode::from(1));
+    }
+
+    #[tokio::test]
+    async fn a_pid_that_does_not_exist_is_an_error_for_a_person() {
+        // No system of today has a pid as high (proc_sys_kernel(5): 2^22 at most).
+        for command in ["attest", "explain"] {
+            let (out, outcome) = run_with(&[command, "--pid", "2147483647"]).await;
+            let failure = outcome.unwrap_err();
+            assert_eq!(failure.to_string(), "process 2147483647 does not exist, or has ended");
+            assert_eq!(failure.exit_code(), ExitCode::from(1));
+            assert!(out.is_empty(), "{out}");
+        }
+        let (out, outcome) = run_with(&["attest", "--pid", &std::process::id().to_string()]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS, "{out}");
+    }
+
+    #[tokio::test]
+    async fn for_the_agent_a_pid_that_does_not_exist_has_no_selectors() {
+        let attestor = attestor_of_this_machine(ThisMachine::open).unwrap();
+        attestor.configure(config::load(Some(PLACEHOLDER), "").unwrap()).await.unwrap();
+        assert_eq!(attestor.attest(i32::MAX).await.unwrap(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn explain_ranks_entries_and_shows_the_selector_that_differs() {
+        let entry = |id: &str, selectors: &[(&str, &str)]| {
+            let selectors: Vec<_> =
+                selectors.iter().map(|(kind, value)| serde_json::json!({"type": kind, "value": value})).collect();
+            serde_json::json!({"id": id, "selectors": selectors,
+                "spiffe_id": {"trust_domain": "example.org", "path": format!("/{id}")}})
+        };
+        let entries = serde_json::json!({"entries": [
+            entry("far", &[("docker", "label:app:api"), ("docker", "label:tier:back")]),
+            entry("near", &[("docker", "label:app:Web"), ("docker", "image_id:shop/web:1.4"), ("unix", "uid:0")]),
+            entry("good", &[("docker", "label:app:web")]),
+            entry("other", &[("k8s", "ns:a")]),
+        ]});
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), entries.to_string()).unwrap();
+        let path = file.path().display().to_string();
+        let (out, outcome) = run_with(&["explain", "--scenario", &scenario("v2-systemd"), "--entries", &path]).await;
+        assert_eq!(outcome.unwrap(), ExitCode::SUCCESS);
+        let ranking = "entries 4 entries, 1 match
+  matches  spiffe://example.org/good (entry good)
+  lacks 1 of 2  spiffe://example.org/near (entry near)
+    docker:label:app:Web in the entry, docker:label:app:web here
+    unix:uid:0 is another attestor's, and was not compared
+  lacks 2 of 2  spiffe://example.org/far (entry far)
+    docker:label:app:api in the entry, docker:label:app:web here
+    docker:label:tier:back in the entry, nothing like it here
+  1 without a selector of docker
+";
+        assert!(out.ends_with(ranking), "{out}");
     }
 
     fn component(name: &str) -> String {

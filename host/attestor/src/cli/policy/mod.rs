@@ -19,8 +19,8 @@ use clap::Subcommand;
 use sandbox::inspect::Description;
 use sandbox::limits::COMPONENT_FILE;
 
-use super::Failure;
 use super::style::Style;
+use super::{Failure, ProcessName};
 use crate::machine::OpenMachine;
 use crate::scenario::Scenario;
 
@@ -80,9 +80,8 @@ pub(super) enum Command {
     },
     /// Write a scenario from a live workload
     Record {
-        /// The process id
-        #[arg(long, value_name = "N")]
-        pid: i32,
+        #[command(flatten)]
+        process: ProcessName,
         /// An agent.conf or a plugin_data file; without it the defaults
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -119,8 +118,8 @@ impl Command {
                 bench::run(file, scenarios, *runs as usize, *output, out).await
             }
             Command::Diff { old, new, scenarios, output } => diff::run(old, new, scenarios, *output, out, style).await,
-            Command::Record { pid, config, output, with_env_values } => {
-                record::run(*pid, config.as_deref(), output.as_deref(), *with_env_values, out, open).await
+            Command::Record { process, config, output, with_env_values } => {
+                record::run(process, config.as_deref(), output.as_deref(), *with_env_values, out, open).await
             }
             Command::Schema => {
                 serde_json::to_writer_pretty(&mut *out, &Scenario::schema()).map_err(std::io::Error::from)?;

@@ -11,11 +11,11 @@ use containers::process::System;
 use containers::process::recorded::RecordedProcess;
 use containers::process::recording::RecordingProcesses;
 
-use super::super::{Failure, PLACEHOLDER, read_config, sandbox_runtime};
+use super::super::{Failure, PLACEHOLDER, ProcessName, configured, gone, sandbox_runtime, this_machine};
 use crate::attestor::Attestor;
 use crate::config::{self, Configuration};
 use crate::error::Error;
-use crate::machine::{FixedMachine, Machine as _, OpenMachine};
+use crate::machine::{FixedMachine, Machine, OpenMachine};
 use crate::scenario::{Expect, Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
 
@@ -23,18 +23,17 @@ use crate::telemetry::metrics::Metrics;
 const REDACTED: &str = "redacted";
 
 pub(super) async fn run(
-    pid: i32,
+    process: &ProcessName,
     config: Option<&Path>,
     output: Option<&Path>,
     with_env_values: bool,
     out: &mut impl Write,
     open: OpenMachine,
 ) -> Result<ExitCode, Failure> {
-    let configuration = match config {
-        Some(path) => read_config(path)?.1,
-        None => config::load(Some(PLACEHOLDER), "").map_err(Error::from)?,
-    };
-    let mut scenario = record(pid, &locator_settings(&configuration), open).await?;
+    let (configuration, _) = configured(config)?;
+    let this = this_machine(open)?;
+    let (pid, _) = process.find(&*this.engine(&configuration, Arc::new(|_| {}))).await?;
+    let mut scenario = record(pid, &locator_settings(&configuration), &*this).await?;
     if !with_env_values {
         for recording in scenario.docker.values_mut() {
             recording.env.iter_mut().for_each(redact);
@@ -57,10 +56,8 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn record(pid: i32, config: &str, open: OpenMachine) -> Result<Scenario, Failure> {
-    let unreadable = |error: &dyn std::fmt::Display| Failure::Usage(format!("the processes cannot be read: {error}"));
+async fn record(pid: i32, config: &str, this: &dyn Machine) -> Result<Scenario, Failure> {
     let configuration = config::load(Some(PLACEHOLDER), config).map_err(Error::from)?;
-    let this = open().map_err(|error| unreadable(&error))?;
     let processes = Arc::new(RecordingProcesses::new(this.processes()));
     let engine = Arc::new(RecordingEngine::new(this.engine(&configuration, Arc::new(|_| {}))));
     let reads_namespaces = this.reads_namespaces();
@@ -73,14 +70,13 @@ async fn record(pid: i32, config: &str, open: OpenMachine) -> Result<Scenario, F
     let shows_nothing = |process: &&RecordedProcess| {
         process.cgroup.is_empty() && (System::THIS == System::Linux || !process.denied.is_empty())
     };
-    if let Some(process) = processes.get(&pid).filter(shows_nothing) {
-        return Err(Failure::Usage(format!(
-            "process {pid} is gone, or may not be read ({})",
-            process.denied.join(", ")
-        )));
-    }
-    if !processes.contains_key(&pid) {
-        return Err(Failure::Usage(format!("process {pid} is gone")));
+    match processes.get(&pid) {
+        None => return Err(gone(pid)),
+        Some(process) if shows_nothing(&process) && process.denied.is_empty() => return Err(gone(pid)),
+        Some(process) if shows_nothing(&process) => {
+            return Err(Failure::Usage(format!("process {pid} may not be read ({})", process.denied.join(", "))));
+        }
+        Some(_) => {}
     }
     for process in processes.values_mut() {
         // Keeps the cgroup mounts, because another policy may read them although this one did not need to.
