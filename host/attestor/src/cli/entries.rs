@@ -3,7 +3,8 @@
 //! SPIRE gives an SVID of an entry to a workload that has every selector of the entry. Here a selector is a text, `TYPE:VALUE`. No type
 //! has a colon.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use bounded::text::printable;
@@ -172,13 +173,6 @@ impl Difference {
         let nearest = candidates.min_by_key(|other| (likeness(other) != likeness(wanted), self::key(other) != key));
         Difference { wanted: wanted.to_owned(), here: nearest.cloned() }
     }
-
-    /// Whether the workload is likely meant: what it has is the same in another spelling, another release of the image, or another
-    /// digest.
-    fn is_close(&self) -> bool {
-        let alike = |here: &str| likeness(here) == likeness(&self.wanted) || is_of_digest(&self.wanted);
-        self.here.as_deref().is_some_and(alike)
-    }
 }
 
 /// Safe to print: values of env are left out.
@@ -257,22 +251,25 @@ pub(super) struct Ranked<'a> {
     /// The entry.
     pub(super) entry: &'a Entry,
     /// The docker selectors that the workload does not have.
-    pub(super) missing: Vec<Difference>,
+    pub(super) missing: Vec<&'a str>,
 }
 
-/// The entries that have docker selectors, those with the fewest missing ones first. `here` is what the workload has.
+/// The entries that have docker selectors. Those with the fewest missing ones stand first. Of equals, those stand first that the
+/// workload matches in another spelling, at another tag, or with another digest. `here` is what the workload has.
 pub(super) fn rank<'a>(entries: &'a [Entry], here: &BTreeSet<String>) -> Vec<Ranked<'a>> {
+    let alike: HashSet<String> = here.iter().map(|selector| likeness(selector)).collect();
+    let is_distant = |selector: &&&str| !is_of_digest(selector) && !alike.contains(&likeness(selector));
     let with_docker = entries.iter().filter(|entry| entry.docker_selectors().next().is_some());
     let mut ranked: Vec<Ranked<'a>> = with_docker
         .map(|entry| {
             let missing = entry.docker_selectors().filter(|selector| !here.contains(*selector));
-            Ranked { entry, missing: missing.map(|selector| Difference::of(selector, here)).collect() }
+            Ranked { entry, missing: missing.collect() }
         })
         .collect();
     ranked.sort_by_cached_key(|Ranked { entry, missing }| {
-        let distant = missing.iter().filter(|difference| !difference.is_close()).count();
         let found = entry.docker_selectors().count() - missing.len();
-        (missing.len(), distant, usize::MAX - found, entry.spiffe_id.clone(), entry.id.clone())
+        let distant = missing.iter().filter(is_distant).count();
+        (missing.len(), distant, Reverse(found), entry.spiffe_id.clone(), entry.id.clone())
     });
     ranked
 }
@@ -321,7 +318,8 @@ mod tests {
             "docker:image_id:shop/web:1.4",
             "docker:image_config_digest:sha256:aa",
         ]);
-        for (wanted, shown, close) in [
+        let holders = Holders::new([&here].into_iter());
+        for (wanted, shown, near) in [
             ("docker:label:app:Web", "docker:label:app:Web in the entry, docker:label:app:web here", true),
             ("docker:label:App:web", "docker:label:App:web in the entry, docker:label:app:web here", true),
             ("docker:label:app:api", "docker:label:app:api in the entry, docker:label:app:web here", false),
@@ -339,7 +337,8 @@ mod tests {
             (
                 "docker:image_config_digest:sha256:bb",
                 "docker:image_config_digest:sha256:bb in the entry, docker:image_config_digest:sha256:aa here",
-                true,
+                // A digest alone does not tell what workload is meant.
+                false,
             ),
             (
                 "docker:env:MODE=secret2",
@@ -349,10 +348,11 @@ mod tests {
             ("docker:env:mode=secret1", "docker:env:mode=… in the entry, docker:env:MODE=… here", true),
             ("docker:env:secret4", "docker:env:… in the entry, nothing like it here", false),
         ] {
-            let difference = Difference::of(wanted, &here);
-            assert_eq!(difference.to_string(), shown);
-            assert_eq!(difference.is_close(), close, "{wanted}");
+            assert_eq!(Difference::of(wanted, &here).to_string(), shown);
+            assert_eq!(!holders.near(&[wanted]).is_empty(), near, "{wanted}");
         }
+        let near = holders.near(&["docker:label:app:Web", "docker:image_config_digest:sha256:bb"]);
+        assert_eq!(near, BTreeSet::from([0]));
     }
 
     #[test]

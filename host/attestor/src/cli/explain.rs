@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bounded::text::printable;
 
-use super::entries::{self, DOCKER, Entry, Ranked};
+use super::entries::{self, DOCKER, Difference, Entry, Ranked};
 use super::style::Style;
 use super::{ADVICE, Attested, Failure, provenance};
 use crate::error::code_name;
@@ -169,7 +169,7 @@ fn rank(entries: &[Entry], selectors: &[String], out: &mut impl Write, style: St
     let here: BTreeSet<String> = selectors.iter().map(|selector| [DOCKER, selector].concat()).collect();
     let ranked = entries::rank(entries, &here);
     let matching = ranked.iter().filter(|ranked| ranked.missing.is_empty()).count();
-    writeln!(out, "\n{} {} entries, {matching} match", style.bold("entries"), entries.len())?;
+    writeln!(out, "\n{} {} in the file, matching: {matching}", style.bold("entries"), entries.len())?;
     for Ranked { entry, missing } in ranked.iter().take(matching + ENTRIES) {
         let of = entry.docker_selectors().count();
         let verdict = match missing.len() {
@@ -177,8 +177,8 @@ fn rank(entries: &[Entry], selectors: &[String], out: &mut impl Write, style: St
             missing => style.bad(&format!("lacks {missing} of {of}")),
         };
         writeln!(out, "  {verdict}  {}", style.bold(&printable(&entry.to_string())))?;
-        for difference in missing.iter().take(LINES) {
-            writeln!(out, "    {}", shown(&difference.to_string()))?;
+        for wanted in missing.iter().take(LINES) {
+            writeln!(out, "    {}", Difference::of(wanted, &here))?;
         }
         let others = entry.selectors.iter().filter(|selector| !selector.starts_with(DOCKER)).take(LINES);
         for other in others {
