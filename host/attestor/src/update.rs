@@ -284,8 +284,9 @@ impl Updater {
         let recorded = self.recorded(current, &configuration).await;
         let decides =
             |(verifier, sigstore): (_, &config::Sigstore)| Arc::new(SignedImages::new(verifier, sigstore.on_failure));
+        let recorded_decision = self.machine.recorded_decision().map(|it| Arc::new(SignedImages::recorded(it)));
         let backends = Arc::new(Backends {
-            sigstore: verifier.clone().zip(configuration.sigstore.as_ref()).map(decides),
+            sigstore: recorded_decision.or_else(|| verifier.clone().zip(configuration.sigstore.as_ref()).map(decides)),
             verbose: configuration.verbose_container_locator_logs,
             extensions: configuration.extensions.iter().map(|extension| extension.name.clone()).collect(),
             ..Backends::with_metrics(self.machine.processes(), docker, self.metrics.clone())

@@ -239,6 +239,11 @@ impl Verified {
         Verified { attestations, signatures: unique }
     }
 
+    /// A verdict of another machine that was recorded. Nothing is verified. `None` without a signature.
+    pub fn recorded(signatures: Vec<Signature>, attestations: bool) -> Option<Verified> {
+        (!signatures.is_empty()).then_some(Verified { attestations, signatures })
+    }
+
     /// Whether an attestation verified too.
     pub fn attestations(&self) -> bool {
         self.attestations

@@ -72,5 +72,6 @@ pub(super) fn node(containers: Vec<RecordedContainer>) -> Arc<FixedMachine> {
         processes: Arc::new(RecordedProcesses { processes, now: 2, ..RecordedProcesses::default() }),
         engine: Arc::new(NamedEngine { recorded: RecordedEngine(recorded), names }),
         reads_namespaces: true,
+        decision: None,
     })
 }

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use containers::engine::docker::DockerEngine;
 use containers::engine::{Engine, Observer};
 use containers::process::{ManagerAccount, Processes};
+use sandbox::Fault;
 
 #[cfg(target_os = "linux")]
 use self::linux as system;
 #[cfg(windows)]
 use self::windows as system;
 use crate::config::Configuration;
+use crate::workload::decision::Decision;
 
 /// A machine.
 pub trait Machine: Send + Sync {
@@ -28,6 +30,11 @@ pub trait Machine: Send + Sync {
 
     /// Whether the namespaces of other users' processes can be read (CAP_SYS_PTRACE). Always on Windows, which has none.
     fn reads_namespaces(&self) -> bool;
+
+    /// The verdict on every image, where it is recorded. Otherwise a verifier decides, if the configuration asks for one.
+    fn recorded_decision(&self) -> Option<Result<Decision, Fault>> {
+        None
+    }
 }
 
 /// The machine that the program runs on.
@@ -84,6 +91,8 @@ pub struct FixedMachine {
     pub engine: Arc<dyn Engine>,
     /// Whether the namespaces of other users' processes can be read.
     pub reads_namespaces: bool,
+    /// The verdict on every image, where it is recorded.
+    pub decision: Option<Result<Decision, Fault>>,
 }
 
 impl Machine for FixedMachine {
@@ -97,5 +106,9 @@ impl Machine for FixedMachine {
 
     fn reads_namespaces(&self) -> bool {
         self.reads_namespaces
+    }
+
+    fn recorded_decision(&self) -> Option<Result<Decision, Fault>> {
+        self.decision.clone()
     }
 }

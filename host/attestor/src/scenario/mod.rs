@@ -2,6 +2,7 @@
 
 pub mod expect;
 mod run;
+pub mod verdict;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +16,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
 pub use self::expect::Expect;
+use self::verdict::RecordedVerdict;
 use crate::config::{Configuration, Invalid};
 use crate::limits;
 use crate::machine::FixedMachine;
@@ -48,6 +50,9 @@ pub struct Scenario {
     /// The Docker engine's answers by container id. The engine knows no other ids.
     #[serde(default)]
     pub docker: BTreeMap<String, RecordedContainer>,
+    /// The verdict on the container's image. With it the policy has the capability `sigstore`, and no registry is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<RecordedVerdict>,
     /// The expected result of the attestation.
     pub expect: Expect,
 }
@@ -119,6 +124,7 @@ impl Scenario {
             processes: Arc::new(self.recorded_processes()),
             engine: Arc::new(RecordedEngine(self.docker.clone())),
             reads_namespaces: true,
+            decision: self.verdict.as_ref().map(RecordedVerdict::answer),
         }
     }
 

@@ -14,6 +14,9 @@ use crate::config::OnFailure;
 /// Bytes of a failure's text. The text goes through the policy, whose own texts are bounded.
 const LONGEST: usize = GUEST_TEXT - 512;
 
+/// The note about a recorded verdict.
+const RECORDED: &str = "the scenario's verdict";
+
 /// What a policy is told of an image whose verification is no reason to fail.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
@@ -49,31 +52,53 @@ fn signature(signature: &Signature) -> wit::Signature {
 
 /// Decides on images: a verifier, and what becomes of an image that does not verify.
 pub struct SignedImages {
-    verifier: Arc<Verifier>,
+    source: Source,
     on_failure: OnFailure,
     /// Bounds the warnings of images whose selectors are omitted.
     warnings: Warnings,
 }
 
+/// Where verdicts come from.
+enum Source {
+    Verifier(Arc<Verifier>),
+    /// The one verdict of a recorded machine.
+    Recorded(Result<Decision, Fault>),
+}
+
 impl SignedImages {
     /// Decides by the answers of a verifier.
     pub fn new(verifier: Arc<Verifier>, on_failure: OnFailure) -> SignedImages {
-        SignedImages { verifier, on_failure, warnings: Warnings::default() }
+        SignedImages { source: Source::Verifier(verifier), on_failure, warnings: Warnings::default() }
+    }
+
+    /// Answers with the verdict of a recorded machine, whatever the image is.
+    pub fn recorded(decision: Result<Decision, Fault>) -> SignedImages {
+        let source = Source::Recorded(decision);
+        SignedImages { source, on_failure: OnFailure::Deny, warnings: Warnings::default() }
     }
 
     /// What a verification is waiting for, in words; empty while none is running.
     pub fn progress(&self) -> String {
-        self.verifier.progress()
+        match &self.source {
+            Source::Verifier(verifier) => verifier.progress(),
+            Source::Recorded(_) => String::new(),
+        }
     }
 
     /// The decision on an image and the note for `explain`, if that takes no network.
     pub fn cached(&self, image: Image<'_>) -> Option<(Result<Decision, Fault>, String)> {
-        Some(self.decide(&self.verifier.cached(image)?))
+        match &self.source {
+            Source::Verifier(verifier) => Some(self.decide(&verifier.cached(image)?)),
+            Source::Recorded(decision) => Some((decision.clone(), RECORDED.to_owned())),
+        }
     }
 
     /// The decision on an image and the note for `explain`. A registry that hangs is waited for until `deadline`.
     pub async fn verify(&self, image: Image<'_>, deadline: tokio::time::Instant) -> (Result<Decision, Fault>, String) {
-        self.decide(&self.verifier.verify(image, deadline).await)
+        match &self.source {
+            Source::Verifier(verifier) => self.decide(&verifier.verify(image, deadline).await),
+            Source::Recorded(decision) => (decision.clone(), RECORDED.to_owned()),
+        }
     }
 
     fn decide(&self, verification: &Verification) -> (Result<Decision, Fault>, String) {

@@ -249,6 +249,7 @@ async fn attestor(machine: &Machine, runtime: &Arc<Runtime>) -> Attestor {
         processes: Arc::new(machine.clone()),
         engine: Arc::new(machine.clone()),
         reads_namespaces: true,
+        decision: None,
     };
     let attestor = Attestor::new(Arc::new(machine), Arc::clone(runtime), trial_workloads, Metrics::disabled());
     configure(&attestor, "").await.unwrap();

@@ -61,7 +61,7 @@ async fn record(pid: i32, config: &str, this: &dyn Machine) -> Result<Scenario, 
     let processes = Arc::new(RecordingProcesses::new(this.processes()));
     let engine = Arc::new(RecordingEngine::new(this.engine(&configuration, Arc::new(|_| {}))));
     let reads_namespaces = this.reads_namespaces();
-    let machine = FixedMachine { processes: processes.clone(), engine: engine.clone(), reads_namespaces };
+    let machine = FixedMachine { processes: processes.clone(), engine: engine.clone(), reads_namespaces, decision: None };
     let attestor = Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled());
     attestor.configure(configuration).await?;
     attestor.explain(pid).await?.outcome?;
@@ -92,6 +92,7 @@ async fn record(pid: i32, config: &str, this: &dyn Machine) -> Result<Scenario, 
         own_cgroup,
         now: u64::MAX,
         docker,
+        verdict: None,
         expect: Expect::Selectors(Vec::new()),
     })
 }

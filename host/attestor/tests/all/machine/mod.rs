@@ -120,7 +120,7 @@ pub(crate) fn runtime() -> Arc<Runtime> {
 
 /// An attestor of a machine with this engine, without a configuration yet.
 pub(crate) fn attestor_of(processes: Arc<dyn Processes>, engine: Arc<dyn Engine>) -> Attestor {
-    let machine = FixedMachine { processes, engine, reads_namespaces: true };
+    let machine = FixedMachine { processes, engine, reads_namespaces: true, decision: None };
     Attestor::new(Arc::new(machine), runtime(), trial_workloads, Metrics::disabled())
 }
 
