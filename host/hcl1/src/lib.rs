@@ -10,12 +10,12 @@ mod error;
 mod hcl;
 mod json;
 mod scan;
-mod warnings;
+mod findings;
 
 pub use self::decode::{Decode, Entry, Value, decode_object};
 pub use self::document::{Document, Item, Key, Literal, Node};
 pub use self::error::{Error, Expected, Found, Position, Reason};
-pub use self::warnings::{RepeatedKey, UnknownKey, Warnings};
+pub use self::findings::{RepeatedKey, UnknownKey, Warnings};
 
 /// Parses a text. It is JSON if its first character that is not white space is `{`, and HCL otherwise.
 ///
