@@ -269,8 +269,12 @@ fn sandbox(criterion: &mut Criterion) {
     });
     group.finish();
 
-    let machine =
-        FixedMachine { processes: Arc::new(recorded()), engine: Arc::new(OneContainer), reads_namespaces: true, decision: None };
+    let machine = FixedMachine {
+        processes: Arc::new(recorded()),
+        engine: Arc::new(OneContainer),
+        reads_namespaces: true,
+        decision: None,
+    };
     let attestor = Attestor::new(Arc::new(machine), components, Vec::new, Metrics::disabled());
     runtime.block_on(attestor.configure(config::load(Some("example.org"), "").unwrap())).unwrap();
     runtime.block_on(attestor.attest(101)).unwrap();

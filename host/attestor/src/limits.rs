@@ -82,14 +82,20 @@ pub const LOG_LINE: usize = 8 << 20;
 pub const COMPARED: usize = 16_384;
 /// Bytes of the selectors of all workloads that are compared.
 pub const COMPARED_BYTES: usize = 256 << 20;
+/// Bytes of the program that an agent.conf names. The program itself has some 40 MB.
+pub const PROGRAM_FILE: u64 = 256 << 20;
 /// Bytes of a unix socket's path, without the final NUL (unix(7)).
 pub const SOCKET_PATH: usize = 107;
 /// Characters of the name of a Windows pipe (CreateNamedPipe).
 pub const PIPE_NAME: usize = 256;
+/// Errors of one configuration that are shown, and so that are located. A person reads no more.
+pub const PROBLEMS: usize = 100;
+/// Bytes of the text of an error of the configuration. A value that is quoted in it may have a mebibyte.
+pub const PROBLEM_TEXT: usize = 2 << 10;
 /// Repeated keys that are named in warnings. A text may repeat thousands of keys.
 pub const REPEATED_KEYS: usize = 32;
-/// Bytes that are shown of a repeated key's path.
-pub const REPEATED_KEY_PATH: usize = 256;
+/// Bytes that are shown of a key's path.
+pub const KEY_PATH: usize = 256;
 /// Digests in one pin.
 pub const PIN_DIGESTS: usize = 64;
 /// Settings of one component.

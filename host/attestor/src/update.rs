@@ -181,7 +181,8 @@ impl Updater {
             return Err(suspicion.into());
         }
         let report = &snapshot.configuration.report;
-        notes.extend(report.warnings.iter().chain(report.notes.iter().map(|note| &note.text)).cloned());
+        notes.extend(report.warnings.iter().map(ToString::to_string));
+        notes.extend(report.notes.iter().map(|note| note.text.clone()));
         Ok(notes)
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::{Document, Error, Item, Key, Literal, Node, Position, Reason, Warnings};
+use crate::{Document, Error, Findings, Item, Key, Literal, Node, Position, Reason};
 
 /// A type that a value of a text can be decoded into.
 ///
@@ -14,12 +14,13 @@ pub trait Decode {
     /// Decodes `value` into `self`. A repeated key is decoded once for each time that it is written, in the order of
     /// the text.
     ///
-    /// `path` is the value's location, such as `server.listen[2]`, for errors and warnings. It is empty for a whole
+    /// `path` is the value's location, such as `server.listen[2]`, for errors and findings. It is empty for a whole
     /// text.
     ///
     /// # Errors
-    /// If the value does not suit the type.
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error>;
+    /// If the value does not suit the type. The errors of the parts of an object or a list are added to `findings`
+    /// instead, so that one wrong part hides no other.
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error>;
 
     /// Whether a repeated scalar or list is added to what was decoded before, as with lists. Otherwise the last one
     /// counts. [`RepeatedKey`](crate::RepeatedKey) reports which.
@@ -119,16 +120,16 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Decodes an object into its fields. Keys match the names of fields regardless of case. A key that names no field is
-/// added to `warnings`.
+/// Decodes an object into its fields. Keys match the names of fields regardless of case. A key that names no field, and
+/// the error of a field whose value does not suit it, are added to `findings`.
 ///
 /// # Errors
-/// If the value is no object, or a field's value does not suit the field.
+/// If the value is no object.
 pub fn decode_object(
     path: &str,
     value: &Value<'_>,
     fields: &mut [(&str, &mut dyn Decode)],
-    warnings: &mut Warnings,
+    findings: &mut Findings,
 ) -> Result<(), Error> {
     let entries = value.expect_entries(path)?;
     let by_key = ByKey::new(&entries);
@@ -136,23 +137,27 @@ pub fn decode_object(
         let field_path = join(path, name);
         let (whole, nested): (Vec<_>, Vec<_>) = by_key.get(name).partition(|entry| entry.keys.is_empty());
         if let Some(nested) = Value::of_entries(nested) {
-            field.decode(&field_path, &nested, warnings)?;
+            let decoded = field.decode(&field_path, &nested, findings);
+            findings.keep(decoded);
         }
         for Entry { value: node, .. } in whole {
-            warnings.note_written(&field_path, node, field.joins());
+            findings.note_written(&field_path, node, field.joins());
             let value = match node {
                 Node::Object(items, position) => Value(View::Entries(entries_of(items), *position)),
                 node => node.into(),
             };
-            field.decode(&field_path, &value, warnings)?;
+            let decoded = field.decode(&field_path, &value, findings);
+            findings.keep(decoded);
         }
     }
     let known: HashSet<String> = fields.iter().map(|(name, _)| fold(name)).collect();
+    let mut names: Option<Arc<[String]>> = None;
     let mut previous = None;
     for key in entries.iter().filter_map(|entry| entry.keys.first()) {
         let seen = previous.replace(key).is_some_and(|previous| is_shared(previous, key));
         if !seen && !known.contains(&fold(&key.name)) {
-            warnings.note_unknown(join(path, &key.name), key.position);
+            let names = names.get_or_insert_with(|| fields.iter().map(|(name, _)| (*name).to_owned()).collect());
+            findings.note_unknown(join(path, &key.name), key.position, names);
         }
     }
     Ok(())
@@ -219,7 +224,7 @@ fn join(path: &str, name: &str) -> String {
 
 /// Decodes a string, a heredoc, or a number without a fraction as it is written.
 impl Decode for String {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Error> {
         match value.literal() {
             Some(Literal::String(text) | Literal::Number(text)) => {
                 self.clone_from(text);
@@ -232,7 +237,7 @@ impl Decode for String {
 
 /// Decodes `true` or `false`.
 impl Decode for bool {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Error> {
         match value.literal() {
             Some(Literal::Bool(bool)) => {
                 *self = *bool;
@@ -246,7 +251,7 @@ impl Decode for bool {
 /// Decodes a number without a fraction, or a string that holds one in Go's notation: `-1`, `0x1F`, `010`, `0o17`,
 /// `0b11`, `1_000`.
 impl Decode for i64 {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Error> {
         let number = match value.literal() {
             Some(Literal::Number(text) | Literal::String(text)) => integer(text),
             _ => None,
@@ -258,7 +263,7 @@ impl Decode for i64 {
 
 /// Decodes a number.
 impl Decode for f64 {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Error> {
         let number = match value.literal() {
             Some(Literal::Number(text) | Literal::Float(text)) => {
                 text.parse().ok().filter(|number: &f64| number.is_finite())
@@ -299,8 +304,8 @@ fn integer(text: &str) -> Option<i64> {
 
 /// Decodes an optional key: `Some` once the key was written.
 impl<T: Decode + Default> Decode for Option<T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        self.get_or_insert_default().decode(path, value, warnings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
+        self.get_or_insert_default().decode(path, value, findings)
     }
 
     fn joins(&self) -> bool {
@@ -310,8 +315,8 @@ impl<T: Decode + Default> Decode for Option<T> {
 
 /// For types that hold themselves.
 impl<T: Decode + ?Sized> Decode for Box<T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        (**self).decode(path, value, warnings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
+        (**self).decode(path, value, findings)
     }
 
     fn joins(&self) -> bool {
@@ -321,7 +326,7 @@ impl<T: Decode + ?Sized> Decode for Box<T> {
 
 /// Decodes a list `[ … ]`, or an empty object. Repeated lists are joined.
 impl<T: Decode + Default> Decode for Vec<T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         let Some(nodes) = value.list() else {
             // The original accepts an empty object as an empty list in a field, but not in a map or a list.
             return match &value.0 {
@@ -332,7 +337,8 @@ impl<T: Decode + Default> Decode for Vec<T> {
         for node in nodes {
             let mut element = T::default();
             // The second of two joined lists continues the count, so that each element has its own path.
-            element.decode(&format!("{path}[{}]", self.len()), &node.into(), warnings)?;
+            let decoded = element.decode(&format!("{path}[{}]", self.len()), &node.into(), findings);
+            findings.keep(decoded);
             self.push(element);
         }
         Ok(())
@@ -345,7 +351,7 @@ impl<T: Decode + Default> Decode for Vec<T> {
 
 /// Decodes an object whose keys are not known beforehand. Repeated objects are joined.
 impl<T: Decode + Default> Decode for BTreeMap<String, T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         let entries = value.expect_entries(path)?;
         let by_key = ByKey::new(&entries);
         let mut done = HashSet::new();
@@ -357,13 +363,15 @@ impl<T: Decode + Default> Decode for BTreeMap<String, T> {
             }
             let (path, element) = (join(path, &key.name), self.entry(key.name.to_string()).or_default());
             if rest.is_empty() {
-                warnings.note_written(&path, node, element.joins());
-                element.decode(&path, &Value::from(*node), warnings)?;
+                findings.note_written(&path, node, element.joins());
+                let decoded = element.decode(&path, &Value::from(*node), findings);
+                findings.keep(decoded);
             } else {
                 done.insert(&key.name);
                 last_done = Some(key);
                 if let Some(nested) = Value::of_entries(by_key.get(&key.name).collect()) {
-                    element.decode(&path, &nested, warnings)?;
+                    let decoded = element.decode(&path, &nested, findings);
+                    findings.keep(decoded);
                 }
             }
         }

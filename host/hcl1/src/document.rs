@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Decode, Error, Position, Value, Warnings};
+use crate::{Decode, Errors, Findings, Position, Value};
 
 /// A parsed text: the items of its outermost object.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,12 +15,57 @@ impl Document {
     /// Decodes the document into `target`.
     ///
     /// # Errors
-    /// If a value has another type than its target. The error has the path and the position of the value.
-    pub fn decode(&self, target: &mut dyn Decode) -> Result<Warnings, Error> {
-        let mut warnings = Warnings::default();
-        target.decode("", &Value::from(self), &mut warnings)?;
-        Ok(warnings)
+    /// Every value of another type than its target, with its path and its position.
+    pub fn decode(&self, target: &mut dyn Decode) -> Result<Findings, Errors> {
+        let mut findings = Findings::default();
+        let decoded = target.decode("", &Value::from(self), &mut findings);
+        findings.keep(decoded);
+        Errors::or(findings)
     }
+
+    /// The position of what is written at `path`, for messages about it. A path names keys, and elements of lists by their
+    /// number. If the path leads nowhere, the position is that of the last key on it that is written. An object is at its key,
+    /// and any other value where it begins. Of several, the last one counts. Keys match regardless of ASCII case.
+    ///
+    /// `None` if not even the first key of the path is written.
+    pub fn position_of(&self, path: &[&str]) -> Option<Position> {
+        find(&self.items, path).map(|(_, position)| position)
+    }
+}
+
+/// How much of the path was found, and where.
+fn find(items: &[Item], path: &[&str]) -> Option<(usize, Position)> {
+    let mut best: Option<(usize, Position)> = None;
+    // Lists that are written apart from one another are joined.
+    let mut before = 0;
+    for Item { keys, value } in items {
+        let same = |(key, name): &(&Key, &&str)| key.name.eq_ignore_ascii_case(name);
+        let matching = keys.iter().zip(path).take_while(same).count();
+        let Some(key) = matching.checked_sub(1).and_then(|last| keys.get(last)) else { continue };
+        let rest = path.get(matching..).unwrap_or_default();
+        let found = match value {
+            _ if matching < keys.len() => (matching, key.position),
+            Node::Object(..) if rest.is_empty() => (matching, key.position),
+            Node::Object(items, _) => match find(items, rest) {
+                Some((deeper, position)) => (matching + deeper, position),
+                None => (matching, key.position),
+            },
+            Node::List(nodes, position) => {
+                let index = rest.first().and_then(|index| index.parse::<usize>().ok());
+                let element = index.and_then(|index| nodes.get(index.checked_sub(before)?));
+                before += nodes.len();
+                match element {
+                    Some(node) => (matching + 1, node.position()),
+                    None => (matching, *position),
+                }
+            }
+            Node::Literal(_, position) => (matching, *position),
+        };
+        if best.is_none_or(|(depth, _)| depth <= found.0) {
+            best = Some(found);
+        }
+    }
+    best
 }
 
 /// An item: `key = value`, `key { … }` or `key "label" { … }`.

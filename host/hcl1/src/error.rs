@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::Findings;
 use crate::bounds::{DEPTH, ITEMS, TEXT};
 
 /// A position in a text.
@@ -47,6 +48,50 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// All errors of a text: the one for which it cannot be parsed, or those of the values that do not suit their targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errors {
+    errors: Vec<Error>,
+    /// The number of errors that were found and not kept.
+    more: usize,
+}
+
+impl Errors {
+    /// The findings, if they hold no error.
+    pub(crate) fn or(findings: Findings) -> Result<Findings, Errors> {
+        match findings.errors() {
+            [] => Ok(findings),
+            errors => Err(Errors { errors: errors.to_vec(), more: findings.more_errors() }),
+        }
+    }
+
+    /// The errors, at least one and at most [`ERRORS`](crate::bounds::ERRORS).
+    pub fn iter(&self) -> std::slice::Iter<'_, Error> {
+        self.errors.iter()
+    }
+}
+
+impl From<Error> for Errors {
+    fn from(error: Error) -> Errors {
+        Errors { errors: vec![error], more: 0 }
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            formatter.write_str(if index == 0 { "" } else { "; " })?;
+            error.fmt(formatter)?;
+        }
+        match self.more {
+            0 => Ok(()),
+            more => write!(formatter, "; and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for Errors {}
 
 /// The reasons of an [`Error`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,19 +1,29 @@
-//! Warnings about the keys of a text that can be decoded.
+//! Findings about the keys of a text that can be decoded.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use crate::bounds::PATH;
-use crate::{Node, Position};
+use crate::bounds::{ERRORS, PATH};
+use crate::{Error, Node, Position, Reason};
 
-/// The keys that match no field, and those that were written more than once.
+/// The keys that match no field, those that were written more than once, and the errors of values.
 ///
 /// Most programs print both, or refuse a text with unknown keys, because an unknown key is most often a misspelt one.
 #[derive(Debug, Clone, Default)]
-pub struct Warnings {
-    unknown: BTreeMap<String, Position>,
+pub struct Findings {
+    unknown: BTreeMap<String, Unknown>,
     /// Every key that was given a scalar or a list, by path.
     written: BTreeMap<String, Written>,
+    errors: Vec<Error>,
+    more_errors: usize,
+}
+
+/// A key that matches no field, and the names that would.
+#[derive(Debug, Clone)]
+struct Unknown {
+    position: Position,
+    names: Arc<[String]>,
 }
 
 /// How often a key was written, and where.
@@ -32,6 +42,8 @@ pub struct UnknownKey<'a> {
     pub path: &'a str,
     /// The position at which the key was first written.
     pub position: Position,
+    /// The names that the object's fields have, for suggestions.
+    pub names: &'a [String],
 }
 
 /// A key that was written more than once. Its `Display` tells how often, where, and which value counts, for example `is
@@ -51,10 +63,34 @@ pub struct RepeatedKey<'a> {
     pub joined: bool,
 }
 
-impl Warnings {
+impl Findings {
     /// The keys that match no field, sorted by path, each path once.
     pub fn unknown(&self) -> impl Iterator<Item = UnknownKey<'_>> {
-        self.unknown.iter().map(|(path, position)| UnknownKey { path, position: *position })
+        self.unknown.iter().map(|(path, Unknown { position, names })| UnknownKey { path, position: *position, names })
+    }
+
+    /// The errors of values that do not suit their targets, in the order in which they were found. At most [`ERRORS`]
+    /// are kept.
+    pub fn errors(&self) -> &[Error] {
+        &self.errors
+    }
+
+    /// The number of errors that were found after [`ERRORS`] were kept.
+    pub fn more_errors(&self) -> usize {
+        self.more_errors
+    }
+
+    /// Adds the error of a part of an object or a list, if there is one. Its path is cut at [`PATH`] bytes.
+    pub fn keep(&mut self, decoded: Result<(), Error>) {
+        let Err(mut error) = decoded else { return };
+        if self.errors.len() >= ERRORS {
+            self.more_errors += 1;
+            return;
+        }
+        if let Reason::Mismatch { path, .. } = &mut error.reason {
+            cut(path);
+        }
+        self.errors.push(error);
     }
 
     /// The keys that were given a scalar or a list more than once, sorted by path. Repeated objects are not among them,
@@ -66,11 +102,9 @@ impl Warnings {
         })
     }
 
-    pub(crate) fn note_unknown(&mut self, mut path: String, position: Position) {
-        if path.len() > PATH {
-            path.truncate(path.floor_char_boundary(PATH));
-        }
-        self.unknown.entry(path).or_insert(position);
+    pub(crate) fn note_unknown(&mut self, mut path: String, position: Position, names: &Arc<[String]>) {
+        cut(&mut path);
+        self.unknown.entry(path).or_insert_with(|| Unknown { position, names: Arc::clone(names) });
     }
 
     pub(crate) fn note_written(&mut self, path: &str, value: &Node, joined: bool) {
@@ -83,6 +117,11 @@ impl Warnings {
         written.times += 1;
         written.last = position;
     }
+}
+
+fn cut(path: &mut String) {
+    path.truncate(path.floor_char_boundary(PATH));
+    path.shrink_to_fit();
 }
 
 impl fmt::Display for RepeatedKey<'_> {

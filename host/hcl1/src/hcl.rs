@@ -17,6 +17,18 @@ pub(super) fn parse(text: &str) -> Result<Vec<Item>, Error> {
     parser.items(0)
 }
 
+pub(super) fn tokens(text: &str) -> Vec<crate::Token> {
+    let mut parser = Parser { chars: Chars::new(text), ahead: None, items: 0 };
+    let mut tokens = Vec::new();
+    while let Ok((token, start)) = parser.scan() {
+        match token.found() {
+            Found::End => break,
+            kind => tokens.push(crate::Token { kind, start, end: parser.chars.position() }),
+        }
+    }
+    tokens
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Token {
     End,

@@ -14,6 +14,18 @@ pub(super) fn parse(text: &str) -> Result<Vec<Item>, Error> {
     flattened(items, &mut count)
 }
 
+pub(super) fn tokens(text: &str) -> Vec<crate::Token> {
+    let mut parser = Parser { chars: Chars::new(text), items: 0 };
+    let mut tokens = Vec::new();
+    while let Ok((token, start)) = parser.next() {
+        match token.found() {
+            Found::End => break,
+            kind => tokens.push(crate::Token { kind, start, end: parser.chars.position() }),
+        }
+    }
+    tokens
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Token {
     End,

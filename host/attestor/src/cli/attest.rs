@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use containers::engine::{Engine, ListedContainer};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::config::ConfigFile;
 use super::style::Style;
 use super::suggestion::Suggestion;
 use super::{Attested, Failure, Output, PLACEHOLDER, attestor_of, configured, engine_failure, waiting};
@@ -96,10 +96,10 @@ impl fmt::Display for ContainerLine {
 /// The configuration is refused, or the engine does not list its containers. A container that cannot be attested is a line.
 pub(super) async fn all(
     machine: Arc<dyn Machine>,
-    config: Option<&Path>,
+    mut config: Option<ConfigFile>,
     out: &mut impl Write,
 ) -> Result<ExitCode, Failure> {
-    let (configuration, _) = configured(config)?;
+    let configuration = configured(&mut config)?;
     let engine = machine.engine(&configuration, Arc::new(|_| {}));
     let attestor = attestor_of(machine)?;
     super::configure(&attestor, configuration, config).await?;

@@ -7,12 +7,15 @@
 mod agent_log;
 mod attest;
 mod compare;
+mod config;
 mod container;
+mod diagnostics;
 mod entries;
 mod explain;
 mod input;
 mod log;
 mod policy;
+mod program;
 #[cfg(test)]
 mod stage;
 mod style;
@@ -21,7 +24,7 @@ mod validate;
 mod verify;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,14 +34,14 @@ use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use containers::engine::Engine;
 use containers::{Error as ContainersError, ErrorKind};
 
+use self::config::ConfigFile;
+use self::diagnostics::Source;
 use self::style::Style;
 use crate::attestation::Explanation;
 use crate::attestor::Attestor;
 use crate::components::Runtime;
-use crate::config::agent_conf::ConfigurationFile;
-use crate::config::{self, Configuration, Invalid};
+use crate::config::Configuration;
 use crate::error::Error;
-use crate::limits::CONFIG_FILE;
 use crate::machine::{Machine, OpenMachine};
 use crate::scenario::{Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
@@ -119,11 +122,17 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Check an agent.conf or a plugin_data file
+    /// Check an agent.conf or a plugin_data file, and the program that the agent.conf names
     Validate {
-        /// The file
+        /// The file; - for standard input
+        #[arg(value_name = "FILE", required_unless_present = "config", conflicts_with = "config")]
+        file: Option<PathBuf>,
+        /// The same as FILE
         #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        config: Option<PathBuf>,
+        /// The plugin's name in the agent.conf, if it is not called docker
+        #[arg(long, value_name = "NAME")]
+        plugin: Option<String>,
     },
     /// Verify an image's signatures, and print what each rule says of each
     Verify {
@@ -132,6 +141,9 @@ enum Command {
         /// An agent.conf or a plugin_data file with sigstore { … }; without it sigstore's defaults
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// The plugin's name in the agent.conf, if it is not called docker
+        #[arg(long, value_name = "NAME", requires = "config")]
+        plugin: Option<String>,
     },
     /// Look at policies and extensions, test them on recorded workloads, and see which run
     #[command(subcommand)]
@@ -159,6 +171,9 @@ struct Target {
     /// An agent.conf or a plugin_data file; without it the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The plugin's name in the agent.conf, if it is not called docker
+    #[arg(long, value_name = "NAME", requires = "config")]
+    plugin: Option<String>,
     /// A recorded machine instead of this one (fixtures/scenarios)
     #[arg(long, value_name = "FILE", group = PROCESS, conflicts_with = "config")]
     scenario: Option<PathBuf>,
@@ -202,10 +217,7 @@ pub fn run(open: OpenMachine) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "docker-attestor: {}", printable(&failure.to_string()));
-            if let Failure::Unreachable(_) = &failure {
-                let _ = writeln!(io::stderr(), "{ADVICE}");
-            }
+            let _ = failure.print(&mut io::stderr());
             failure.exit_code()
         }
     }
@@ -238,8 +250,9 @@ enum Failure {
     /// The process or the container that was named is not there.
     #[error("{0}")]
     NotThere(String),
-    #[error("{path}: {invalid}", path = .path.display())]
-    Configuration { path: PathBuf, invalid: Invalid },
+    /// The configuration is refused. The sources say why.
+    #[error("{}", .0.iter().filter(|source| !source.errors.is_empty()).map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Configuration(Vec<Source>),
     #[error("{0} ({code})", code = crate::error::code_name(.0.code()))]
     Attestation(#[from] Error),
     /// The container engine is unreachable.
@@ -250,12 +263,21 @@ enum Failure {
 }
 
 impl Failure {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        if let Failure::Configuration(sources) = self {
+            writeln!(out, "docker-attestor: the configuration is invalid")?;
+            return sources.iter().try_for_each(|source| source.print(out, Style::plain()));
+        }
+        writeln!(out, "docker-attestor: {}", printable(&self.to_string()))?;
+        match self {
+            Failure::Unreachable(_) => writeln!(out, "{ADVICE}"),
+            _ => Ok(()),
+        }
+    }
+
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Attestation(_)
-            | Failure::Unreachable(_)
-            | Failure::NotThere(_)
-            | Failure::Configuration { .. } => 1,
+            Failure::Attestation(_) | Failure::Unreachable(_) | Failure::NotThere(_) | Failure::Configuration(_) => 1,
             Failure::Usage(_) | Failure::Output(_) => 2,
         })
     }
@@ -268,7 +290,7 @@ impl Command {
     async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
             Command::Attest { target, all: true, .. } => {
-                attest::all(this_machine(open)?, target.config.as_deref(), out).await
+                attest::all(this_machine(open)?, target.config_file()?, out).await
             }
             Command::Attest { target, output, .. } => attest::run(target.attest(open).await?, *output, out, style),
             Command::Explain { target, entries } => {
@@ -278,8 +300,14 @@ impl Command {
             Command::Compare { seen, entries, plugin, output } => {
                 compare::run(&compare::Inputs { seen, entries, plugin }, *output, out, style)
             }
-            Command::Validate { config } => validate::run(config, out, style, open).await,
-            Command::Verify { image, config } => verify::run(image, config.as_deref(), out, style).await,
+            Command::Validate { file, config, plugin } => {
+                let path = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
+                validate::run(&path, plugin.as_deref(), out, style, open).await
+            }
+            Command::Verify { image, config, plugin } => {
+                let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
+                verify::run(image, config, out, style).await
+            }
             Command::Policy(command) => command.run(out, style, open).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
@@ -325,7 +353,11 @@ impl Target {
                 explanation: scenario.run(&sandbox_runtime()?).await?,
             });
         }
-        attest_on(this_machine(open)?, &self.process, self.config.as_deref()).await
+        attest_on(this_machine(open)?, &self.process, self.config_file()?).await
+    }
+
+    fn config_file(&self) -> Result<Option<ConfigFile>, Failure> {
+        self.config.as_deref().map(|path| ConfigFile::read(path, self.plugin.as_deref())).transpose()
     }
 }
 
@@ -333,9 +365,10 @@ impl Target {
 async fn attest_on(
     machine: Arc<dyn Machine>,
     process: &ProcessName,
-    config: Option<&Path>,
+    mut config: Option<ConfigFile>,
 ) -> Result<Attested, Failure> {
-    let (configuration, trust_domain) = configured(config)?;
+    let configuration = configured(&mut config)?;
+    let trust_domain = config.as_ref().and_then(|config| config.trust_domain.clone());
     let (pid, subject) = process.find(&*machine.engine(&configuration, Arc::new(|_| {}))).await?;
     let processes = machine.processes();
     let attestor = attestor_of(machine)?;
@@ -365,22 +398,19 @@ fn gone(pid: i32) -> Failure {
     Failure::NotThere(format!("process {pid} does not exist, or has ended"))
 }
 
-/// Reads a configuration file, and returns the configuration with the agent's trust domain. Without a file the defaults.
-fn configured(path: Option<&Path>) -> Result<(Configuration, Option<String>), Failure> {
-    match path {
-        None => Ok((config::load(Some(PLACEHOLDER), "").map_err(Error::from)?, None)),
-        Some(path) => read_config(path).map(|(file, configuration)| (configuration, file.trust_domain)),
+/// Takes the configuration of a file. Without a file the defaults.
+fn configured(file: &mut Option<ConfigFile>) -> Result<Configuration, Failure> {
+    match file {
+        None => Ok(crate::config::load(Some(PLACEHOLDER), "").map_err(Error::from)?),
+        Some(file) => file.accept(),
     }
 }
 
 /// Configures an attestor. Errors name the file that the configuration is from.
-async fn configure(attestor: &Attestor, configuration: Configuration, path: Option<&Path>) -> Result<(), Failure> {
-    attestor.configure(configuration).await.map_err(|error| match (error, path) {
-        (error, Some(path)) if error.is_about_configuration() => {
-            let invalid = Invalid { errors: vec![error.to_string()] };
-            Failure::Configuration { path: path.to_owned(), invalid }
-        }
-        (error, _) => Failure::from(error),
+async fn configure(attestor: &Attestor, configuration: Configuration, file: Option<ConfigFile>) -> Result<(), Failure> {
+    attestor.configure(configuration).await.map_err(|error| match file {
+        Some(file) if error.is_about_configuration() => file.refused(&error),
+        _ => Failure::from(error),
     })
 }
 
@@ -427,35 +457,6 @@ async fn waiting<T>(work: impl Future<Output = T>, progress: impl Fn() -> String
                 let _ = writeln!(io::stderr(), "… {}", printable(progress));
             }
         }
-    }
-}
-
-/// Reads an agent.conf or a plugin_data file, and the file that `plugin_data_file` names. Errors name the file that
-/// they are about.
-fn read_config(path: &Path) -> Result<(ConfigurationFile, Configuration), Failure> {
-    let about = |path: &Path| {
-        let path = path.to_owned();
-        |invalid| Failure::Configuration { path, invalid }
-    };
-    let parse = |path: &Path| ConfigurationFile::parse(&read(path)?).map_err(about(path));
-    let mut file = parse(path)?;
-    let mut source = path.to_owned();
-    if let Some(elsewhere) = file.elsewhere().map(PathBuf::from) {
-        file = file.with_data_of(parse(&elsewhere)?);
-        source = elsewhere;
-    }
-    let configuration = file.load().map_err(about(&source))?;
-    Ok((file, configuration))
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    use std::io::Read as _;
-    let failed = |error: io::Error| Failure::Usage(format!("{} cannot be read: {error}", path.display()));
-    let mut text = String::new();
-    std::fs::File::open(path).map_err(failed)?.take(CONFIG_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-    match text.len() as u64 > CONFIG_FILE {
-        true => Err(Failure::Usage(format!("{} is larger than {CONFIG_FILE} bytes", path.display()))),
-        false => Ok(text),
     }
 }
 
@@ -593,7 +594,7 @@ mod tests {
     #[tokio::test]
     async fn for_the_agent_a_pid_that_does_not_exist_has_no_selectors() {
         let attestor = attestor_of_this_machine(ThisMachine::open).unwrap();
-        attestor.configure(config::load(Some(PLACEHOLDER), "").unwrap()).await.unwrap();
+        attestor.configure(crate::config::load(Some(PLACEHOLDER), "").unwrap()).await.unwrap();
         assert_eq!(attestor.attest(i32::MAX).await.unwrap(), Vec::<String>::new());
     }
 
@@ -692,7 +693,7 @@ mod tests {
         }
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "a = [").unwrap();
-        let command = Command::Validate { config: file.path().to_owned() };
+        let command = Command::Validate { file: Some(file.path().to_owned()), config: None, plugin: None };
         let mut out = Stdout(Closed);
         assert_eq!(command.run(&mut out, Style::plain(), ThisMachine::open).await.unwrap(), ExitCode::FAILURE);
         out.flush().unwrap();

@@ -14,7 +14,7 @@ impl Style {
         Style(wanted && !dumb && stdout().is_terminal())
     }
 
-    #[cfg(test)]
+    /// No colours.
     pub(super) fn plain() -> Style {
         Style(false)
     }

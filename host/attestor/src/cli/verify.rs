@@ -1,37 +1,37 @@
 //! The command `docker-attestor verify`.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use bounded::text::printable;
 use image_signatures::{Examination, Purpose, RuleFinding, SignatureReport, Verifier};
 
+use super::config::ConfigFile;
 use super::style::Style;
-use super::{Failure, PLACEHOLDER, read_config, waiting};
-use crate::config::{self, Invalid, Section};
+use super::{Failure, PLACEHOLDER, waiting};
+use crate::config::{self, Section};
 use crate::error::Error;
 
 pub(super) async fn run(
     image: &str,
-    config: Option<&Path>,
+    mut config: Option<ConfigFile>,
     out: &mut impl Write,
     style: Style,
 ) -> Result<ExitCode, Failure> {
-    let configuration = match config {
-        Some(path) => read_config(path)?.1,
+    let configuration = match &mut config {
+        Some(config) => config.accept()?,
         None => config::load(Some(PLACEHOLDER), "sigstore {}").map_err(Error::from)?,
     };
     let sigstore = configuration.sigstore.ok_or_else(|| {
         Failure::Usage("the configuration has no sigstore { … }: nothing says how to verify".to_owned())
     })?;
-    let (verifier, notes) =
-        Verifier::new(&sigstore.options).map_err(|why| match (config, format!("sigstore: {why}")) {
-            (Some(path), note) => {
-                Failure::Configuration { path: path.to_owned(), invalid: Invalid { errors: vec![note] } }
-            }
-            (None, note) => Failure::from(Error::Configuration(note)),
-        })?;
+    let (verifier, notes) = Verifier::new(&sigstore.options).map_err(|why| {
+        let error = Error::Configuration(format!("sigstore: {why}"));
+        match config {
+            Some(config) => config.refused(&error),
+            None => Failure::from(error),
+        }
+    })?;
     let notes: Vec<String> = notes.into_iter().map(|note| format!("sigstore: {note}")).collect();
     let examination = waiting(verifier.examine(image), || verifier.progress())
         .await

@@ -11,6 +11,7 @@ use image_signatures::Identities;
 use sandbox::needs::Grant;
 
 use super::report::{Report, ValueError};
+use super::suggestion::closest;
 use super::{OnFailure, raw};
 use crate::kinds::reserved;
 use crate::limits::{self, COMPONENT_SETTING, COMPONENT_SETTINGS, EXTENSION_NAME, PIN_DIGESTS};
@@ -71,7 +72,7 @@ pub struct Grants {
 }
 
 impl Grants {
-    const NAMES: &str = "\"labels\", \"env\", \"image\", \"process\"";
+    const NAMES: [&str; 4] = ["labels", "env", "image", "process"];
 
     /// Whether the fact is granted.
     pub fn has(&self, grant: Grant) -> bool {
@@ -107,32 +108,39 @@ impl fmt::Display for Grants {
 
 /// Checks the values of `policy`.
 pub(super) fn policy(raw: raw::Component, report: &mut Report) -> Option<Component> {
-    component("policy", raw, report)
+    component(&["policy"], "policy", raw, report)
 }
 
 /// Checks the values of every `extension`, and returns the extensions sorted by name.
 pub(super) fn extensions(system: System, raw: BTreeMap<String, raw::Extension>, report: &mut Report) -> Vec<Extension> {
     if raw.len() > limits::EXTENSIONS {
-        report.error(format!("extension: {} of them: at most {} may be", raw.len(), limits::EXTENSIONS));
+        report
+            .error(&["extension"], format!("extension: {} of them: at most {} may be", raw.len(), limits::EXTENSIONS));
     }
     let mut extensions: Vec<Extension> = Vec::new();
     for (name, raw) in raw {
         let key = format!("extension {name:?}");
+        let path = ["extension", name.as_str()];
         if let Err(why) = check_name(&name, &extensions) {
-            report.error(format!("{key}: {why}"));
+            report.error(&path, format!("{key}: {why}"));
         }
         let mut grants = Grants::default();
-        for grant in &raw.grants {
+        for (index, grant) in raw.grants.iter().enumerate() {
             if grants.grant(grant).is_none() {
-                report.error(format!("{key}.grants: {grant:?} is none: write some of {}", Grants::NAMES));
+                let help = closest(grant, Grants::NAMES).map(|name| format!("did you mean {name:?}?"));
+                let names = Grants::NAMES.map(|name| format!("{name:?}")).join(", ");
+                let text = format!("{key}.grants: {grant:?} is none: write some of {names}");
+                report.error_with_help(&["extension", &name, "grants", &index.to_string()], text, help);
             }
         }
         if grants.process && system == System::Windows {
-            report
-                .error(format!("{key}.grants: \"process\" is uid and gid, which Windows does not have: leave it out"));
+            report.error(
+                &["extension", &name, "grants"],
+                format!("{key}.grants: \"process\" is uid and gid, which Windows does not have: leave it out"),
+            );
         }
-        let on_failure = OnFailure::parse(&format!("{key}.on_failure"), &raw.on_failure, report);
-        if let Some(component) = component(&key, raw.component, report) {
+        let on_failure = OnFailure::parse(&["extension", &name], &key, &raw.on_failure, report);
+        if let Some(component) = component(&path, &key, raw.component, report) {
             extensions.push(Extension { name, component, grants, on_failure });
         }
     }
@@ -158,31 +166,36 @@ fn check_name(name: &str, others: &[Extension]) -> Result<(), ValueError> {
     }
 }
 
-fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Component> {
+/// Checks the values of the component at `path`, which messages call `key`.
+fn component(path: &[&str], key: &str, raw: raw::Component, report: &mut Report) -> Option<Component> {
     let before = report.errors.len();
+    let at = |name| [path, &[name]].concat();
     if raw.path.is_empty() {
-        report.error(format!("{key}.path is missing"));
+        report.error(&at("path"), format!("{key}.path is missing"));
     }
-    let path = absolute(&format!("{key}.path"), &raw.path, report);
+    let file = absolute(&at("path"), &format!("{key}.path"), &raw.path, report);
     let signature = [("bundle", &raw.bundle), ("identity", &raw.identity), ("issuer", &raw.issuer)];
     let signed = signature.iter().any(|(_, value)| !value.is_empty());
     let pin = match (raw.sha256.0.is_empty(), signed, raw.unpinned) {
-        (false, false, false) => Pin::Digests(digests(key, &raw.sha256.0, report)),
+        (false, false, false) => Pin::Digests(digests(&at("sha256"), key, &raw.sha256.0, report)),
         (true, true, false) => {
             for (name, _) in signature.iter().filter(|(_, value)| value.is_empty()) {
-                report.error(format!("{key}.{name} is missing: a signed component needs bundle, identity and issuer"));
+                report.error(
+                    &at(name),
+                    format!("{key}.{name} is missing: a signed component needs bundle, identity and issuer"),
+                );
             }
-            let bundle = absolute(&format!("{key}.bundle"), &raw.bundle, report);
+            let bundle = absolute(&at("bundle"), &format!("{key}.bundle"), &raw.bundle, report);
             let allowed = BTreeMap::from([(raw.issuer.clone(), vec![raw.identity.clone()])]);
             let signers = match Identities::new(&format!("{key}.identity"), &allowed) {
                 Ok((signers, notes)) => {
-                    notes.iter().for_each(|note| report.warn(note.to_string()));
+                    notes.iter().for_each(|note| report.warn(&at("identity"), note.to_string()));
                     signers
                 }
                 Err(errors) => {
                     // The errors about empty keys are already in the report.
                     if !raw.issuer.is_empty() && !raw.identity.is_empty() {
-                        errors.iter().for_each(|error| report.error(error.to_string()));
+                        errors.iter().for_each(|error| report.error(&at("identity"), error.to_string()));
                     }
                     Identities::default()
                 }
@@ -190,14 +203,14 @@ fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Comp
             Pin::Signed { bundle, signers, allow_older: raw.allow_older }
         }
         (true, false, true) => {
-            report.warn(format!(
+            report.warn(&at("unpinned"), format!(
                 "{key}: unpinned: whoever can write to {} decides about selectors; write its sha256, or have it signed",
                 raw.path
             ));
             Pin::Unpinned
         }
         (true, false, false) => {
-            report.error(format!(
+            report.error(&at("sha256"), format!(
                 "{key}: {:?} is neither pinned nor signed: write sha256 = \"…\" (sha256sum of the file), or bundle, identity and \
                  issuer, or unpinned = true",
                 raw.path
@@ -205,44 +218,48 @@ fn component(key: &str, raw: raw::Component, report: &mut Report) -> Option<Comp
             Pin::Unpinned
         }
         _ => {
-            report.error(format!(
-                "{key}: sha256, bundle with identity and issuer, and unpinned exclude each other: write one"
-            ));
+            report.error(
+                path,
+                format!("{key}: sha256, bundle with identity and issuer, and unpinned exclude each other: write one"),
+            );
             Pin::Unpinned
         }
     };
     if raw.allow_older && !signed {
-        report.error(format!("{key}.allow_older is for signed components: a pin has no order"));
+        report.error(&at("allow_older"), format!("{key}.allow_older is for signed components: a pin has no order"));
     }
     let long = raw.settings.iter().any(|(name, value)| name.len() + value.len() > COMPONENT_SETTING);
     if raw.settings.len() > COMPONENT_SETTINGS || long {
-        report
-            .error(format!("{key}.settings: at most {COMPONENT_SETTINGS}, each of at most {COMPONENT_SETTING} bytes"));
+        report.error(
+            &at("settings"),
+            format!("{key}.settings: at most {COMPONENT_SETTINGS}, each of at most {COMPONENT_SETTING} bytes"),
+        );
     }
-    (report.errors.len() == before).then(|| Component { path, pin, settings: raw.settings.into_iter().collect() })
+    (report.errors.len() == before).then(|| Component { path: file, pin, settings: raw.settings.into_iter().collect() })
 }
 
 /// Parses an absolute path. The caller refuses an empty text.
-fn absolute(key: &str, text: &str, report: &mut Report) -> PathBuf {
-    let path = PathBuf::from(text);
-    if !text.is_empty() && !path.is_absolute() {
-        report.error(format!("{key}: {text:?} is not an absolute path"));
+fn absolute(path: &[&str], key: &str, text: &str, report: &mut Report) -> PathBuf {
+    let file = PathBuf::from(text);
+    if !text.is_empty() && !file.is_absolute() {
+        report.error(path, format!("{key}: {text:?} is not an absolute path"));
     }
-    path
+    file
 }
 
-fn digests(key: &str, values: &[String], report: &mut Report) -> Vec<String> {
+fn digests(path: &[&str], key: &str, values: &[String], report: &mut Report) -> Vec<String> {
     if values.len() > PIN_DIGESTS {
-        report.error(format!("{key}.sha256: at most {PIN_DIGESTS} digests"));
+        report.error(path, format!("{key}.sha256: at most {PIN_DIGESTS} digests"));
     }
     let mut digests = Vec::new();
-    for value in values {
+    for (index, value) in values.iter().enumerate() {
         let hex = value.strip_prefix("sha256:").unwrap_or(value);
         match is_sha256_hex(hex) {
             true => digests.push(format!("sha256:{hex}")),
-            false => report.error(format!(
-                "{key}.sha256: {value:?} is no digest: write 64 lowercase hex digits, as sha256sum prints"
-            )),
+            false => report.error(
+                &[path, &[index.to_string().as_str()]].concat(),
+                format!("{key}.sha256: {value:?} is no digest: write 64 lowercase hex digits, as sha256sum prints"),
+            ),
         }
     }
     digests
@@ -256,7 +273,7 @@ mod tests {
     const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn configured(text: &str) -> Result<Configuration, Vec<String>> {
-        load(Some("example.org"), text).map_err(|invalid| invalid.errors)
+        load(Some("example.org"), text).map_err(|invalid| invalid.lines())
     }
 
     #[test]
@@ -277,7 +294,13 @@ mod tests {
 
         let unpinned = configured("policy { path = \"/p.wasm\" unpinned = true }").unwrap();
         assert_eq!(unpinned.policy.unwrap().pin, Pin::Unpinned);
-        assert!(unpinned.report.warnings.iter().any(|note| note.contains("whoever can write to /p.wasm decides")));
+        assert!(
+            unpinned
+                .report
+                .warnings
+                .iter()
+                .any(|warning| warning.text.contains("whoever can write to /p.wasm decides"))
+        );
     }
 
     #[test]

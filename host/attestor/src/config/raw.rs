@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use containers::process::System;
-use hcl1::{Decode, Document, Error, Value, Warnings, decode_object};
+use hcl1::{Decode, Document, Error, Findings, Position, Value, decode_object};
 
 /// `plugin_data`, as written.
 #[derive(Debug, Default)]
@@ -29,10 +29,10 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Decodes the configuration, and warns of unknown and repeated keys. The keys of another operating system are unknown.
-    pub(super) fn decode(system: System, value: &Value<'_>) -> Result<(Raw, Warnings), Error> {
+    /// Decodes the configuration, and finds unknown keys, repeated keys, and values of the wrong type. The keys of another operating system are unknown.
+    pub(super) fn decode(system: System, value: &Value<'_>) -> (Raw, Findings) {
         let mut raw = Raw::default();
-        let mut warnings = Warnings::default();
+        let mut findings = Findings::default();
         let mut fields: Vec<(&str, &mut dyn Decode)> = vec![
             ("docker_version", &mut raw.docker_version),
             ("engine_shares_pid_namespace", &mut raw.engine_shares_pid_namespace),
@@ -54,9 +54,10 @@ impl Raw {
                 ("rootless_podman_uids", &mut raw.rootless_podman_uids),
             ]),
         }
-        decode_object("", value, &mut fields, &mut warnings)?;
+        let decoded = decode_object("", value, &mut fields, &mut findings);
+        findings.keep(decoded);
         drop(fields);
-        Ok((raw, warnings))
+        (raw, findings)
     }
 }
 
@@ -80,7 +81,7 @@ pub(super) struct Sigstore {
 }
 
 impl Decode for Sigstore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         decode_object(
             path,
             value,
@@ -100,7 +101,7 @@ impl Decode for Sigstore {
                 ("registry_ca", &mut self.registry_ca),
                 ("cache", &mut self.cache),
             ],
-            warnings,
+            findings,
         )
     }
 }
@@ -113,8 +114,8 @@ pub(super) struct Cache {
 }
 
 impl Decode for Cache {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        decode_object(path, value, &mut [("ttl", &mut self.ttl), ("max_entries", &mut self.max_entries)], warnings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("ttl", &mut self.ttl), ("max_entries", &mut self.max_entries)], findings)
     }
 }
 
@@ -133,13 +134,13 @@ impl Credentials {
 }
 
 impl Decode for Credentials {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         // The part of a registry's key before an @ may be a password.
         let path = match path.rsplit_once('@') {
             Some((_, host)) => &format!("sigstore.registry_credentials.…@{host}"),
             None => path,
         };
-        decode_object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], warnings)
+        decode_object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], findings)
     }
 }
 
@@ -154,8 +155,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Decode for Secret {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        self.0.decode(path, value, warnings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
+        self.0.decode(path, value, findings)
     }
 }
 
@@ -188,8 +189,8 @@ impl Component {
 }
 
 impl Decode for Component {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        decode_object(path, value, &mut self.fields(), warnings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
+        decode_object(path, value, &mut self.fields(), findings)
     }
 }
 
@@ -202,11 +203,11 @@ pub(super) struct Extension {
 }
 
 impl Decode for Extension {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         let mut fields: Vec<(&str, &mut dyn Decode)> = self.component.fields().into();
         fields.push(("grants", &mut self.grants));
         fields.push(("on_failure", &mut self.on_failure));
-        decode_object(path, value, &mut fields, warnings)
+        decode_object(path, value, &mut fields, findings)
     }
 }
 
@@ -215,11 +216,11 @@ impl Decode for Extension {
 pub(super) struct OneOrMore(pub(super) Vec<String>);
 
 impl Decode for OneOrMore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         let mut one = String::new();
-        match one.decode(path, value, warnings) {
+        match one.decode(path, value, findings) {
             Ok(()) => self.0.push(one),
-            Err(_) => self.0.decode(path, value, warnings)?,
+            Err(_) => self.0.decode(path, value, findings)?,
         }
         Ok(())
     }
@@ -237,66 +238,49 @@ pub(super) struct Selectors {
 }
 
 impl Decode for Selectors {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        decode_object(path, value, &mut [("env", &mut self.env), ("labels", &mut self.labels)], warnings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("env", &mut self.env), ("labels", &mut self.labels)], findings)
     }
 }
 
-/// The part of an agent.conf that concerns the plugin.
-#[derive(Default)]
-pub(super) struct AgentConf {
-    pub(super) trust_domain: Option<String>,
-    pub(super) plugin: Option<Plugin>,
-}
-
-/// `WorkloadAttestor "docker" { … }`
-#[derive(Default)]
+/// The agent's own keys in `WorkloadAttestor "NAME" { … }`, which SPIRE's pkg/common/catalog/config.go lists.
+#[derive(Debug, Default)]
 pub(super) struct Plugin {
-    /// The first `plugin_data`, because the agent sends only that one.
-    pub(super) data: Option<Document>,
-    pub(super) data_file: Option<String>,
-}
-
-impl AgentConf {
-    pub(super) fn decode(value: &Value<'_>) -> Result<AgentConf, Error> {
-        let mut conf = AgentConf::default();
-        let mut agent = Agent::default();
-        let mut plugins: BTreeMap<String, BTreeMap<String, Plugin>> = BTreeMap::new();
-        decode_object("", value, &mut [("agent", &mut agent), ("plugins", &mut plugins)], &mut Warnings::default())?;
-        conf.trust_domain = agent.0;
-        conf.plugin = plugins.remove("WorkloadAttestor").and_then(|mut attestors| attestors.remove("docker"));
-        Ok(conf)
-    }
-}
-
-#[derive(Default)]
-struct Agent(Option<String>);
-
-impl Decode for Agent {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        decode_object(path, value, &mut [("trust_domain", &mut self.0)], warnings)
-    }
+    pub(super) plugin_cmd: String,
+    pub(super) plugin_args: Vec<String>,
+    pub(super) plugin_checksum: String,
+    /// Every `plugin_data`, in the order of the text.
+    pub(super) plugin_data: Objects,
+    pub(super) plugin_data_file: Option<String>,
+    pub(super) enabled: Option<bool>,
 }
 
 impl Decode for Plugin {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        let mut data = First(&mut self.data);
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         decode_object(
             path,
             value,
-            &mut [("plugin_data", &mut data), ("plugin_data_file", &mut self.data_file)],
-            warnings,
+            &mut [
+                ("plugin_cmd", &mut self.plugin_cmd),
+                ("plugin_args", &mut self.plugin_args),
+                ("plugin_checksum", &mut self.plugin_checksum),
+                ("plugin_data", &mut self.plugin_data),
+                ("plugin_data_file", &mut self.plugin_data_file),
+                ("enabled", &mut self.enabled),
+            ],
+            findings,
         )
     }
 }
 
-/// Keeps the first object that is decoded into it.
-struct First<'a>(&'a mut Option<Document>);
+/// Keeps every object that is decoded into it, and where it is written.
+#[derive(Debug, Default)]
+pub(super) struct Objects(pub(super) Vec<(Document, Position)>);
 
-impl Decode for First<'_> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+impl Decode for Objects {
+    fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Error> {
         let document = value.to_document().ok_or_else(|| value.mismatch(path, "an object { … }"))?;
-        self.0.get_or_insert(document);
+        self.0.push((document, value.position()));
         Ok(())
     }
 }

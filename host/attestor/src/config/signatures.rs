@@ -32,13 +32,14 @@ pub enum OnFailure {
 }
 
 impl OnFailure {
-    /// Parses the value of `key`; an empty text means "deny".
-    pub(super) fn parse(key: &str, text: &str, report: &mut Report) -> OnFailure {
+    /// Parses `on_failure` of the object at `path`, which messages call `key`. An empty text means "deny".
+    pub(super) fn parse(path: &[&str], key: &str, text: &str, report: &mut Report) -> OnFailure {
         match text {
             "" | "deny" => OnFailure::Deny,
             "omit" => OnFailure::Omit,
             other => {
-                report.error(format!("{key}: {other:?} is neither \"deny\" nor \"omit\""));
+                let path = [path, &["on_failure"]].concat();
+                report.error(&path, format!("{key}.on_failure: {other:?} is neither \"deny\" nor \"omit\""));
                 OnFailure::Deny
             }
         }
@@ -55,7 +56,9 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
             identities
         }
         Err(errors) => {
-            errors.iter().for_each(|error| report.error(error.to_string()));
+            for error in errors {
+                report.error(&["sigstore", "allowed_identities"], error.to_string());
+            }
             Identities::default()
         }
     };
@@ -69,51 +72,58 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
         url => url.trim_end_matches('/').to_owned(),
     };
     if !is_log(&rekor_url) {
-        report.error(format!(
-            "sigstore.rekor_url: {:?} is no URL of a log: write one such as {:?}",
-            without_user(&rekor_url),
-            defaults.rekor_url
-        ));
+        report.error(
+            &["sigstore", "rekor_url"],
+            format!(
+                "sigstore.rekor_url: {:?} is no URL of a log: write one such as {:?}",
+                without_user(&rekor_url),
+                defaults.rekor_url
+            ),
+        );
     }
-    let on_failure = OnFailure::parse("sigstore.on_failure", &raw.on_failure, report);
+    let on_failure = OnFailure::parse(&["sigstore"], "sigstore", &raw.on_failure, report);
     let registry_credentials = credentials(raw.registry_credentials, report);
     let mut insecure_registries = BTreeSet::new();
-    for host in raw.insecure_registries {
+    for (index, host) in raw.insecure_registries.into_iter().enumerate() {
         let name = normalize_host(&host);
         match is_host(&name) {
             true => drop(insecure_registries.insert(name)),
-            false => report.error(format!(
-                "sigstore.insecure_registries: {:?} is no host: write HOST or HOST:PORT",
-                without_user(&host)
-            )),
+            false => report.error(
+                &["sigstore", "insecure_registries", &index.to_string()],
+                format!("sigstore.insecure_registries: {:?} is no host: write HOST or HOST:PORT", without_user(&host)),
+            ),
         }
     }
     let trusted_root = raw.trusted_root.map(PathBuf::from);
     if trusted_root.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-        report.error(
-            "sigstore.trusted_root: the path is empty: name a trusted_root.json, or leave the key out".to_owned(),
-        );
+        let text = "sigstore.trusted_root: the path is empty: name a trusted_root.json, or leave the key out";
+        report.error(&["sigstore", "trusted_root"], text);
     }
     let ttl = match raw.cache.ttl.as_str() {
         "" => defaults.ttl,
         text => duration(text)
             .filter(|ttl| (Duration::from_secs(1)..=limits::VERDICT_TTL_MAX).contains(ttl))
             .unwrap_or_else(|| {
-                report
-                    .error(format!("sigstore.cache.ttl: {text:?} is no time of 1s to 168h, such as \"1h\" or \"90m\""));
+                report.error(
+                    &["sigstore", "cache", "ttl"],
+                    format!("sigstore.cache.ttl: {text:?} is no time of 1s to 168h, such as \"1h\" or \"90m\""),
+                );
                 defaults.ttl
             }),
     };
     let max_entries = match raw.cache.max_entries.as_str() {
         "" => defaults.max_entries,
         text => text.parse().ok().filter(|entries| (1..=VERDICTS_MAX).contains(entries)).unwrap_or_else(|| {
-            report.error(format!("sigstore.cache.max_entries: {text:?} is no number of 1 to {VERDICTS_MAX}"));
+            report.error(
+                &["sigstore", "cache", "max_entries"],
+                format!("sigstore.cache.max_entries: {text:?} is no number of 1 to {VERDICTS_MAX}"),
+            );
             defaults.max_entries
         }),
     };
     for (key, list) in [("public_keys", &raw.public_keys), ("registry_ca", &raw.registry_ca)] {
-        if list.iter().any(String::is_empty) {
-            report.error(format!("sigstore.{key}: a path is empty"));
+        if let Some(index) = list.iter().position(String::is_empty) {
+            report.error(&["sigstore", key, &index.to_string()], format!("sigstore.{key}: a path is empty"));
         }
     }
     for (key, length) in [
@@ -125,7 +135,7 @@ pub(super) fn validate(raw: raw::Sigstore, report: &mut Report) -> Option<Sigsto
         ("allowed_identities", raw.allowed_identities.values().map(|subjects| subjects.len().max(1)).sum()),
     ] {
         if length > SIGSTORE_LIST {
-            report.error(format!("sigstore.{key}: at most {SIGSTORE_LIST} values"));
+            report.error(&["sigstore", key], format!("sigstore.{key}: at most {SIGSTORE_LIST} values"));
         }
     }
     let options = Options {
@@ -158,14 +168,17 @@ fn credentials(raw: BTreeMap<String, raw::Credentials>, report: &mut Report) -> 
             (false, false) => None,
         };
         if let Some(missing) = missing {
-            report.error(format!("sigstore.registry_credentials: {shown:?} has no {missing}: both are needed"));
+            let text = format!("sigstore.registry_credentials: {shown:?} has no {missing}: both are needed");
+            report.error(&["sigstore", "registry_credentials", &host, missing], text);
         }
         let name = normalize_host(host.strip_prefix("https://").unwrap_or(&host).trim_end_matches('/'));
         if !is_host(&name) {
-            report.error(format!("sigstore.registry_credentials: {shown:?} is no registry: write HOST or HOST:PORT"));
+            let text = format!("sigstore.registry_credentials: {shown:?} is no registry: write HOST or HOST:PORT");
+            report.error(&["sigstore", "registry_credentials", &host], text);
         }
         if credentials.insert(name, Credentials { username, password }).is_some() {
-            report.error(format!("sigstore.registry_credentials: {shown:?} is named twice"));
+            let text = format!("sigstore.registry_credentials: {shown:?} is named twice");
+            report.error(&["sigstore", "registry_credentials", &host], text);
         }
     }
     credentials
@@ -220,7 +233,7 @@ mod tests {
     fn sigstore(text: &str) -> Result<Sigstore, Vec<String>> {
         load(Some("example.org"), &format!("sigstore {{\n{text}\n}}"))
             .map(|configuration| configuration.sigstore.unwrap())
-            .map_err(|invalid| invalid.errors)
+            .map_err(|invalid| invalid.lines())
     }
 
     #[test]

@@ -2,17 +2,16 @@
 
 use std::path::PathBuf;
 
-use bounded::text::{cut, printable};
+use bounded::text::printable;
 use containers::engine::{ApiVersion, Endpoint};
 use containers::process::System;
-use hcl1::Warnings;
+use hcl1::{Document, Value};
 
-use super::Invalid;
 use super::components::{self, Component, Extension};
 use super::raw::Raw;
-use super::report::{Report, Section, ValueError};
+use super::report::{Invalid, Report, Section, ValueError};
 use super::signatures::{self, Sigstore};
-use crate::limits::{self, MATCHER, MATCHERS, MATCHERS_TOTAL, PIPE_NAME, SOCKET_PATH};
+use crate::limits::{MATCHER, MATCHERS, MATCHERS_TOTAL, PIPE_NAME, SOCKET_PATH};
 
 /// Where the Docker engine listens by default on Linux.
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -44,28 +43,25 @@ pub struct Configuration {
     pub report: Report,
 }
 
-/// Checks everything but the trust domain.
-pub(super) fn validate(system: System, raw: Raw, key_warnings: &Warnings) -> Result<Configuration, Invalid> {
+/// Checks everything but the trust domain, whatever else is wrong.
+pub(super) fn validate(system: System, document: &Document) -> Result<Configuration, Invalid> {
+    let (raw, findings) = Raw::decode(system, &Value::from(document));
     let mut report = Report::default();
-    let keys: Vec<String> = key_warnings.unknown().map(|key| printable(key.path)).collect();
-    if !keys.is_empty() {
-        report.error(format!("unknown configurations detected: {}", keys.join(",")));
+    report.add_findings(&findings);
+    for key in unsupported_keys(&raw) {
+        report.error(&[key], format!("{key}: not supported yet"));
     }
-    let unsupported = unsupported_keys(&raw);
-    if !unsupported.is_empty() {
-        report.error(format!("{}: not supported yet", unsupported.join(", ")));
-    }
-    let docker = report.keep(match system {
-        System::Linux => linux_endpoint(&raw),
-        System::Windows => windows_endpoint(&raw),
-    });
+    let docker = match system {
+        System::Linux => report.keep(&["docker_socket_path"], linux_endpoint(&raw)),
+        System::Windows => report.keep(&["docker_host"], windows_endpoint(&raw)),
+    };
     let docker_version = match raw.docker_version.as_str() {
         "" => None,
-        text => report.keep(api_version(text)),
+        text => report.keep(&["docker_version"], api_version(text)),
     };
     let use_new_container_locator = raw.use_new_container_locator.unwrap_or(true);
     let matchers = raw.container_id_cgroup_matchers;
-    report.keep(check_matchers(&matchers, use_new_container_locator));
+    report.keep(&["container_id_cgroup_matchers"], check_matchers(&matchers, use_new_container_locator));
     let note = match (system, matchers.is_empty()) {
         (System::Windows, _) => "Using the names of job objects to find containers",
         (System::Linux, true) => "Using the new container locator",
@@ -73,9 +69,10 @@ pub(super) fn validate(system: System, raw: Raw, key_warnings: &Warnings) -> Res
     };
     report.note(Section::Locator, note);
     let sigstore = raw.sigstore.and_then(|raw| signatures::validate(raw, &mut report));
-    warn_of_repeated(key_warnings, &mut report);
+    report.warn_of_repeated(&findings);
     let policy = raw.policy.and_then(|raw| components::policy(raw, &mut report));
     let extensions = components::extensions(system, raw.extension.unwrap_or_default(), &mut report);
+    report.locate(document);
     match docker {
         Some(docker) if report.errors.is_empty() => Ok(Configuration {
             docker,
@@ -90,17 +87,6 @@ pub(super) fn validate(system: System, raw: Raw, key_warnings: &Warnings) -> Res
             report,
         }),
         _ => Err(Invalid { errors: report.errors }),
-    }
-}
-
-/// Adds a warning for each key that is written more than once.
-fn warn_of_repeated(key_warnings: &Warnings, report: &mut Report) {
-    for repeated in key_warnings.repeated().take(limits::REPEATED_KEYS) {
-        report.warn(format!("{} {repeated}", printable(cut(repeated.path, limits::REPEATED_KEY_PATH))));
-    }
-    let more = key_warnings.repeated().count().saturating_sub(limits::REPEATED_KEYS);
-    if more > 0 {
-        report.warn(format!("{more} more keys are written more than once"));
     }
 }
 
@@ -244,7 +230,7 @@ mod tests {
     }
 
     fn notes(text: &str) -> Vec<String> {
-        load(Some("example.org"), text).unwrap_err().errors
+        load(Some("example.org"), text).unwrap_err().lines()
     }
 
     #[test]
@@ -307,7 +293,7 @@ mod tests {
     /// The warnings about keys that are written more than once.
     fn repeated(text: &str) -> Vec<String> {
         let warnings = load(Some("example.org"), text).unwrap().report.warnings;
-        warnings.into_iter().filter(|warning| warning.contains("written")).collect()
+        warnings.into_iter().map(|warning| warning.text).filter(|text| text.contains("written")).collect()
     }
 
     #[test]
@@ -402,14 +388,14 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_by_name() {
         let text = "selectors {}\npodman_socket_path = \"unix:///x\"";
-        assert_eq!(notes(text), ["podman_socket_path, selectors: not supported yet"]);
+        assert_eq!(notes(text), ["podman_socket_path: not supported yet", "selectors: not supported yet"]);
     }
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let text =
             "docker_socket_path = \"x\"\ndocker_version = \"v1\"\ncontainer_id_cgroup_matchers = [\"/<id>\"]\nx = 1";
-        let notes = load(None, text).unwrap_err().errors;
+        let notes = load(None, text).unwrap_err().lines();
         for part in ["core configuration is required", "unknown", "no scheme", "docker_version", "cannot both be used"]
         {
             assert!(notes.iter().any(|note| note.contains(part)), "{part}: {notes:?}");
@@ -471,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_key_of_the_other_system_is_unknown() {
-        let unknown = |system: System, text: &str| load_for(system, Some("example.org"), text).unwrap_err().errors;
+        let unknown = |system: System, text: &str| load_for(system, Some("example.org"), text).unwrap_err().lines();
         assert_eq!(unknown(System::Linux, "docker_host = \"x\""), ["unknown configurations detected: docker_host"]);
         let keys = "docker_socket_path = \"x\"\ncontainer_id_cgroup_matchers = []\npodman_socket_path = \"x\"";
         assert_eq!(

@@ -94,15 +94,8 @@ impl RecordedVerdict {
 
 impl From<RecordedSignature> for Signature {
     fn from(recorded: RecordedSignature) -> Signature {
-        let RecordedSignature {
-            subject,
-            issuer,
-            value,
-            log_id,
-            log_index,
-            integrated_time,
-            signed_entry_timestamp,
-        } = recorded;
+        let RecordedSignature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp } =
+            recorded;
         Signature { subject, issuer, value, log_id, log_index, integrated_time, signed_entry_timestamp }
     }
 }

@@ -59,7 +59,7 @@ impl proto::Config for Config {
             tokio::task::yield_now().await;
             let (valid, notes) =
                 match config::load(trust_domain(&request.core_configuration), &request.hcl_configuration) {
-                    Err(invalid) => (false, invalid.errors),
+                    Err(invalid) => (false, invalid.lines()),
                     Ok(configuration) => match self.attestor.validate(configuration).await {
                         Ok(notes) => (true, notes),
                         Err(error) => (false, vec![error.to_string()]),

@@ -19,4 +19,5 @@ mod sigstore_images;
 mod sigstore_selectors;
 mod storm;
 mod trial;
+mod validate;
 mod work;

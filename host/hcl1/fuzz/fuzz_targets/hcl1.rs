@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use hcl1::{Decode, Error, Value, Warnings, decode_object};
+use hcl1::{Decode, Error, Value, Findings, decode_object};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Default)]
@@ -17,7 +17,7 @@ struct Any {
 }
 
 impl Decode for Any {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         let fields: &mut [(&str, &mut dyn Decode)] = &mut [
             ("a", &mut self.text),
             ("b", &mut self.bool),
@@ -25,7 +25,7 @@ impl Decode for Any {
             ("d", &mut self.map),
             ("sigstore", &mut self.nested),
         ];
-        decode_object(path, value, fields, warnings)
+        decode_object(path, value, fields, findings)
     }
 }
 

@@ -61,8 +61,8 @@ fn a_text_has_so_many_items() {
 fn a_warning_has_so_many_bytes_of_a_path() {
     let key = "é".repeat(PATH);
     let mut map = BTreeMap::<String, i64>::new();
-    let warnings = hcl1::decode(&format!("{key} = 1\n{key} = 2"), &mut map).unwrap();
-    assert_eq!((map[&key], warnings.repeated().count()), (2, 0));
+    let findings = hcl1::decode(&format!("{key} = 1\n{key} = 2"), &mut map).unwrap();
+    assert_eq!((map[&key], findings.repeated().count()), (2, 0));
 
     struct Nothing;
     impl hcl1::Decode for Nothing {
@@ -70,13 +70,13 @@ fn a_warning_has_so_many_bytes_of_a_path() {
             &mut self,
             path: &str,
             value: &hcl1::Value<'_>,
-            warnings: &mut hcl1::Warnings,
+            findings: &mut hcl1::Findings,
         ) -> Result<(), hcl1::Error> {
-            hcl1::decode_object(path, value, &mut [], warnings)
+            hcl1::decode_object(path, value, &mut [], findings)
         }
     }
-    let warnings = hcl1::decode(&format!("{key} = 1\n{key}x = 2"), &mut Nothing).unwrap();
-    assert_eq!(warnings.unknown().map(|key| key.path.len()).collect::<Vec<_>>(), [PATH]);
+    let findings = hcl1::decode(&format!("{key} = 1\n{key}x = 2"), &mut Nothing).unwrap();
+    assert_eq!(findings.unknown().map(|key| key.path.len()).collect::<Vec<_>>(), [PATH]);
 }
 
 /// The worst texts that were found. Each took seconds or gigabytes, or would have, when names were copied for each item and

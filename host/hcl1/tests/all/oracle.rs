@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hcl1::{Decode, Error, Value, Warnings, decode_object};
+use hcl1::{Decode, Error, Findings, Value, decode_object};
 use serde_json::{Value as Json, json};
 
 /// The struct that the recorded answers were decoded into.
@@ -19,7 +19,7 @@ struct Recorded {
 }
 
 impl Decode for Recorded {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         decode_object(
             path,
             value,
@@ -31,7 +31,7 @@ impl Decode for Recorded {
                 ("docker_version", &mut self.version),
                 ("sigstore", &mut self.sigstore),
             ],
-            warnings,
+            findings,
         )
     }
 }
@@ -46,7 +46,7 @@ struct Sigstore {
 }
 
 impl Decode for Sigstore {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         decode_object(
             path,
             value,
@@ -57,7 +57,7 @@ impl Decode for Sigstore {
                 ("ignore_tlog", &mut self.ignore_tlog),
                 ("registry_credentials", &mut self.registry_credentials),
             ],
-            warnings,
+            findings,
         )
     }
 }
@@ -69,8 +69,8 @@ struct Credentials {
 }
 
 impl Decode for Credentials {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        decode_object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], warnings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("username", &mut self.username), ("password", &mut self.password)], findings)
     }
 }
 

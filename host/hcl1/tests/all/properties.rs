@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hcl1::bounds::{DEPTH, ITEMS};
-use hcl1::{Decode, Document, Error, Item, Literal, Node, Position, Value, Warnings, decode_object};
+use hcl1::{Decode, Document, Error, Findings, Item, Literal, Node, Position, Value, decode_object};
 use proptest::prelude::*;
 
 /// A target with a field of each kind.
@@ -19,7 +19,7 @@ struct Target {
 }
 
 impl Decode for Target {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         let fields: &mut [(&str, &mut dyn Decode)] = &mut [
             ("a", &mut self.text),
             ("b", &mut self.bool),
@@ -29,7 +29,7 @@ impl Decode for Target {
             ("f", &mut self.map),
             ("g", &mut self.nested),
         ];
-        decode_object(path, value, fields, warnings)
+        decode_object(path, value, fields, findings)
     }
 }
 
@@ -142,15 +142,20 @@ fn check(text: &str) {
         Ok(document) => {
             assert!(check_items(text, &document.items, 0) <= ITEMS);
             match document.decode(&mut Target::default()) {
-                Ok(warnings) => {
-                    assert!(warnings.unknown().all(|key| lies_within(text, key.position)));
+                Ok(findings) => {
+                    assert!(findings.unknown().all(|key| lies_within(text, key.position)));
                     let repeated = |key: hcl1::RepeatedKey<'_>| key.times >= 2 && lies_within(text, key.last);
-                    assert!(warnings.repeated().all(repeated));
+                    assert!(findings.repeated().all(repeated));
                 }
-                Err(error) => assert!(lies_within(text, error.position), "{error}"),
+                Err(errors) => assert!(errors.iter().all(|error| lies_within(text, error.position)), "{errors}"),
             }
         }
         Err(error) => assert!(lies_within(text, error.position), "{error}"),
+    }
+    let mut end = Position::START;
+    for token in hcl1::tokens(text) {
+        assert!(end <= token.start && token.start < token.end && lies_within(text, token.start), "{token:?}");
+        end = token.end;
     }
 }
 

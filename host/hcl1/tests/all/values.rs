@@ -2,21 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use hcl1::{Decode, Error, Position, Reason, Value, Warnings, decode_object};
+use hcl1::bounds::ERRORS;
+use hcl1::{Decode, Error, Findings, Found, Position, Reason, Token, Value, decode_object};
 
 /// A target with one field `a`.
 #[derive(Debug, Default, PartialEq)]
 struct Field<T>(T);
 
 impl<T: Decode> Decode for Field<T> {
-    fn decode(&mut self, path: &str, value: &Value<'_>, warnings: &mut Warnings) -> Result<(), Error> {
-        decode_object(path, value, &mut [("a", &mut self.0)], warnings)
+    fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
+        decode_object(path, value, &mut [("a", &mut self.0)], findings)
     }
 }
 
 fn decoded<T: Decode + Default>(text: &str) -> Result<T, Error> {
     let mut field = Field(T::default());
-    hcl1::decode(text, &mut field).map(|_| field.0)
+    hcl1::decode(text, &mut field).map(|_| field.0).map_err(|errors| errors.iter().next().unwrap().clone())
 }
 
 fn map<T>(entries: impl IntoIterator<Item = (&'static str, T)>) -> BTreeMap<String, T> {
@@ -120,19 +121,84 @@ fn a_mismatch_names_path_and_position() {
 }
 
 #[test]
+fn every_value_of_a_wrong_type_is_an_error() {
+    let mut target = Field(BTreeMap::<String, Field<Vec<bool>>>::new());
+    let text = "a \"x\" { a = [1, true, 2] }\na \"y\" { a = 1 }\na \"z\" { a = false }\na \"good\" { a = [true] }";
+    let errors = hcl1::decode(text, &mut target).unwrap_err();
+    let expected = "expected true or false, without quotes";
+    assert_eq!(
+        errors.to_string(),
+        format!(
+            "line 1, column 14: a.x.a[0]: {expected}; line 1, column 23: a.x.a[2]: {expected}; \
+             line 2, column 13: a.y.a: expected a list [ … ]; line 3, column 13: a.z.a: expected a list [ … ]"
+        )
+    );
+    assert_eq!(target.0["good"].0, [true]);
+}
+
+#[test]
+fn errors_are_counted_beyond_their_bound() {
+    let text = format!("a = [{}]", "1, ".repeat(ERRORS + 7));
+    let errors = hcl1::decode(&text, &mut Field(Vec::<bool>::new())).unwrap_err();
+    assert_eq!(errors.iter().count(), ERRORS);
+    assert!(errors.to_string().ends_with("; and 7 more"));
+}
+
+#[test]
+fn a_path_has_the_position_of_what_is_written_there() {
+    let text = "a = 1\nb \"x\" {\n c = [1, 2]\n c = [3]\n \"D.e\" { f = 1 } }\nb \"y\" {}\na = 2";
+    let document = hcl1::parse(text).unwrap();
+    for (path, line, column) in [
+        (&["a"] as &[&str], 7, 5),
+        (&["b", "x"], 2, 3),
+        (&["b", "x", "c"], 4, 6),
+        (&["b", "x", "c", "1"], 3, 10),
+        (&["b", "x", "c", "2"], 4, 7),
+        (&["b", "x", "c", "3"], 4, 6),
+        (&["b", "x", "d.E", "f"], 5, 14),
+        (&["b", "x", "missing"], 2, 3),
+        (&["b", "y", "missing", "too"], 6, 3),
+        (&["a", "b"], 7, 5),
+    ] {
+        assert_eq!(document.position_of(path), Some(Position { line, column }), "{path:?}");
+    }
+    assert_eq!(document.position_of(&["c"]), None);
+}
+
+#[test]
+fn tokens_stand_between_their_positions() {
+    let shown = |text: &str| -> Vec<String> {
+        let lines: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
+        let of =
+            |token: &Token| lines[token.start.line - 1][token.start.column - 1..token.end.column - 1].iter().collect();
+        hcl1::tokens(text).iter().map(of).collect()
+    };
+    assert_eq!(
+        shown("a-b \"x y\" { # z\n c = -1.5, d = [true] }"),
+        ["a-b", "\"x y\"", "{", "c", "=", "-1.5", ",", "d", "=", "[", "true", "]", "}"]
+    );
+    assert_eq!(shown("{\"a\": [null, 7]}"), ["{", "\"a\"", ":", "[", "null", ",", "7", "]", "}"]);
+    // A text that cannot be parsed has tokens up to the character that belongs to none.
+    assert_eq!(shown("= a [ \"b\nc = 1"), ["=", "a", "["]);
+    let heredoc = hcl1::tokens("a = <<E\nx\nE\n");
+    assert_eq!((heredoc[2].kind, heredoc[2].end), (Found::Heredoc, Position { line: 4, column: 1 }));
+}
+
+#[test]
 fn unknown_keys_are_named_once_by_path() {
     let mut target = Field(Field(0_i64));
     let text = "b = 1\n\"b\" = 2\na { A = 1\n c = 1 }\n{\n";
     assert!(hcl1::decode(text, &mut target).is_err());
-    let warnings = hcl1::decode(text.trim_end_matches("{\n"), &mut target).unwrap();
-    let unknown: Vec<_> = warnings.unknown().map(|key| (key.path, key.position.line)).collect();
+    let findings = hcl1::decode(text.trim_end_matches("{\n"), &mut target).unwrap();
+    let unknown: Vec<_> = findings.unknown().map(|key| (key.path, key.position.line)).collect();
     assert_eq!(unknown, [("a.c", 4), ("b", 1)]);
+    assert!(findings.unknown().all(|key| key.names == ["a"]));
 }
 
 #[test]
 fn repeated_keys_are_named_with_what_counts() {
     let said =
-        |warnings: &Warnings| -> Vec<String> { warnings.repeated().map(|key| format!("{} {key}", key.path)).collect() };
+        |findings: &Findings| -> Vec<String> { findings.repeated().map(|key| format!("{} {key}", key.path)).collect() };
     let once = hcl1::decode("a { x = 1 }\na { y = 1 }", &mut Field(BTreeMap::<String, i64>::new())).unwrap();
     assert_eq!(said(&once), Vec::<String>::new());
     let twice = hcl1::decode("a { x = 1 }\na { x = 1 }", &mut Field(BTreeMap::<String, i64>::new())).unwrap();
@@ -147,7 +213,7 @@ fn an_object_can_be_kept_for_later() {
     #[derive(Default)]
     struct Kept(hcl1::Document);
     impl Decode for Kept {
-        fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Warnings) -> Result<(), Error> {
+        fn decode(&mut self, path: &str, value: &Value<'_>, _: &mut Findings) -> Result<(), Error> {
             self.0 = value.to_document().ok_or_else(|| value.mismatch(path, "an object"))?;
             Ok(())
         }

@@ -8,13 +8,19 @@ use bounded::text::printable;
 use sandbox::inspect::Description;
 use sandbox::needs::Needs;
 
+use super::super::Failure;
+use super::super::config::ConfigFile;
 use super::super::style::Style;
-use super::super::{Failure, read_config};
 use super::describe;
 use crate::components::{extension_name, needs};
 use crate::config::Configuration;
 
-pub(super) fn run(path: &Path, config: Option<&Path>, out: &mut impl Write, style: Style) -> Result<ExitCode, Failure> {
+pub(super) fn run(
+    path: &Path,
+    config: Option<ConfigFile>,
+    out: &mut impl Write,
+    style: Style,
+) -> Result<ExitCode, Failure> {
     let description = describe(path)?;
     let (world, verdict) = match description.world() {
         Ok((world, version)) => {
@@ -81,15 +87,15 @@ fn needed(needs: &Needs) -> Vec<String> {
 fn compare(
     path: &Path,
     description: &Description,
-    config: &Path,
+    mut config: ConfigFile,
     out: &mut impl Write,
     style: Style,
 ) -> Result<ExitCode, Failure> {
-    let (_, configuration) = read_config(config)?;
+    let configuration = config.accept()?;
     let blocks = blocks(path, description, &configuration);
     if blocks.is_empty() {
-        let (path, config) = (path.display(), config.display());
-        return Err(Failure::Usage(format!("{config} has no policy and no extension whose path is {path}")));
+        let (path, name) = (path.display(), config.name());
+        return Err(Failure::Usage(format!("{name} has no policy and no extension whose path is {path}")));
     }
     let mut code = ExitCode::SUCCESS;
     for (name, outcome) in blocks {
@@ -143,7 +149,7 @@ mod tests {
             let block = format!("extension \"x\" {{ path = {component:?} unpinned = true {block} }}");
             std::fs::write(&config, block).unwrap();
             let mut out = Vec::new();
-            let code = run(&component, Some(&config), &mut out, Style::plain());
+            let code = run(&component, Some(ConfigFile::read(&config, None).unwrap()), &mut out, Style::plain());
             (String::from_utf8(out).unwrap(), code)
         };
         let (out, code) = inspect("grants = [\"labels\"] settings = { label = \"a\" }");
@@ -156,7 +162,8 @@ mod tests {
         assert!(out.contains("it needs grants = [\"labels\"]") && out.contains("it has no setting \"lable\""), "{out}");
         assert_eq!(code.unwrap(), ExitCode::FAILURE);
         std::fs::write(&config, "").unwrap();
-        let failure = run(&component, Some(&config), &mut Vec::new(), Style::plain()).unwrap_err();
+        let failure = run(&component, Some(ConfigFile::read(&config, None).unwrap()), &mut Vec::new(), Style::plain())
+            .unwrap_err();
         assert!(failure.to_string().contains("no policy and no extension whose path is"), "{failure}");
     }
 }

@@ -19,6 +19,7 @@ use clap::Subcommand;
 use sandbox::inspect::Description;
 use sandbox::limits::COMPONENT_FILE;
 
+use super::config::ConfigFile;
 use super::style::Style;
 use super::{Failure, ProcessName};
 use crate::machine::OpenMachine;
@@ -33,6 +34,9 @@ pub(super) enum Command {
         /// An agent.conf or a plugin_data file: compare what the component needs with each block that names this file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// The plugin's name in the agent.conf, if it is not called docker
+        #[arg(long, value_name = "NAME", requires = "config")]
+        plugin: Option<String>,
     },
     /// Run a component on recorded workloads, and print what differs from what they expect
     Test {
@@ -85,6 +89,9 @@ pub(super) enum Command {
         /// An agent.conf or a plugin_data file; without it the defaults
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// The plugin's name in the agent.conf, if it is not called docker
+        #[arg(long, value_name = "NAME", requires = "config")]
+        plugin: Option<String>,
         /// Where to write; without it to stdout
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -108,7 +115,10 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
-            Command::Inspect { file, config } => inspect::run(file, config.as_deref(), out, style),
+            Command::Inspect { file, config, plugin } => {
+                let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
+                inspect::run(file, config, out, style)
+            }
             Command::Test { file, scenarios, run, accept, output } => {
                 let only = run.as_deref();
                 let wish = test::Wish { file, scenarios, only, accept: *accept, format: *output };
@@ -118,8 +128,9 @@ impl Command {
                 bench::run(file, scenarios, *runs as usize, *output, out).await
             }
             Command::Diff { old, new, scenarios, output } => diff::run(old, new, scenarios, *output, out, style).await,
-            Command::Record { process, config, output, with_env_values } => {
-                record::run(process, config.as_deref(), output.as_deref(), *with_env_values, out, open).await
+            Command::Record { process, config, plugin, output, with_env_values } => {
+                let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
+                record::run(process, config, output.as_deref(), *with_env_values, out, open).await
             }
             Command::Schema => {
                 serde_json::to_writer_pretty(&mut *out, &Scenario::schema()).map_err(std::io::Error::from)?;

@@ -11,6 +11,7 @@ use containers::process::System;
 use containers::process::recorded::RecordedProcess;
 use containers::process::recording::RecordingProcesses;
 
+use super::super::config::ConfigFile;
 use super::super::{Failure, PLACEHOLDER, ProcessName, configured, gone, sandbox_runtime, this_machine};
 use crate::attestor::Attestor;
 use crate::config::{self, Configuration};
@@ -24,13 +25,13 @@ const REDACTED: &str = "redacted";
 
 pub(super) async fn run(
     process: &ProcessName,
-    config: Option<&Path>,
+    mut config: Option<ConfigFile>,
     output: Option<&Path>,
     with_env_values: bool,
     out: &mut impl Write,
     open: OpenMachine,
 ) -> Result<ExitCode, Failure> {
-    let (configuration, _) = configured(config)?;
+    let configuration = configured(&mut config)?;
     let this = this_machine(open)?;
     let (pid, _) = process.find(&*this.engine(&configuration, Arc::new(|_| {}))).await?;
     let mut scenario = record(pid, &locator_settings(&configuration), &*this).await?;
@@ -61,7 +62,8 @@ async fn record(pid: i32, config: &str, this: &dyn Machine) -> Result<Scenario, 
     let processes = Arc::new(RecordingProcesses::new(this.processes()));
     let engine = Arc::new(RecordingEngine::new(this.engine(&configuration, Arc::new(|_| {}))));
     let reads_namespaces = this.reads_namespaces();
-    let machine = FixedMachine { processes: processes.clone(), engine: engine.clone(), reads_namespaces, decision: None };
+    let machine =
+        FixedMachine { processes: processes.clone(), engine: engine.clone(), reads_namespaces, decision: None };
     let attestor = Attestor::new(Arc::new(machine), sandbox_runtime()?, trial_workloads, Metrics::disabled());
     attestor.configure(configuration).await?;
     attestor.explain(pid).await?.outcome?;
