@@ -13,6 +13,8 @@ use crate::limits::PROBLEMS;
 
 /// Characters of a line that are shown, and those of them before the place that is pointed at.
 const LINE: (usize, usize) = (160, 60);
+/// Characters of a line before and after the place that are looked at. A line may have a mebibyte.
+const NEAR: usize = 400;
 /// Stands for what is hidden.
 const HIDDEN: &str = "…";
 
@@ -88,14 +90,23 @@ impl Excerpt {
             line.get(from.min(to).saturating_sub(1)..to.saturating_sub(1)).unwrap_or_default().iter().collect()
         };
         let mut shown = Shown::default();
-        let mut column = 1;
-        let first = tokens.partition_point(|token| token.end.line < position.line);
+        let mut column = position.column.saturating_sub(NEAR).max(1);
+        let mut last = line.len() + 1;
+        if column > 1 {
+            shown.add(HIDDEN);
+        }
+        let near = Position { line: position.line, column };
+        let first = tokens.partition_point(|token| token.end <= near);
         for (index, token) in tokens.iter().enumerate().skip(first) {
             if token.start.line > position.line {
                 break;
             }
             let from = if token.start.line < position.line { 1 } else { token.start.column };
             let to = if token.end.line > position.line { line.len() + 1 } else { token.end.column };
+            if from > position.column + NEAR {
+                last = column;
+                break;
+            }
             shown.between(&slice(column, from));
             let before = index.checked_sub(1).and_then(|before| tokens.get(before));
             let start = shown.length;
@@ -114,7 +125,10 @@ impl Excerpt {
             column = column.max(position.column);
             (shown.length, 1)
         });
-        shown.between(&slice(column, line.len() + 1));
+        match last < line.len() {
+            true => shown.add(HIDDEN),
+            false => shown.between(&slice(column, last)),
+        }
         Some(shown.window(place))
     }
 }

@@ -12,6 +12,7 @@ use super::report::{Invalid, Problem, Report};
 use super::suggestion::closest;
 use super::validated;
 use super::{Configuration, Visible};
+use crate::limits::PROBLEMS;
 
 /// The plugin's type in an agent.conf. The agent does not fold its case.
 const TYPE: &str = "WorkloadAttestor";
@@ -174,13 +175,10 @@ fn agent_keys(block: &Document, report: &mut Report) -> (Plugin, Option<Data>) {
     let decoded = plugin.decode("", &Value::from(block), &mut findings);
     findings.keep(decoded);
     report.errors.extend(findings.errors().iter().map(Problem::from));
-    for key in findings.unknown() {
-        let problem = Problem::unknown_key(key);
-        let help = problem
-            .help
-            .clone()
+    for key in findings.unknown().take(PROBLEMS) {
+        let help = Problem::suggestion(key)
             .unwrap_or_else(|| "the keys of the plugin itself stand in plugin_data { … }".to_owned());
-        report.errors.push(problem.with_help(format!("the agent ignores it: {help}")));
+        report.errors.push(Problem::unknown_key(key).with_help(format!("the agent ignores it: {help}")));
     }
     for key in findings.repeated() {
         report.errors.push(Problem::new(format!("{} {key}", key.path), Some(key.last)).with_help("write it once"));

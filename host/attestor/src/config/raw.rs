@@ -218,11 +218,12 @@ pub(super) struct OneOrMore(pub(super) Vec<String>);
 impl Decode for OneOrMore {
     fn decode(&mut self, path: &str, value: &Value<'_>, findings: &mut Findings) -> Result<(), Error> {
         let mut one = String::new();
-        match one.decode(path, value, findings) {
-            Ok(()) => self.0.push(one),
-            Err(_) => self.0.decode(path, value, findings)?,
+        if one.decode(path, value, findings).is_ok() {
+            self.0.push(one);
+            return Ok(());
         }
-        Ok(())
+        let list = self.0.decode(path, value, findings);
+        list.map_err(|_| value.mismatch(path, "a string or a list [ … ]"))
     }
 
     fn joins(&self) -> bool {

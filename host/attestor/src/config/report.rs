@@ -59,10 +59,14 @@ impl Problem {
     }
 
     pub(super) fn unknown_key(key: UnknownKey<'_>) -> Problem {
-        let name = key.path.rsplit_once('.').map_or(key.path, |(_, name)| name);
-        let help = closest(name, key.names.iter().map(String::as_str)).map(|name| format!("did you mean {name}?"));
         let path = printable(cut(key.path, limits::KEY_PATH));
-        Problem { kind: ProblemKind::UnknownKey, help, ..Problem::new(path, Some(key.position)) }
+        Problem { kind: ProblemKind::UnknownKey, ..Problem::new(path, Some(key.position)) }
+    }
+
+    /// The name of a field that an unknown key resembles.
+    pub(super) fn suggestion(key: UnknownKey<'_>) -> Option<String> {
+        let name = key.path.rsplit_once('.').map_or(key.path, |(_, name)| name);
+        closest(name, key.names.iter().map(String::as_str)).map(|name| format!("did you mean {name}?"))
     }
 
     /// What is wrong, for a person who sees the position beside it.
@@ -191,11 +195,16 @@ impl Report {
 
     /// Adds the values that do not suit their keys, and the unknown keys.
     pub(super) fn add_findings(&mut self, findings: &Findings) {
-        self.errors.extend(findings.errors().iter().map(Problem::from));
+        let mut errors = findings.errors().to_vec();
+        errors.sort_by_key(|error| error.position);
+        self.errors.extend(errors.iter().map(Problem::from));
         if findings.more_errors() > 0 {
             self.errors.push(Problem::new(format!("{} more values have the wrong type", findings.more_errors()), None));
         }
-        self.errors.extend(findings.unknown().map(Problem::unknown_key));
+        for (index, key) in findings.unknown().enumerate() {
+            let help = if index < PROBLEMS { Problem::suggestion(key) } else { None };
+            self.errors.push(Problem { help, ..Problem::unknown_key(key) });
+        }
     }
 
     /// Adds a warning for each key that is written more than once.

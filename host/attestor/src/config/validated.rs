@@ -403,6 +403,56 @@ mod tests {
     }
 
     #[test]
+    fn values_of_a_wrong_type_hide_no_other_error_and_bring_none_along() {
+        let text = "docker_version = true\nuse_new_container_locator = \"no\"\ndocker_socket_path = \"x\"\n\
+                    policy { path = [] sha256 = true }\nextension = { x = 1 }\npolicy_path = 1\ndocker_verison = \"1.41\"";
+        assert_eq!(
+            notes(text),
+            [
+                "unable to decode configuration: line 1, column 18: docker_version: expected a string; \
+                 line 2, column 29: use_new_container_locator: expected true or false, without quotes; \
+                 line 4, column 17: policy.path: expected a string; line 4, column 29: policy.sha256: expected a string or a list [ … ]; \
+                 line 5, column 19: extension.x: expected an object { … }",
+                "unknown configurations detected: docker_verison (did you mean docker_version?),policy_path",
+                "docker_socket_path: \"x\" has no scheme: write unix:///path/to/docker.sock",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_error_about_a_value_has_the_position_of_the_value() {
+        for (text, line, column) in [
+            ("docker_version = \"v1\"", 1, 18),
+            ("docker_version = \"1.41\"\ndocker_version = \"v1\"", 2, 18),
+            ("selectors {}", 1, 1),
+            ("container_id_cgroup_matchers = [\"/<id>\"]", 1, 32),
+            ("sigstore {\n on_failure = \"x\" }", 2, 15),
+            ("sigstore {\n insecure_registries = [\"r\",\n \"http://r\"] }", 3, 2),
+            ("sigstore { cache {\n ttl = \"soon\" } }", 2, 8),
+            ("sigstore { registry_credentials = {\n \"r.example\" = { username = \"u\" } } }", 2, 2),
+            ("sigstore { public_keys = [\"/a\",\n\"\"] }", 2, 1),
+            ("policy {}", 1, 1),
+            ("policy { path = \"p\" unpinned = true }", 1, 17),
+            ("policy { path = \"/p\" sha256 = [\n\"x\"] }", 2, 1),
+            ("extension \"a.b\" {\n path = \"/p\" unpinned = true on_failure = 1 }", 2, 43),
+            ("extension \"Q\" { path = \"/p\" unpinned = true }", 1, 11),
+            ("extension \"q\" { path = \"/p\" unpinned = true grants = [\"env\",\n\"x\"] }", 2, 1),
+        ] {
+            let errors = load(Some("example.org"), text).unwrap_err().errors;
+            let position = hcl1::Position { line, column };
+            assert!(errors.iter().all(|error| error.position == Some(position)), "{text}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn errors_are_bounded_in_number_and_bytes() {
+        let keys: String = (0..9_000).map(|number| format!("k{number} = 1\n")).collect();
+        let text = format!("{keys}docker_version = {:?}", "x".repeat(1 << 19));
+        let text = load(Some("example.org"), &text).unwrap_err().to_string();
+        assert!(text.contains(",and 8900 more") && text.len() < 8_000, "{}", text.len());
+    }
+
+    #[test]
     fn endpoints_are_held_to_their_form() {
         let endpoint =
             |path: &str| load(Some("example.org"), &format!("docker_socket_path = {path:?}")).map(|it| it.docker);

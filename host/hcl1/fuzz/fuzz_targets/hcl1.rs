@@ -1,4 +1,4 @@
-//! Fuzzes the parser and the decoder with any text. Neither may panic, whatever the text.
+//! Fuzzes the parser, the decoder and the scanner with any text. None may panic, whatever the text.
 
 #![no_main]
 
@@ -31,4 +31,5 @@ impl Decode for Any {
 
 fuzz_target!(|text: &str| {
     let _ = hcl1::decode(text, &mut Any::default());
+    let _ = hcl1::tokens(text);
 });
