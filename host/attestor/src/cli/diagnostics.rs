@@ -38,12 +38,12 @@ impl Source {
         Source { name, text, visible: Visible::default(), errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Prints errors and warnings in the order of the text.
+    /// Prints errors and warnings in the order of the text, and then those without a place in it.
     pub(super) fn print(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
         let errors = self.errors.iter().map(|problem| (problem, style.bad("error")));
         let warnings = self.warnings.iter().map(|problem| (problem, style.bold("warning")));
         let mut problems: Vec<(&Problem, String)> = errors.chain(warnings).collect();
-        problems.sort_by_key(|(problem, _)| problem.position);
+        problems.sort_by_key(|(problem, _)| (problem.position.is_none(), problem.position));
         let tokens = if problems.is_empty() { Vec::new() } else { hcl1::tokens(&self.text) };
         for (problem, severity) in problems.iter().take(PROBLEMS) {
             let place = problem.position.map(|Position { line, column }| format!(":{line}:{column}"));
@@ -126,7 +126,7 @@ impl Excerpt {
             (shown.length, 1)
         });
         match last < line.len() {
-            true => shown.add(HIDDEN),
+            true => shown.hide(),
             false => shown.between(&slice(column, last)),
         }
         Some(shown.window(place))
@@ -175,6 +175,13 @@ impl Shown {
         let content = text.trim_start();
         self.add(text.strip_suffix(content).unwrap_or_default());
         if !content.is_empty() {
+            self.hide();
+        }
+    }
+
+    /// Stands for any number of parts that are hidden one after another.
+    fn hide(&mut self) {
+        if !self.line.ends_with(HIDDEN) {
             self.add(HIDDEN);
         }
     }

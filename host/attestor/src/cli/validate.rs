@@ -313,6 +313,10 @@ FILE:7:55: error: extension \"a\".grants: \"label\" is none: write some of \"lab
         let keys: String = (0..9_000).map(|number| format!("k{number} = 1\n")).collect();
         let (out, _) = validate(keys).await;
         assert!(out.starts_with("FILE: invalid: 9000 errors\n") && out.ends_with("FILE: and 8900 more\n"), "{out}");
+        let extensions: String =
+            (0..200).map(|number| format!("extension \"E{number}\" {{ unpinned = true }}\n")).collect();
+        let (out, _) = validate(extensions).await;
+        assert!(out.contains("errors\nFILE:1:11: error: extension \"E0\": the name may have"), "{out}");
         let (out, _) = validate(format!("docker_version = {:?}", "x".repeat(1 << 19))).await;
         assert!(out.len() < 4_000, "{}", out.len());
     }

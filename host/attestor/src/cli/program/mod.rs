@@ -7,7 +7,7 @@ mod windows;
 
 use std::path::{Path, PathBuf};
 
-use bounded::file;
+use bounded::file::{self, FileError};
 use sandbox::inspect::digest;
 
 #[cfg(unix)]
@@ -69,6 +69,11 @@ fn program(plugin: &AgentPlugin, running: &Path, source: &mut Source) -> Option<
                 source.errors.push(Problem::new(text, position).with_help(format!("chmod 755 {path}")));
             }
             Some(bytes)
+        }
+        Err(why @ FileError::Unreadable(_)) => {
+            let problem = Problem::new(format!("plugin_cmd: {path:?} {why}"), position);
+            source.errors.push(problem.with_help("validate as a user who may read the program"));
+            None
         }
         Err(why) => {
             let text = format!("plugin_cmd: {path:?}: {why}: the agent cannot start it");
