@@ -38,6 +38,22 @@ impl Source {
         Source { name, text, visible: Visible::default(), errors: Vec::new(), warnings: Vec::new() }
     }
 
+    /// Errors, and then warnings, for programs.
+    pub(super) fn to_json(&self) -> impl Iterator<Item = serde_json::Value> {
+        let errors = self.errors.iter().map(|problem| (problem, "error"));
+        let warnings = self.warnings.iter().map(|problem| (problem, "warning"));
+        errors.chain(warnings).map(|(problem, severity)| {
+            serde_json::json!({
+                "severity": severity,
+                "file": self.name,
+                "line": problem.position.map(|position| position.line),
+                "column": problem.position.map(|position| position.column),
+                "message": problem.headline(),
+                "help": problem.help,
+            })
+        })
+    }
+
     /// Prints errors and warnings in the order of the text, and then those without a place in it.
     pub(super) fn print(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
         let errors = self.errors.iter().map(|problem| (problem, style.bad("error")));

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bounded::text::printable;
+use serde_json::json;
 
 use super::entries::{self, DOCKER, Difference, Entry, Ranked};
 use super::style::Style;
@@ -82,6 +83,76 @@ pub(super) fn run(
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Prints the same for programs.
+pub(super) fn print_json(
+    attested: &Attested,
+    entries: Option<&[Entry]>,
+    out: &mut impl Write,
+) -> Result<ExitCode, Failure> {
+    let explanation = &attested.explanation;
+    let steps: Vec<serde_json::Value> = explanation.transcript.exchanges().iter().map(step_to_json).collect();
+    let extensions: Vec<serde_json::Value> = explanation
+        .derived
+        .iter()
+        .map(|derived| {
+            json!({
+                "name": derived.name,
+                "digest": derived.digest,
+                "selectors": derived.outcome.as_ref().ok(),
+                "error": derived.outcome.as_ref().err().map(ToString::to_string),
+                "microseconds": derived.elapsed.as_micros(),
+            })
+        })
+        .collect();
+    let mut answer = json!({
+        "subject": attested.subject,
+        "pid": attested.pid,
+        "policy": explanation.policy.digest,
+        "steps": steps,
+        "extensions": extensions,
+        "reused": explanation.reused,
+        "selectors": explanation.outcome.as_ref().ok(),
+        "microseconds": explanation.elapsed.as_micros(),
+    });
+    if let Some(fields) = answer.as_object_mut() {
+        if let Err(error) = &explanation.outcome {
+            let error = json!({"code": code_name(error.code()), "message": error.to_string()});
+            fields.insert("error".to_owned(), error);
+        }
+        if let (Some(entries), Ok(selectors)) = (entries, &explanation.outcome) {
+            fields.insert("entries".to_owned(), entries_to_json(entries, selectors));
+        }
+    }
+    writeln!(out, "{answer}")?;
+    Ok(if explanation.outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn step_to_json(exchange: &Exchange) -> serde_json::Value {
+    let (told, lines) = match &exchange.answer {
+        Ok(answer) => summary(answer),
+        Err(_) => (String::new(), Vec::new()),
+    };
+    json!({
+        "question": exchange.question.to_string(),
+        "note": exchange.note.to_string(),
+        "told": told,
+        "lines": lines,
+        "error": exchange.answer.as_ref().err().map(ToString::to_string),
+        "not_proven": exchange.not_proven.map(|clause| clause.to_string()),
+        "microseconds": exchange.elapsed.as_micros(),
+    })
+}
+
+/// Every entry that has docker selectors, the nearest first.
+fn entries_to_json(entries: &[Entry], selectors: &[String]) -> serde_json::Value {
+    let here: BTreeSet<String> = selectors.iter().map(|selector| [DOCKER, selector].concat()).collect();
+    let ranked = entries::rank(entries, &here);
+    let ranked = ranked.iter().map(|Ranked { entry, missing }| {
+        json!({"id": entry.id, "spiffe_id": entry.spiffe_id, "matches": missing.is_empty(), "missing": missing})
+    });
+    ranked.collect()
 }
 
 fn step(number: usize, exchange: &Exchange, out: &mut impl Write, style: Style) -> std::io::Result<()> {

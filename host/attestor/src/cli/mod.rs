@@ -73,14 +73,21 @@ struct Cli {
     verbose: bool,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 fine; 1 the attestation failed or the configuration is invalid; 2 usage, or a file cannot be read.";
+const EXIT_CODES: &str = "Exit codes: 0 yes; 1 no; 2 no answer, because of wrong usage or a file that cannot be read. Each command's help says more.";
+const ATTEST_EXIT_CODES: &str = "Exit codes: 0 attested, with or without selectors; 1 the attestation failed, the process or container is not \
+    there, or the configuration is invalid; 2 no answer: wrong usage, or a file cannot be read.";
+const VALIDATE_EXIT_CODES: &str = "Exit codes: 0 valid; 1 invalid; 2 no answer: wrong usage, or a file cannot be read.";
+const VERIFY_EXIT_CODES: &str = "Exit codes: 0 verified; 1 not verified, or the configuration is invalid; 2 no answer: wrong usage, a file cannot be \
+    read, or a registry or log is unreachable.";
+/// Of commands that answer no question.
+const PRINT_EXIT_CODES: &str = "Exit codes: 0 printed; 2 no answer: wrong usage, or stdout cannot be written.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the selectors of a process, and an entry that matches it
     ///
     /// Values of the environment are selectors too and are printed, also with --all. They may be secrets: keep the output as you keep those.
+    #[command(after_help = ATTEST_EXIT_CODES)]
     Attest {
         #[command(flatten)]
         target: Target,
@@ -93,6 +100,7 @@ enum Command {
         output: Output,
     },
     /// Print each step of an attestation: what was read, claimed, asked and proven
+    #[command(after_help = ATTEST_EXIT_CODES)]
     Explain {
         #[command(flatten)]
         target: Target,
@@ -100,6 +108,9 @@ enum Command {
         /// for standard input
         #[arg(long, value_name = "FILE")]
         entries: Option<PathBuf>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Find the registration entries that would match otherwise than with the built-in attestor
     ///
@@ -123,6 +134,7 @@ enum Command {
         output: Output,
     },
     /// Check an agent.conf or a plugin_data file, and the program that the agent.conf names
+    #[command(after_help = VALIDATE_EXIT_CODES)]
     Validate {
         /// The file; - for standard input
         #[arg(value_name = "FILE", required_unless_present = "config", conflicts_with = "config")]
@@ -133,8 +145,12 @@ enum Command {
         /// The plugin's name in the agent.conf, if it is not called docker
         #[arg(long, value_name = "NAME")]
         plugin: Option<String>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Verify an image's signatures, and print what each rule says of each
+    #[command(after_help = VERIFY_EXIT_CODES)]
     Verify {
         /// REPOSITORY@sha256:…, as the engine prints it
         image: String,
@@ -144,21 +160,26 @@ enum Command {
         /// The plugin's name in the agent.conf, if it is not called docker
         #[arg(long, value_name = "NAME", requires = "config")]
         plugin: Option<String>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Look at policies and extensions, test them on recorded workloads, and see which run
-    #[command(subcommand)]
+    #[command(subcommand, after_help = EXIT_CODES)]
     Policy(policy::Command),
     /// Print a shell's completions
+    #[command(after_help = PRINT_EXIT_CODES)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page
+    #[command(after_help = PRINT_EXIT_CODES)]
     Man,
 }
 
-const COMPARE_EXIT_CODES: &str = "Exit codes: 0 every entry that matches anything here matches as before; 1 some do not; 2 usage, or a file \
-    cannot be read.";
+const COMPARE_EXIT_CODES: &str = "Exit codes: 0 every entry that matches anything here matches as before; 1 some do not; 2 no answer: wrong \
+    usage, or a file cannot be read.";
 
 /// The group of the arguments that say which process is meant.
 const PROCESS: &str = "process";
@@ -293,20 +314,24 @@ impl Command {
                 attest::all(this_machine(open)?, target.config_file()?, out).await
             }
             Command::Attest { target, output, .. } => attest::run(target.attest(open).await?, *output, out, style),
-            Command::Explain { target, entries } => {
+            Command::Explain { target, entries, output } => {
                 let entries = entries.as_deref().map(entries::read).transpose()?;
-                explain::run(target.attest(open).await?, entries.as_deref(), out, style)
+                let attested = target.attest(open).await?;
+                match output {
+                    Output::Text => explain::run(attested, entries.as_deref(), out, style),
+                    Output::Json => explain::print_json(&attested, entries.as_deref(), out),
+                }
             }
             Command::Compare { seen, entries, plugin, output } => {
                 compare::run(&compare::Inputs { seen, entries, plugin }, *output, out, style)
             }
-            Command::Validate { file, config, plugin } => {
+            Command::Validate { file, config, plugin, output } => {
                 let path = file.as_ref().or(config.as_ref()).cloned().unwrap_or_default();
-                validate::run(&path, plugin.as_deref(), out, style, open).await
+                validate::run(&path, plugin.as_deref(), *output, out, style, open).await
             }
-            Command::Verify { image, config, plugin } => {
+            Command::Verify { image, config, plugin, output } => {
                 let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
-                verify::run(image, config, out, style).await
+                verify::run(image, config, *output, out, style).await
             }
             Command::Policy(command) => command.run(out, style, open).await,
             Command::Completions { shell } => {
@@ -497,6 +522,38 @@ mod tests {
         assert!(parse(&["explain", "--all"]).is_err());
         assert!(parse(&["validate"]).is_err());
         assert!(parse(&[]).is_err());
+    }
+
+    #[test]
+    fn every_commands_help_says_its_exit_codes() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                help.starts_with("Exit codes: 0 ") && help.contains("; 2 no answer"),
+                "{}: {help:?}",
+                command.get_name()
+            );
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    /// What programs read is JSON, for every command that prints an answer.
+    #[test]
+    fn every_command_has_an_output_for_programs() {
+        fn check(command: &clap::Command) {
+            if command.get_subcommands().next().is_some() {
+                return command.get_subcommands().for_each(check);
+            }
+            // What these print is for a program already.
+            if matches!(command.get_name(), "record" | "schema" | "completions" | "man") {
+                return;
+            }
+            let output = command.get_arguments().find(|argument| argument.get_long() == Some("output"));
+            let values = output.map(|output| output.get_possible_values()).unwrap_or_default();
+            assert!(values.iter().any(|value| value.get_name() == "json"), "{}", command.get_name());
+        }
+        check(&Cli::command());
     }
 
     /// The output of a command line, and its exit code or failure.
@@ -693,7 +750,8 @@ mod tests {
         }
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "a = [").unwrap();
-        let command = Command::Validate { file: Some(file.path().to_owned()), config: None, plugin: None };
+        let command =
+            Command::Validate { file: Some(file.path().to_owned()), config: None, plugin: None, output: Output::Text };
         let mut out = Stdout(Closed);
         assert_eq!(command.run(&mut out, Style::plain(), ThisMachine::open).await.unwrap(), ExitCode::FAILURE);
         out.flush().unwrap();

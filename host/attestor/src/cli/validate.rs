@@ -6,14 +6,18 @@ use std::process::ExitCode;
 
 use bounded::text::printable;
 
+use serde_json::json;
+
 use super::config::ConfigFile;
+use super::diagnostics::Source;
 use super::style::Style;
-use super::{Failure, attestor_of_this_machine, program};
+use super::{Failure, Output, attestor_of_this_machine, program};
 use crate::machine::OpenMachine;
 
 pub(super) async fn run(
     path: &Path,
     plugin: Option<&str>,
+    output: Output,
     out: &mut impl Write,
     style: Style,
     open: OpenMachine,
@@ -30,11 +34,18 @@ pub(super) async fn run(
             Err(error) => return Err(error.into()),
         }
     }
+    let valid = file.errors() == 0;
+    let code = if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if output == Output::Json {
+        let problems: Vec<serde_json::Value> = file.sources.iter().flat_map(Source::to_json).collect();
+        let answer = json!({"file": file.name(), "valid": valid, "problems": problems, "notes": notes});
+        writeln!(out, "{answer}")?;
+        return Ok(code);
+    }
     let warnings: usize = file.sources.iter().map(|source| source.warnings.len()).sum();
     let findings = [counted(file.errors(), "error"), counted(warnings, "warning")].into_iter().flatten();
     let findings = findings.collect::<Vec<_>>().join(", ");
     let name = printable(file.name());
-    let valid = file.errors() == 0;
     match valid {
         false => writeln!(out, "{name}: {}: {findings}", style.bad("invalid"))?,
         true => {
@@ -50,7 +61,7 @@ pub(super) async fn run(
     if valid {
         notes.iter().try_for_each(|note| writeln!(out, "  {}", printable(note)))?;
     }
-    Ok(if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code)
 }
 
 /// The number and what is counted, or `None` for zero.
@@ -71,7 +82,7 @@ mod tests {
 
     async fn run_on(path: &Path, plugin: Option<&str>) -> (String, ExitCode) {
         let mut out = Vec::new();
-        let code = run(path, plugin, &mut out, Style::plain(), ThisMachine::open).await.unwrap();
+        let code = run(path, plugin, Output::Text, &mut out, Style::plain(), ThisMachine::open).await.unwrap();
         (String::from_utf8(out).unwrap(), code)
     }
 
@@ -263,8 +274,9 @@ FILE:7:55: error: extension \"a\".grants: \"label\" is none: write some of \"lab
         let (out, _) = run_on(file.path(), Some("docker_shadow")).await;
         assert!(out.contains("no built-in attestor docker_shadow, and does not start"), "{out}");
         std::fs::write(file.path(), "docker_version = \"1.41\"").unwrap();
-        let failure =
-            run(file.path(), Some("x"), &mut Vec::new(), Style::plain(), ThisMachine::open).await.unwrap_err();
+        let failure = run(file.path(), Some("x"), Output::Text, &mut Vec::new(), Style::plain(), ThisMachine::open)
+            .await
+            .unwrap_err();
         assert!(failure.to_string().contains("leave --plugin out") && failure.exit_code() == ExitCode::from(2));
     }
 
@@ -331,7 +343,8 @@ FILE:7:55: error: extension \"a\".grants: \"label\" is none: write some of \"lab
             (folder.path(), "cannot be read"),
             (large.path(), "is larger than 1048576 bytes"),
         ] {
-            let failure = run(path, None, &mut Vec::new(), Style::plain(), ThisMachine::open).await.unwrap_err();
+            let failure =
+                run(path, None, Output::Text, &mut Vec::new(), Style::plain(), ThisMachine::open).await.unwrap_err();
             assert!(failure.to_string().contains(part), "{failure}");
             assert_eq!(failure.exit_code(), ExitCode::from(2));
         }

@@ -6,15 +6,18 @@ use std::process::ExitCode;
 use bounded::text::printable;
 use image_signatures::{Examination, Purpose, RuleFinding, SignatureReport, Verifier};
 
+use serde_json::json;
+
 use super::config::ConfigFile;
 use super::style::Style;
-use super::{Failure, PLACEHOLDER, waiting};
+use super::{Failure, Output, PLACEHOLDER, waiting};
 use crate::config::{self, Section};
 use crate::error::Error;
 
 pub(super) async fn run(
     image: &str,
     mut config: Option<ConfigFile>,
+    output: Output,
     out: &mut impl Write,
     style: Style,
 ) -> Result<ExitCode, Failure> {
@@ -36,6 +39,16 @@ pub(super) async fn run(
     let examination = waiting(verifier.examine(image), || verifier.progress())
         .await
         .map_err(|why| Failure::Usage(why.to_string()))?;
+    let code = match examination.outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) if examination.unreachable.is_empty() => ExitCode::FAILURE,
+        // There is no verdict, because a registry or the log is unreachable.
+        Err(_) => ExitCode::from(2),
+    };
+    if output == Output::Json {
+        writeln!(out, "{}", to_json(image, verifier.skips(image), &examination))?;
+        return Ok(code);
+    }
     writeln!(out, "{}", style.bold(&printable(image)))?;
     if verifier.skips(image) {
         writeln!(
@@ -49,12 +62,51 @@ pub(super) async fn run(
         writeln!(out, "{}", style.dim(&printable(note)))?;
     }
     print(&examination, out, style)?;
-    Ok(match examination.outcome {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) if examination.unreachable.is_empty() => ExitCode::FAILURE,
-        // There is no verdict, because a registry or the log is unreachable.
-        Err(_) => ExitCode::from(2),
-    })
+    Ok(code)
+}
+
+/// The answer for programs.
+fn to_json(image: &str, skipped: bool, examination: &Examination) -> serde_json::Value {
+    let reports: Vec<serde_json::Value> = examination.reports.iter().map(report_to_json).collect();
+    let unreachable: Vec<String> = examination.unreachable.iter().map(ToString::to_string).collect();
+    let mut answer = json!({
+        "image": image,
+        "verified": examination.outcome.is_ok(),
+        "skipped": skipped,
+        "reports": reports,
+        "unreachable": unreachable,
+    });
+    if let Some(fields) = answer.as_object_mut() {
+        match &examination.outcome {
+            Ok(verified) => {
+                fields.insert("attestations".to_owned(), json!(verified.attestations()));
+                fields.insert("signatures".to_owned(), json!(verified.signatures().len()));
+            }
+            Err(why) => {
+                fields.insert("reason".to_owned(), json!(why.to_string()));
+            }
+        }
+    }
+    answer
+}
+
+fn report_to_json(report: &SignatureReport) -> serde_json::Value {
+    let rules: Vec<serde_json::Value> = report
+        .findings
+        .iter()
+        .map(|RuleFinding { rule, holds, text }| {
+            json!({"number": rule.number(), "title": rule.title(), "holds": holds, "text": text})
+        })
+        .collect();
+    json!({"source": report.source, "what": what(report.purpose), "good": report.good(), "rules": rules})
+}
+
+fn what(purpose: Option<Purpose>) -> &'static str {
+    match purpose {
+        Some(Purpose::Signature) => "signature",
+        Some(Purpose::Attestation) => "attestation",
+        None => "bundle",
+    }
 }
 
 fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::io::Result<()> {
@@ -81,11 +133,7 @@ fn print(examination: &Examination, out: &mut impl Write, style: Style) -> std::
 }
 
 fn signature(report: &SignatureReport, out: &mut impl Write, style: Style) -> std::io::Result<()> {
-    let what = match report.purpose {
-        Some(Purpose::Signature) => "signature",
-        Some(Purpose::Attestation) => "attestation",
-        None => "bundle",
-    };
+    let what = what(report.purpose);
     let verdict = if report.good() { style.good("good") } else { style.bad("bad") };
     writeln!(out, "\n{what} {}: {verdict}", printable(&report.source))?;
     for RuleFinding { rule, holds, text } in &report.findings {

@@ -5,28 +5,55 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bounded::text::printable;
-use sandbox::inspect::Description;
+use sandbox::inspect::{Description, Refused};
 use sandbox::needs::Needs;
+use serde_json::json;
 
-use super::super::Failure;
 use super::super::config::ConfigFile;
 use super::super::style::Style;
+use super::super::{Failure, Output};
 use super::describe;
 use crate::components::{extension_name, needs};
 use crate::config::Configuration;
 
+/// A block of the configuration that names the component's file: its name, and warnings or what does not fit.
+type Block = (String, Result<Vec<String>, String>);
+
 pub(super) fn run(
     path: &Path,
     config: Option<ConfigFile>,
+    output: Output,
     out: &mut impl Write,
     style: Style,
 ) -> Result<ExitCode, Failure> {
     let description = describe(path)?;
-    let (world, verdict) = match description.world() {
-        Ok((world, version)) => {
-            (format!("{world}, contract docker-attestor:policy@{version}"), description.check(world))
-        }
-        Err(why) => ("none of the contract".to_owned(), Err(why)),
+    let refused = match description.world() {
+        Ok((world, _)) => description.check(world).err(),
+        Err(why) => Some(why),
+    };
+    let blocks = match config {
+        Some(config) if refused.is_none() => blocks_of(path, &description, config)?,
+        _ => Vec::new(),
+    };
+    match output {
+        Output::Text => print(path, &description, refused.as_ref(), &blocks, out, style)?,
+        Output::Json => writeln!(out, "{}", to_json(path, &description, refused.as_ref(), &blocks))?,
+    }
+    let fits = refused.is_none() && blocks.iter().all(|(_, outcome)| outcome.is_ok());
+    Ok(if fits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(
+    path: &Path,
+    description: &Description,
+    refused: Option<&Refused>,
+    blocks: &[Block],
+    out: &mut impl Write,
+    style: Style,
+) -> std::io::Result<()> {
+    let world = match description.world() {
+        Ok((world, version)) => format!("{world}, contract docker-attestor:policy@{version}"),
+        Err(_) => "none of the contract".to_owned(),
     };
     let version = description.version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     writeln!(out, "{}", style.bold(&printable(&path.display().to_string())))?;
@@ -48,19 +75,45 @@ pub(super) fn run(
             writeln!(out, "    {}", printable(item))?;
         }
     }
-    match verdict {
-        Ok(()) => {
-            writeln!(out, "\n{}: pin it with sha256 = \"{}\"", style.good("may run"), pin(&description.digest))?;
-            match config {
-                Some(config) => compare(path, &description, config, out, style),
-                None => Ok(ExitCode::SUCCESS),
-            }
-        }
-        Err(why) => {
-            writeln!(out, "\n{}: {}", style.bad("may not run"), printable(&why.to_string()))?;
-            Ok(ExitCode::FAILURE)
+    match refused {
+        None => writeln!(out, "\n{}: pin it with sha256 = \"{}\"", style.good("may run"), pin(&description.digest))?,
+        Some(why) => writeln!(out, "\n{}: {}", style.bad("may not run"), printable(&why.to_string()))?,
+    }
+    for (name, outcome) in blocks {
+        match outcome {
+            Ok(warnings) if warnings.is_empty() => writeln!(out, "{name}: {}", style.good("has what it needs"))?,
+            Ok(warnings) => writeln!(out, "{name}: {}", printable(&warnings.join("; ")))?,
+            Err(why) => writeln!(out, "{name}: {}", style.bad(&printable(why)))?,
         }
     }
+    Ok(())
+}
+
+/// The same for programs.
+fn to_json(path: &Path, description: &Description, refused: Option<&Refused>, blocks: &[Block]) -> serde_json::Value {
+    let world = description.world().ok();
+    let blocks: Vec<serde_json::Value> = blocks
+        .iter()
+        .map(|(name, outcome)| {
+            json!({"name": name, "error": outcome.as_ref().err(), "warnings": outcome.as_deref().unwrap_or_default()})
+        })
+        .collect();
+    json!({
+        "file": path.display().to_string(),
+        "world": world.as_ref().map(|(world, _)| world.to_string()),
+        "contract": world.as_ref().map(|(_, version)| version.to_string()),
+        "version": description.version.as_ref().map(ToString::to_string),
+        "digest": description.digest,
+        "size": description.size,
+        "code": description.code,
+        "functions": description.functions,
+        "needs": description.needs.as_ref().map(needed).unwrap_or_default(),
+        "imports": description.imports,
+        "exports": description.exports,
+        "may_run": refused.is_none(),
+        "reason": refused.map(ToString::to_string),
+        "blocks": blocks,
+    })
 }
 
 /// The digest as sha256sum prints it, without `sha256:`.
@@ -84,39 +137,20 @@ fn needed(needs: &Needs) -> Vec<String> {
 }
 
 /// Compares what the component needs with each block of the configuration that names its file.
-fn compare(
-    path: &Path,
-    description: &Description,
-    mut config: ConfigFile,
-    out: &mut impl Write,
-    style: Style,
-) -> Result<ExitCode, Failure> {
-    let configuration = config.accept()?;
-    let blocks = blocks(path, description, &configuration);
-    if blocks.is_empty() {
-        let (path, name) = (path.display(), config.name());
-        return Err(Failure::Usage(format!("{name} has no policy and no extension whose path is {path}")));
-    }
-    let mut code = ExitCode::SUCCESS;
-    for (name, outcome) in blocks {
-        match outcome {
-            Ok(warnings) if warnings.is_empty() => writeln!(out, "{name}: {}", style.good("has what it needs"))?,
-            Ok(warnings) => writeln!(out, "{name}: {}", printable(&warnings.join("; ")))?,
-            Err(why) => {
-                writeln!(out, "{name}: {}", style.bad(&printable(&why)))?;
-                code = ExitCode::FAILURE;
-            }
+fn blocks_of(path: &Path, description: &Description, mut config: ConfigFile) -> Result<Vec<Block>, Failure> {
+    let name = config.name().to_owned();
+    let blocks = blocks(path, description, &config.accept()?);
+    match blocks.is_empty() {
+        true => {
+            let path = path.display();
+            Err(Failure::Usage(format!("{name} has no policy and no extension whose path is {path}")))
         }
+        false => Ok(blocks),
     }
-    Ok(code)
 }
 
 /// The blocks of the configuration that name this file, and how each compares with what the component needs.
-fn blocks(
-    path: &Path,
-    description: &Description,
-    configuration: &Configuration,
-) -> Vec<(String, Result<Vec<String>, String>)> {
+fn blocks(path: &Path, description: &Description, configuration: &Configuration) -> Vec<Block> {
     let same = |other: &Path| match (path.canonicalize(), other.canonicalize()) {
         (Ok(path), Ok(other)) => path == other,
         _ => path == other,
@@ -149,7 +183,8 @@ mod tests {
             let block = format!("extension \"x\" {{ path = {component:?} unpinned = true {block} }}");
             std::fs::write(&config, block).unwrap();
             let mut out = Vec::new();
-            let code = run(&component, Some(ConfigFile::read(&config, None).unwrap()), &mut out, Style::plain());
+            let code =
+                run(&component, Some(ConfigFile::read(&config, None).unwrap()), Output::Text, &mut out, Style::plain());
             (String::from_utf8(out).unwrap(), code)
         };
         let (out, code) = inspect("grants = [\"labels\"] settings = { label = \"a\" }");
@@ -162,8 +197,14 @@ mod tests {
         assert!(out.contains("it needs grants = [\"labels\"]") && out.contains("it has no setting \"lable\""), "{out}");
         assert_eq!(code.unwrap(), ExitCode::FAILURE);
         std::fs::write(&config, "").unwrap();
-        let failure = run(&component, Some(ConfigFile::read(&config, None).unwrap()), &mut Vec::new(), Style::plain())
-            .unwrap_err();
+        let failure = run(
+            &component,
+            Some(ConfigFile::read(&config, None).unwrap()),
+            Output::Text,
+            &mut Vec::new(),
+            Style::plain(),
+        )
+        .unwrap_err();
         assert!(failure.to_string().contains("no policy and no extension whose path is"), "{failure}");
     }
 }

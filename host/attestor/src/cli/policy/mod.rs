@@ -25,9 +25,23 @@ use super::{Failure, ProcessName};
 use crate::machine::OpenMachine;
 use crate::scenario::Scenario;
 
+const INSPECT_EXIT_CODES: &str = "Exit codes: 0 it may run, and each block has what it needs; 1 it may not, or a block does not fit; 2 no answer: \
+    wrong usage, or a file cannot be read or is no component.";
+const TEST_EXIT_CODES: &str = "Exit codes: 0 every scenario passed or was accepted; 1 some failed; 2 no answer: wrong usage, or the component cannot \
+    be read.";
+const RUN_EXIT_CODES: &str =
+    "Exit codes: 0 measured; 1 a configuration is refused; 2 no answer: wrong usage, or a file cannot be read.";
+const DIFF_EXIT_CODES: &str =
+    "Exit codes: 0 the same answers; 1 some differ; 2 no answer: wrong usage, or a file cannot be read.";
+const RECORD_EXIT_CODES: &str = "Exit codes: 0 recorded; 1 the attestation failed, the process or container is not there, or the configuration is \
+    invalid; 2 no answer: wrong usage, or a file cannot be read or is there already.";
+const STATUS_EXIT_CODES: &str = "Exit codes: 0 all is well; 1 the last attempt to replace a component failed; 2 no answer: wrong usage, no plugin \
+    runs, or a socket does not answer.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Print what a component says of itself: world, version, imports, digest, size
+    #[command(after_help = INSPECT_EXIT_CODES)]
     Inspect {
         /// A policy or an extension (.wasm)
         file: PathBuf,
@@ -37,8 +51,12 @@ pub(super) enum Command {
         /// The plugin's name in the agent.conf, if it is not called docker
         #[arg(long, value_name = "NAME", requires = "config")]
         plugin: Option<String>,
+        /// How to print
+        #[arg(long, value_enum, default_value = "text")]
+        output: super::Output,
     },
     /// Run a component on recorded workloads, and print what differs from what they expect
+    #[command(after_help = TEST_EXIT_CODES)]
     Test {
         /// A policy or an extension (.wasm)
         file: PathBuf,
@@ -56,6 +74,7 @@ pub(super) enum Command {
         output: test::Format,
     },
     /// Measure what a component needs for recorded workloads: time, fuel and memory, in a fresh sandbox each time
+    #[command(after_help = RUN_EXIT_CODES)]
     Bench {
         /// A policy or an extension (.wasm), or `built-in`
         file: PathBuf,
@@ -70,6 +89,7 @@ pub(super) enum Command {
         output: super::Output,
     },
     /// Print which selectors change from one policy to another, on recorded workloads
+    #[command(after_help = DIFF_EXIT_CODES)]
     Diff {
         /// A policy (.wasm), or `built-in`
         old: PathBuf,
@@ -83,6 +103,7 @@ pub(super) enum Command {
         output: super::Output,
     },
     /// Write a scenario from a live workload
+    #[command(after_help = RECORD_EXIT_CODES)]
     Record {
         #[command(flatten)]
         process: ProcessName,
@@ -100,8 +121,10 @@ pub(super) enum Command {
         with_env_values: bool,
     },
     /// Print the JSON schema of scenarios, for editors
+    #[command(after_help = super::PRINT_EXIT_CODES)]
     Schema,
     /// Print which policy and extensions run, in every plugin that this user may ask
+    #[command(after_help = STATUS_EXIT_CODES)]
     Status {
         /// One plugin's status socket
         #[arg(long, value_name = "PATH")]
@@ -115,9 +138,9 @@ pub(super) enum Command {
 impl Command {
     pub(super) async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
-            Command::Inspect { file, config, plugin } => {
+            Command::Inspect { file, config, plugin, output } => {
                 let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
-                inspect::run(file, config, out, style)
+                inspect::run(file, config, *output, out, style)
             }
             Command::Test { file, scenarios, run, accept, output } => {
                 let only = run.as_deref();
