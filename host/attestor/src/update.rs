@@ -277,7 +277,8 @@ impl Updater {
             }
             _ => self.containers(&configuration),
         };
-        let (verifier, trust) = make_verifier(&configuration, &self.metrics).await?;
+        let recorded_decision = self.machine.recorded_decision();
+        let (verifier, trust) = make_verifier(&configuration, recorded_decision.is_none(), &self.metrics).await?;
         let verifier = match (verifier, current.and_then(|current| current.verifier.clone())) {
             (Some(new), Some(kept)) if kept.judges_like(&new) => Some(kept),
             (new, _) => new,
@@ -285,7 +286,7 @@ impl Updater {
         let recorded = self.recorded(current, &configuration).await;
         let decides =
             |(verifier, sigstore): (_, &config::Sigstore)| Arc::new(SignedImages::new(verifier, sigstore.on_failure));
-        let recorded_decision = self.machine.recorded_decision().map(|it| Arc::new(SignedImages::recorded(it)));
+        let recorded_decision = recorded_decision.map(|decision| Arc::new(SignedImages::recorded(decision)));
         let backends = Arc::new(Backends {
             sigstore: recorded_decision.or_else(|| verifier.clone().zip(configuration.sigstore.as_ref()).map(decides)),
             verbose: configuration.verbose_container_locator_logs,
@@ -485,13 +486,14 @@ fn settings(configuration: &Configuration, backends: &Backends) -> Settings {
     }
 }
 
-/// The verifier that a configuration asks for, and notes about it.
+/// The verifier that a configuration asks for, and notes about it. It verifies signed components, and images if `of_images`.
 async fn make_verifier(
     configuration: &Configuration,
+    of_images: bool,
     metrics: &Metrics,
 ) -> Result<(Option<Arc<Verifier>>, Vec<String>), Error> {
     let signed = in_files(configuration).any(|(_, component)| matches!(component.pin, Pin::Signed { .. }));
-    let options = configuration.sigstore.as_ref().map(|sigstore| sigstore.options.clone());
+    let options = configuration.sigstore.as_ref().filter(|_| of_images || signed).map(|it| it.options.clone());
     let options = options.or_else(|| signed.then(Options::default));
     let Some(options) = options else { return Ok((None, Vec::new())) };
     // It reads files, which may be on a network's filesystem.

@@ -5,7 +5,7 @@ mod unix;
 #[cfg(windows)]
 mod windows;
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
 #[cfg(unix)]
@@ -54,6 +54,14 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         true => Ok(bytes),
         false => Err(FileError::TooLarge(limit)),
     }
+}
+
+/// Writes a new file that only its owner may read (mode 0600; on Windows as its folder says). An existing file is left alone.
+///
+/// # Errors
+/// The file exists, or cannot be written.
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    system::create_private(path)?.write_all(bytes)
 }
 
 /// The fingerprint of a file: it changes when the file is written, replaced by a rename, or reached through another

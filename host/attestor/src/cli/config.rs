@@ -120,6 +120,11 @@ impl ConfigFile {
         }
     }
 
+    /// The plugin's data as a tree.
+    pub(super) fn data(&self) -> &Document {
+        &self.data
+    }
+
     /// The file's name for messages.
     pub(super) fn name(&self) -> &str {
         self.sources.first().map_or("", |source| &source.name)

@@ -14,6 +14,12 @@ pub(super) fn open_regular(path: &Path) -> io::Result<Option<File>> {
     Ok(file.metadata()?.is_file().then_some(file))
 }
 
+/// Creates a file that only its owner may read and write.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(open(path, flags, Mode::RUSR | Mode::WUSR).map(File::from)?)
+}
+
 /// The fields that change when a file is written, replaced, or reached through another symbolic link.
 pub(super) fn identity(path: &Path) -> io::Result<[i64; 7]> {
     let metadata = std::fs::metadata(path)?;
@@ -32,7 +38,7 @@ pub(super) fn identity(path: &Path) -> io::Result<[i64; 7]> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use super::super::{FileError, Fingerprint, read};
+    use super::super::{FileError, Fingerprint, create, read};
 
     #[test]
     fn links_are_followed_and_a_fifo_is_not_read() {
@@ -43,6 +49,21 @@ mod tests {
         let fifo = folder.path().join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         assert!(matches!(read(&fifo, 4), Err(FileError::NotRegular)));
+    }
+
+    #[test]
+    fn a_new_file_is_its_owners_alone_and_an_existing_one_is_left_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        create(&path, b"four").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"four");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(create(&path, b"more").unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+        symlink("target", folder.path().join("link")).unwrap();
+        assert!(create(&folder.path().join("link"), b"more").is_err());
+        assert!(!folder.path().join("target").exists());
+        assert_eq!(read(&path, 4).unwrap(), b"four");
     }
 
     #[test]

@@ -24,6 +24,11 @@ pub(super) fn open_regular(path: &Path) -> io::Result<Option<File>> {
     Ok((!directory).then_some(file))
 }
 
+/// Creates a file. Who may read it is up to its folder.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
 /// The fields that change when a file is written, replaced, or reached through another symbolic link.
 pub(super) fn identity(path: &Path) -> io::Result<[i64; 7]> {
     let file = options().access_mode(FILE_READ_ATTRIBUTES).open(path)?;
