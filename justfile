@@ -40,23 +40,12 @@ build: target
 guest: (sandboxed "--package" "docker-attestor-policy")
 
 # Copy guest/template to a new extension, in guest/extensions/NAME or another folder
-[positional-arguments]
-new-extension name folder="":
-    #!/usr/bin/env bash
-    set -euo pipefail
-    [[ $1 =~ ^[a-z][a-z0-9-]{0,63}$ ]] || { echo "new-extension: the name may have a-z, 0-9 and -, and begins with a letter" >&2; exit 1; }
-    folder=guest/extensions/$1
-    [ -z "$2" ] || folder=$(cd {{ quote(invocation_directory()) }} && realpath --canonicalize-missing -- "$2")
-    [ ! -e "$folder" ] || { echo "new-extension: $folder is there already" >&2; exit 1; }
-    mkdir -p "$(dirname "$folder")"
-    # The contract in it is a link here and a copy there: the folder may go anywhere.
-    cp --recursive --dereference guest/template "$folder"
-    # The versions that are tested here; Cargo leaves out what the extension does not need.
-    cp Cargo.lock "$folder"
-    sed -i "s/my-extension/$1/g" "$folder/Cargo.toml" "$folder"/src/* "$folder"/scenarios/*
-    echo "$folder: edit src/lib.rs and scenarios/, then: just test-extension $folder"
+new-extension name folder="": (copy-template "template" "my-extension" "guest/extensions" name folder)
 
-# Build an extension from its folder, in Rust (Cargo.toml) or C (extension.c, VERSION), and print the component's sha256
+# Copy guest/policy-template to a new policy on the built-in one, in guest/policies/NAME or another folder
+new-policy name folder="": (copy-template "policy-template" "my-policy" "guest/policies" name folder)
+
+# Build an extension or a policy from its folder, in Rust (Cargo.toml) or C (extension.c, VERSION), and print the component's sha256
 [positional-arguments]
 extension folder:
     #!/usr/bin/env bash
@@ -91,12 +80,12 @@ extension folder:
     "${componentize[@]}" encode "$module" "$version" {{ quote(extensions) }}/"$name.wasm" "${needs[@]}"
     sha256sum {{ quote(extensions) }}/"$name.wasm"
 
-# Build an extension from its folder, and run its scenarios
+# Build an extension or a policy from its folder, and run its scenarios
 [positional-arguments]
 test-extension folder: (extension folder) ready
     @cd {{ quote(invocation_directory()) }} && {{ quote(attestor) }} policy test {{ quote(extensions) }}/"$(basename "$(realpath -- "$1")")".wasm "$1/scenarios"
 
-# Build and test a fresh copy of the template, and every extension in guest/examples
+# Build and test fresh copies of both templates, and every extension in guest/examples
 test-extensions: ready
     #!/usr/bin/env bash
     set -euo pipefail
@@ -104,8 +93,11 @@ test-extensions: ready
     fresh=$(mktemp --directory)
     trap 'rm -r "$fresh"' EXIT
     {{ just_executable() }} new-extension fresh "$fresh/fresh"
-    cargo clippy --release --manifest-path "$fresh/fresh/Cargo.toml" -- -D warnings
-    for folder in "$fresh/fresh" guest/examples/*; do
+    {{ just_executable() }} new-policy fresh-policy "$fresh/fresh-policy"
+    for folder in "$fresh"/*; do
+        cargo clippy --release --manifest-path "$folder/Cargo.toml" -- -D warnings
+    done
+    for folder in "$fresh"/* guest/examples/*; do
         echo "== $folder"
         if [ -f "$folder/extension.c" ] && ! {{ just_executable() }} debian {{ c_packages }}; then
             echo "skipped: C needs what Debian calls {{ c_packages }}"
@@ -228,7 +220,7 @@ bench-parts: target (extension justfile_directory() / "guest/examples/compose")
 # Check format, clippy, and the dependencies' bans, licences and sources
 lint: target deny-tool
     cargo fmt --all --check
-    rustfmt --check --edition 2024 guest/template/src/lib.rs
+    rustfmt --check --edition 2024 guest/template/src/lib.rs guest/policy-template/src/lib.rs
     cargo clippy --release --workspace --all-targets -- -D warnings
     @if [ -d "$(rustc --print target-libdir --target {{ wasm }})" ]; then \
         echo "cargo clippy --release --package docker-attestor-policy --target {{ wasm }} -- -D warnings"; \
@@ -324,6 +316,27 @@ fuzz seconds="60":
         echo "== $name"
         cargo fuzz run --target-dir "$CARGO_TARGET_DIR" "$name" -- -max_total_time={{ seconds }} -timeout=10
     done
+
+# Copy a template of guest/ and replace its name
+[private]
+[positional-arguments]
+copy-template template placeholder folders name folder:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    template=$1 placeholder=$2 folder=$3/$4 name=$4
+    [[ $name =~ ^[a-z][a-z0-9-]{0,63}$ ]] || { echo "$name: the name may have a-z, 0-9 and -, and begins with a letter" >&2; exit 1; }
+    [ -z "$5" ] || folder=$(cd {{ quote(invocation_directory()) }} && realpath --canonicalize-missing -- "$5")
+    [ ! -e "$folder" ] || { echo "$folder is there already" >&2; exit 1; }
+    mkdir -p "$(dirname "$folder")"
+    # The contract in it is a link here and a copy there: the folder may go anywhere.
+    cp --recursive --dereference "guest/$template" "$folder"
+    # The versions that are tested here; Cargo leaves out what the component does not need.
+    cp Cargo.lock "$folder"
+    sed -i "s/$placeholder/$name/g" "$folder/Cargo.toml" "$folder"/src/* "$folder"/scenarios/*
+    # A policy is built on the built-in one of this clone.
+    manifest=$(<"$folder/Cargo.toml")
+    printf '%s\n' "${manifest/'path = ".."'/"path = \"$PWD/guest\""}" >"$folder/Cargo.toml"
+    echo "$folder: edit src/lib.rs and scenarios/, then: just test-extension $folder"
 
 # Install the policy's target, which Cargo's build needs; if rustup cannot, build the policy with another compiler
 [private]

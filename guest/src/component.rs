@@ -13,10 +13,12 @@ wit_bindgen::generate!({
     path: "../wit",
     world: "policy",
     additional_derives: [PartialEq],
+    // For policies that use this one as a library.
+    pub_export_macro: true,
 });
 
 /// The imports of the component.
-struct HostImports;
+pub struct HostImports;
 
 impl Imports for HostImports {
     fn cgroups(&self) -> Result<Vec<Cgroup>, Fault> {
@@ -36,6 +38,7 @@ impl Imports for HostImports {
     }
 }
 
+/// What the component exports, unless another policy uses this one as a library.
 struct Policy;
 
 impl exports::docker_attestor::policy::attestor::Guest for Policy {
@@ -51,12 +54,13 @@ impl exports::docker_attestor::policy::attestor::Guest for Policy {
 }
 
 /// Logs the messages of panics, because the trap that follows a panic carries no message.
-fn log_panics() {
+pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
 }
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "exports"))]
 #[expect(unsafe_code, reason = "the exported functions of the component model's ABI")]
+#[expect(unreachable_pub, reason = "the generated code is for other crates too")]
 mod exported {
     use super::{Policy, export};
 
