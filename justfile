@@ -85,7 +85,7 @@ extension folder:
 test-extension folder: (extension folder) ready
     @cd {{ quote(invocation_directory()) }} && {{ quote(attestor) }} policy test {{ quote(extensions) }}/"$(basename "$(realpath -- "$1")")".wasm "$1/scenarios"
 
-# Build and test fresh copies of both templates, and every extension in guest/examples
+# Build and test fresh copies of both templates, guest/rules, and every extension in guest/examples
 test-extensions: ready
     #!/usr/bin/env bash
     set -euo pipefail
@@ -97,7 +97,7 @@ test-extensions: ready
     for folder in "$fresh"/*; do
         cargo clippy --release --manifest-path "$folder/Cargo.toml" -- -D warnings
     done
-    for folder in "$fresh"/* guest/examples/*; do
+    for folder in "$fresh"/* guest/rules guest/examples/*; do
         echo "== $folder"
         if [ -f "$folder/extension.c" ] && ! {{ just_executable() }} debian {{ c_packages }}; then
             echo "skipped: C needs what Debian calls {{ c_packages }}"
