@@ -365,14 +365,14 @@ example:
 ready:
     @[ -n "${DOCKER_ATTESTOR:-}" ] || {{ just_executable() }} build
 
-# Run cargo build for the sandbox's target, with rustup's library for it or with Debian's compiler and its sources
+# Build a module for the sandbox's target with Cargo, with rustup's library for it or with Debian's compiler and its sources
 [private]
 [positional-arguments]
 sandboxed *arguments:
     #!/usr/bin/env bash
     set -euo pipefail
     target={{ wasm }}
-    build=(cargo build --release --target "$target" "$@")
+    build=(cargo rustc --release --target "$target" --lib --crate-type cdylib "$@")
     installed() { [ -d "$(rustc --print target-libdir --target "$target")" ]; }
 
     if ! installed && command -v rustup >/dev/null; then

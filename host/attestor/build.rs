@@ -55,7 +55,8 @@ fn build_guest(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let target = out.join("guest");
     let cargo = env::var_os("CARGO").ok_or("CARGO is not set: build scripts are run by Cargo")?;
     let mut build = Command::new(cargo);
-    build.args(["build", "--release", "--locked", "--package", "docker-attestor-policy", "--lib", "--target", TARGET]);
+    build.args(["rustc", "--release", "--locked", "--package", "docker-attestor-policy", "--lib"]);
+    build.args(["--crate-type", "cdylib", "--target", TARGET]);
     build.arg("--target-dir").arg(&target).current_dir("../..");
     for variable in [
         "CARGO_ENCODED_RUSTFLAGS",

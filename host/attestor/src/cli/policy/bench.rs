@@ -77,7 +77,7 @@ mod tests {
     #[tokio::test]
     async fn every_scenario_has_its_cost() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-        let scenarios = [fixtures.join("scenarios/v2-systemd.json")];
+        let scenarios = [fixtures.join("scenarios/v1-systemd.json")];
         let mut out = Vec::new();
         run(Path::new("built-in"), &scenarios, 3, Output::Json, &mut out).await.unwrap();
         let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
@@ -87,6 +87,6 @@ mod tests {
         let mut out = Vec::new();
         run(Path::new("built-in"), &scenarios, 3, Output::Text, &mut out).await.unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("v2-systemd.json: p50 ") && text.contains(" µs"), "{text}");
+        assert!(text.contains("v1-systemd.json: p50 ") && text.contains(" µs"), "{text}");
     }
 }
