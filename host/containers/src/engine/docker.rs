@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use super::connection::{EngineVersion, Refusal, Transport};
 use super::{
-    ApiVersion, ConnectFuture, Endpoint, Engine, EngineCall, InspectFuture, Inspected, ListFuture, ListedContainer,
-    Observer, Peer, RepoDigestsFuture,
+    ApiVersion, ConnectFuture, DescribeFuture, Endpoint, Engine, EngineCall, EngineDescription, InspectFuture,
+    Inspected, ListFuture, ListedContainer, Observer, Peer, RepoDigestsFuture,
 };
 use crate::container::{Container, ContainerId};
 use crate::error::{EngineError, Error};
@@ -152,6 +152,18 @@ impl DockerEngine {
         reply.await?.map(listed).transpose().map_err(CallFailure::Permanent)
     }
 
+    async fn describe_once(&self) -> Result<Option<EngineDescription>, CallFailure> {
+        let reply = self.call(|docker| async move { docker.info().await.map(|info| (info, docker.client_version())) });
+        let Some((info, spoken)) = reply.await? else { return Ok(None) };
+        let spoken = self.pinned.or_else(|| ApiVersion::parse(&spoken.to_string()));
+        Ok(Some(EngineDescription {
+            version: info.server_version.unwrap_or_default(),
+            api: self.transport.engine_version().map(|engine| engine.api).zip(spoken),
+            cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+            engine: self.transport.peer(),
+        }))
+    }
+
     async fn negotiated(&self) -> Result<Negotiated, CallFailure> {
         match self.last_negotiated() {
             Some(negotiated) => Ok(negotiated),
@@ -224,6 +236,13 @@ impl Engine for DockerEngine {
         Box::pin(async move {
             let found = self.with_retries("list", || self.list_once(all)).await?;
             Ok(found.unwrap_or_default())
+        })
+    }
+
+    fn describe(&self) -> DescribeFuture<'_> {
+        Box::pin(async move {
+            let found = self.with_retries("describe", || self.describe_once()).await?;
+            found.ok_or_else(|| self.error(EngineError::IncompleteReply("no description of the engine")))
         })
     }
 

@@ -30,6 +30,11 @@ pub trait Engine: Send + Sync {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
+    /// What the engine says of itself. Only the command line asks for it. By default an engine says nothing.
+    fn describe(&self) -> DescribeFuture<'_> {
+        Box::pin(std::future::ready(Ok(EngineDescription::default())))
+    }
+
     /// Opens the connections that many calls at once need. `false`: the engine does not answer yet.
     fn connect(&self) -> ConnectFuture<'_> {
         Box::pin(std::future::ready(true))
@@ -38,6 +43,9 @@ pub trait Engine: Send + Sync {
 
 /// The future of [`Engine::connect`].
 pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+/// The future of [`Engine::describe`].
+pub type DescribeFuture<'a> = Pin<Box<dyn Future<Output = Result<EngineDescription, Error>> + Send + 'a>>;
 
 /// The future of [`Engine::list`].
 pub type ListFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<ListedContainer>, Error>> + Send + 'a>>;
@@ -74,6 +82,20 @@ pub struct ListedContainer {
     pub name: String,
     /// The image as the container's creator named it. Empty if the engine does not say.
     pub image: String,
+}
+
+/// An engine as it describes itself. A text is empty if the engine does not say.
+#[derive(Clone, Default)]
+pub struct EngineDescription {
+    /// The version of the engine's program, such as `28.2.2`.
+    pub version: String,
+    /// The highest version of the API that the engine speaks, and the one that is spoken with it.
+    pub api: Option<(ApiVersion, ApiVersion)>,
+    /// Which program makes the containers' cgroups: `systemd`, `cgroupfs`, or `none` if containers get no cgroup of their own. Empty on
+    /// Windows.
+    pub cgroup_driver: String,
+    /// The engine's process.
+    pub engine: Peer,
 }
 
 /// The process at the other end of the engine's socket.
@@ -116,6 +138,12 @@ pub struct ApiVersion {
     pub minor: u16,
 }
 
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.major, self.minor)
+    }
+}
+
 impl ApiVersion {
     /// Parses two numbers with a dot between them. `None` for anything else.
     pub fn parse(text: &str) -> Option<ApiVersion> {
@@ -131,7 +159,7 @@ impl ApiVersion {
 /// One call of an engine that has ended, for an observer.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineCall {
-    /// `version`, `inspect`, `image` or `list`.
+    /// `version`, `inspect`, `image`, `list` or `describe`.
     pub operation: &'static str,
     /// `ok`, `unknown` or `error`.
     pub outcome: &'static str,

@@ -15,6 +15,11 @@ use super::Process;
 use super::linux::{LinuxProcess, read_at_start};
 use crate::limits;
 
+/// How many processes are kept open with this limit of descriptors: they take an eighth of it.
+pub fn processes_kept(descriptors: u64) -> u64 {
+    (descriptors / 8 / limits::PROCESS_DESCRIPTORS).min(limits::PROCESSES_KEPT)
+}
+
 /// The processes that were seen before, by pid. The one that was used least recently goes first.
 #[derive(Debug)]
 pub(super) struct KeptProcesses(Cache<i32, Arc<LinuxProcess>>);
@@ -23,8 +28,7 @@ impl KeptProcesses {
     /// As many processes as an eighth of the descriptors that we may have allows, and [`limits::PROCESSES_KEPT`] at most.
     pub(super) fn new() -> KeptProcesses {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let capacity = (descriptors / 8 / limits::PROCESS_DESCRIPTORS).min(limits::PROCESSES_KEPT);
-        let cache = Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru());
+        let cache = Cache::builder().max_capacity(processes_kept(descriptors)).eviction_policy(EvictionPolicy::lru());
         KeptProcesses(cache.build())
     }
 

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::{Errno, pread};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+pub use super::kept::processes_kept;
 use super::kept::{CgroupText, KeptFiles, KeptProcesses};
 use super::{
     Origin, PidNamespace, Process, ProcessCredentials, Processes, Stat, System, namespaces, parse_credentials,
@@ -435,8 +436,12 @@ fn identity(namespace: &OwnedFd) -> io::Result<PidNamespace> {
 
 /// Whether we may read the namespaces of other users' processes: CAP_SYS_PTRACE is effective (capabilities(7)).
 pub fn may_read_namespaces() -> bool {
+    has_cap_sys_ptrace(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// Whether CAP_SYS_PTRACE is effective in the text of a /proc/PID/status (`CapEff`).
+pub fn has_cap_sys_ptrace(status: &str) -> bool {
     const CAP_SYS_PTRACE: u32 = 19;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     effective
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

@@ -173,6 +173,14 @@ pub struct ProofContext {
 impl ProofContext {
     /// Every clause is checked.
     pub const ALL: ProofContext = ProofContext { reads_namespaces: true, declared: false };
+
+    /// What of the table is not checked, each with its clause. Empty if every clause is checked.
+    pub fn left_out(self) -> Vec<&'static str> {
+        let declared = self.declared.then_some("clause b, which engine_shares_pid_namespace declares");
+        let namespaces = (!self.reads_namespaces)
+            .then_some("clause f, and the owner of the pid namespace in clause c, which need CAP_SYS_PTRACE");
+        declared.into_iter().chain(namespaces).collect()
+    }
 }
 
 /// Why no init process is accepted.
