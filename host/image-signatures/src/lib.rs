@@ -34,7 +34,7 @@ pub use self::rules::{MaterialError, Rule, RuleError, RuleFinding, Signature, Si
 pub use self::target::{Image, TargetError};
 pub use self::trust::{
     CacheError, EnvironmentError, KeyError, MetadataError, MirrorError, PemError, ReadError, RefreshError,
-    RefreshFailure, RemoteError, RootError, SourceError, TrustError,
+    RefreshFailure, RemoteError, RootError, SourceError, TrustDescription, TrustError, TrustPart, describe_trust,
 };
 pub use self::verification::{
     NoVerdict, Observation, Observer, Reason, Shortfall, UnreachableSource, Unverified, Verification, Verified,

@@ -233,6 +233,22 @@ impl Verifier {
         self.progress.text()
     }
 
+    /// Asks a registry whether it can be reached.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or fails.
+    pub async fn ping_registry(&self, registry: &str) -> Result<(), registry::Error> {
+        self.registries.ping(registry).await
+    }
+
+    /// Asks the log whether it can be reached.
+    ///
+    /// # Errors
+    /// The log cannot be reached, or fails.
+    pub async fn ping_log(&self) -> Result<(), registry::Error> {
+        self.registries.ping_url(&self.options.rekor_url).await
+    }
+
     /// Refreshes the trust root for as long as the verifier is in use. A refresh that fails changes nothing.
     pub async fn refresh(verifier: Weak<Verifier>) {
         loop {

@@ -186,6 +186,24 @@ impl Registries {
         Err(ContentError::TooManyPages(limits::REFERRERS_PAGES).into())
     }
 
+    /// Asks a registry for `/v2/`, to see whether it can be reached. No login is sent: a registry that wants one answers too.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or fails.
+    pub async fn ping(&self, registry: &str) -> Result<(), Error> {
+        let url = self.url_of(registry, "").ok_or_else(|| ContentError::InvalidRepository(registry.to_owned()))?;
+        self.get_with(&url, "*/*", None, limits::MANIFEST).await.map(drop)
+    }
+
+    /// Asks for a URL of another host, to see whether it can be reached.
+    ///
+    /// # Errors
+    /// The host cannot be reached, or fails.
+    pub async fn ping_url(&self, url: &str) -> Result<(), Error> {
+        let url = Url::parse(url).map_err(|_| ContentError::InvalidUrl)?;
+        self.transport.send(self.transport.client().get(url), limits::MANIFEST).await.map(drop)
+    }
+
     /// Posts JSON to a URL, such as a transparency log's. No login of a registry is sent.
     ///
     /// # Errors
@@ -204,14 +222,18 @@ impl Registries {
     /// The URL of something in a repository. A registry on loopback is always spoken to in plain http: one that speaks TLS has to be
     /// named by another name of its machine than localhost.
     fn url(&self, repository: &Repository, rest: &str) -> Result<Url, Error> {
-        let host = match repository.host() {
+        self.url_of(repository.host(), &format!("{}/{rest}", repository.path()))
+            .ok_or_else(|| ContentError::InvalidRepository(repository.to_string()).into())
+    }
+
+    /// The URL of a path below a registry's `/v2/`.
+    fn url_of(&self, registry: &str, path: &str) -> Option<Url> {
+        let host = match registry {
             HUB => HUB_HOST,
             host => host,
         };
-        let url = |scheme: &str| Url::parse(&format!("{scheme}://{host}/v2/{}/{rest}", repository.path()));
-        url("http")
-            .and_then(|plain| if self.may_be_plain(&plain) { Ok(plain) } else { url("https") })
-            .map_err(|_| ContentError::InvalidRepository(repository.to_string()).into())
+        let url = |scheme: &str| Url::parse(&format!("{scheme}://{host}/v2/{path}")).ok();
+        url("http").filter(|plain| self.may_be_plain(plain)).or_else(|| url("https"))
     }
 
     /// Whether a URL may be asked in plain http: one of this machine, or of a registry that the caller named.

@@ -8,6 +8,7 @@
 //! 3. The cache of `cosign initialize` in `$TUF_ROOT` or `$HOME/.sigstore/root`. Its metadata are verified again, offline.
 //! 4. The public-good root in this program.
 
+mod description;
 mod pem;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use sigstore_verify::Verifier;
 
 use crate::limits;
 
+pub use self::description::{TrustDescription, TrustPart, describe_trust};
 pub use self::pem::{KeyError, PemError};
 pub(crate) use self::tuf::Refresh;
 use self::tuf::Shared;
