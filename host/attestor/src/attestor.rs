@@ -50,6 +50,7 @@ impl Attestor {
         }
         let current = self.updater.current().ok_or(Error::NotConfigured)?;
         let explanation = current.basis.attest(pid).await;
+        current.tally.count(pid, &explanation.outcome);
         if let Err(error @ (Error::Policy { .. } | Error::Extension { .. })) = &explanation.outcome {
             self.metrics.sandbox_trap();
             tracing::error!(pid = %pid, "{error}");
@@ -75,11 +76,14 @@ impl Attestor {
 
     /// What is in use.
     pub fn status(&self) -> Status {
+        let current = self.updater.current();
         Status {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             agent: spire_plugin::parent_id(),
-            configured: self.updater.current().is_some(),
+            configured: current.is_some(),
+            configuration: self.updater.configuration(),
+            attestations: current.map(|current| current.tally.status()),
             components: self.updater.components(),
         }
     }
@@ -90,6 +94,11 @@ impl Attestor {
     /// The configuration is refused. The one in use stays.
     pub async fn configure(&self, configuration: Configuration) -> Result<(), Error> {
         self.updater.configure(configuration).await
+    }
+
+    /// Records a configuration that was refused before it came to [`Attestor::configure`], which records its own.
+    pub fn refused(&self, error: &Error) {
+        self.updater.refused(error);
     }
 
     /// See [`Updater::validate`].

@@ -84,6 +84,16 @@ pub const COMPARED: usize = 16_384;
 pub const COMPARED_BYTES: usize = 256 << 20;
 /// Bytes of the program that an agent.conf names. The program itself has some 40 MB.
 pub const PROGRAM_FILE: u64 = 256 << 20;
+/// Bytes that agent and plugin should be able to take: the cached containers and answers, the files that are kept open, and the agent.
+pub const AGENT_MEMORY: u64 = 256 << 20;
+/// Tasks that agent and plugin should be able to have: some 70 threads of the plugin, two of the compiler, and those of the agent.
+pub const AGENT_TASKS: u64 = 128;
+/// How long before its end a part of the trust root is warned of.
+pub const TRUST_ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Containers whose images' registries are looked for when registries are asked whether they can be reached.
+pub const CONTAINERS_LOOKED_AT: usize = 64;
+/// Registries that are asked whether they can be reached.
+pub const REGISTRIES_ASKED: usize = 16;
 /// Bytes of a unix socket's path, without the final NUL (unix(7)).
 pub const SOCKET_PATH: usize = 107;
 /// Characters of the name of a Windows pipe (CreateNamedPipe).
@@ -123,5 +133,7 @@ pub const STATUS_ANSWER_OF_OTHERS: Duration = Duration::from_millis(500);
 pub const STATUS_SOCKETS_OF_OTHERS: usize = 8;
 /// Bytes of one answer of the status socket.
 pub const STATUS_BYTES: u64 = 1 << 20;
+/// Bytes of an error in an answer of the status socket: a refused configuration may name thousands of keys.
+pub const STATUS_TEXT: usize = 4 << 10;
 /// The pause after accepting a connection failed.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

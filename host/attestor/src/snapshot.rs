@@ -6,6 +6,7 @@ use image_signatures::Verifier;
 
 use crate::attestation::Basis;
 use crate::attestation::reuse::RecordedWorkload;
+use crate::components::history::Tally;
 use crate::config::Configuration;
 use crate::limits;
 
@@ -20,6 +21,8 @@ pub struct Snapshot {
     /// The workloads that policy and extensions were tried on. The next ones are tried on them too, however few workloads come until
     /// then.
     pub tried: Vec<RecordedWorkload>,
+    /// What attestations on it answered.
+    pub tally: Tally,
 }
 
 impl Snapshot {

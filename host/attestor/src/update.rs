@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::attestation::reuse::{Answers, RecordedWorkload};
 use crate::attestation::{Basis, Extension, Policy};
 use crate::components::candidate::{AcceptedExtension, AcceptedPolicy, Candidate, SettingsError, validate};
-use crate::components::history::{Active, ComponentStatus, History};
+use crate::components::history::{Active, ComponentStatus, ConfigurationStatus, History, Tally};
 use crate::components::load::LoadError;
 use crate::components::trial::{self, Trial};
 use crate::components::watch::Watcher;
@@ -119,12 +119,28 @@ impl Updater {
         self.history.in_use()
     }
 
+    /// The configuration in use, and the last one that was refused.
+    pub fn configuration(&self) -> ConfigurationStatus {
+        self.history.configuration()
+    }
+
+    /// Records a configuration that was refused for its text.
+    pub fn refused(&self, error: &Error) {
+        self.history.configured(Err(error));
+    }
+
     /// Replaces the configuration. Needs neither the engine nor the network.
     ///
     /// # Errors
     /// The configuration is refused. The one in use stays.
     pub async fn configure(&self, configuration: Configuration) -> Result<(), Error> {
         let _updating = self.update_lock.lock().await;
+        let outcome = self.replace_configuration(configuration).await;
+        self.history.configured(outcome.as_ref().copied());
+        outcome
+    }
+
+    async fn replace_configuration(&self, configuration: Configuration) -> Result<(), Error> {
         let current = self.current();
         // Taken before the files are read, so that the watcher sees a change meanwhile.
         let files = self.watcher.fingerprints_in_time(files(&configuration)).await.unwrap_or_default();
@@ -263,6 +279,7 @@ impl Updater {
                 configuration: Arc::clone(configuration),
                 verifier: current.verifier.clone(),
                 tried: recorded,
+                tally: Tally::default(),
             });
         }
         reloaded
@@ -343,7 +360,13 @@ impl Updater {
             backends,
             answers: Answers::default(),
         };
-        let snapshot = Snapshot { basis, configuration: Arc::new(configuration), verifier, tried: recorded };
+        let snapshot = Snapshot {
+            basis,
+            configuration: Arc::new(configuration),
+            verifier,
+            tried: recorded,
+            tally: Tally::default(),
+        };
         Ok(Built { snapshot, notes, suspicions })
     }
 

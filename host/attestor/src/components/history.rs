@@ -1,16 +1,21 @@
-//! The components in use: since when, and what became of the last attempt to replace each. For the log, the metrics, and
+//! What is in use since when: the configuration, and the components, with what became of the last attempt to replace each. And what
+//! attestations answered since then. For the log, the metrics, and
 //! `docker-attestor policy status`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use jiff::{Timestamp, Unit};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::POLICY;
 use super::load::{LoadError, Step};
+use crate::error::Error;
+use crate::limits;
 use crate::telemetry::metrics::Metrics;
 
 /// The source of the built-in policy.
@@ -27,8 +32,135 @@ pub struct Status {
     pub agent: u32,
     /// Whether the agent has configured it.
     pub configured: bool,
+    /// The configuration in use, and the last one that was refused. A plugin of an older version does not say.
+    #[serde(default)]
+    pub configuration: ConfigurationStatus,
+    /// What attestations answered since a configuration or a component came into use last. `None` before the first, and from a plugin of
+    /// an older version.
+    #[serde(default)]
+    pub attestations: Option<AttestationsStatus>,
     /// The policy, and the extensions by name.
     pub components: Vec<ComponentStatus>,
+}
+
+impl Status {
+    /// Whether something needs a look: the last Configure was refused, the last attempt to replace a component failed, or every
+    /// attestation of a container failed so far.
+    pub fn is_failing(&self) -> bool {
+        self.configuration.failing
+            || self.components.iter().any(|component| component.failing)
+            || self.attestations.as_ref().is_some_and(AttestationsStatus::all_failed)
+    }
+}
+
+/// The configuration in use, and the last one that was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationStatus {
+    /// When the configuration in use was accepted.
+    pub since: Option<Timestamp>,
+    /// Whether the last Configure was refused.
+    pub failing: bool,
+    /// The last configuration that was refused, whatever came after it.
+    pub last_refusal: Option<RefusedConfiguration>,
+}
+
+/// A configuration that was refused, for its keys, its values or a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedConfiguration {
+    /// The time of the refusal.
+    pub at: Timestamp,
+    /// Why it was refused. The text that the agent got too, cut off at [`limits::STATUS_TEXT`].
+    pub reason: String,
+}
+
+/// What attestations answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestationsStatus {
+    /// From when on attestations are counted.
+    pub since: Timestamp,
+    /// Attestations that answered with selectors.
+    pub with_selectors: u64,
+    /// Attestations that answered without one, as for a process in no container.
+    pub without_selectors: u64,
+    /// Attestations that failed.
+    pub failed: u64,
+    /// The last attestation that failed.
+    pub last_failure: Option<FailedAttestation>,
+}
+
+impl AttestationsStatus {
+    /// Whether attestations failed, and none answered with selectors.
+    pub fn all_failed(&self) -> bool {
+        self.failed > 0 && self.with_selectors == 0
+    }
+}
+
+/// An attestation that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAttestation {
+    /// When it failed.
+    pub at: Timestamp,
+    /// The process.
+    pub pid: i32,
+    /// Why it failed. The text that the agent got too, cut off at [`limits::STATUS_TEXT`].
+    pub reason: String,
+}
+
+/// Counts what attestations answer. Takes no lock, because every attestation counts.
+pub struct Tally {
+    since: Timestamp,
+    with_selectors: AtomicU64,
+    without_selectors: AtomicU64,
+    failed: AtomicU64,
+    last_failure: ArcSwapOption<FailedAttestation>,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            since: now(),
+            with_selectors: AtomicU64::new(0),
+            without_selectors: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_failure: ArcSwapOption::empty(),
+        }
+    }
+}
+
+impl Tally {
+    /// Counts one attestation.
+    pub fn count(&self, pid: i32, outcome: &Result<Vec<String>, Error>) {
+        let counter = match outcome {
+            Ok(selectors) if selectors.is_empty() => &self.without_selectors,
+            Ok(_) => &self.with_selectors,
+            Err(error) => {
+                let failure = FailedAttestation { at: now(), pid, reason: cut(&error.to_string()) };
+                self.last_failure.store(Some(Arc::new(failure)));
+                &self.failed
+            }
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    pub fn status(&self) -> AttestationsStatus {
+        AttestationsStatus {
+            since: self.since,
+            with_selectors: self.with_selectors.load(Ordering::Relaxed),
+            without_selectors: self.without_selectors.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            last_failure: self.last_failure.load().as_deref().cloned(),
+        }
+    }
+}
+
+/// The beginning of a text, as long as a status may hold it.
+fn cut(text: &str) -> String {
+    let end = text.floor_char_boundary(limits::STATUS_TEXT);
+    match text.get(..end) {
+        Some(start) if end < text.len() => format!("{start}…"),
+        _ => text.to_owned(),
+    }
 }
 
 /// The status of a component that is in use.
@@ -50,6 +182,10 @@ pub struct ComponentStatus {
     pub failing: bool,
     /// The last attempt to replace the component that failed, whatever came after it.
     pub last_failure: Option<FailedUpdate>,
+    /// When that failure was over: another component came into use, or the file held the one in use again. `None` while it is not over,
+    /// and from a plugin of an older version.
+    #[serde(default)]
+    pub healed: Option<Timestamp>,
 }
 
 /// An attempt to replace a component that failed.
@@ -67,6 +203,7 @@ pub struct FailedUpdate {
 #[derive(Default)]
 pub struct History {
     components: Mutex<BTreeMap<String, ComponentStatus>>,
+    configuration: Mutex<ConfigurationStatus>,
     /// The newest version that was in use from each file, whatever came into use since.
     newest: Mutex<BTreeMap<PathBuf, Version>>,
     metrics: Metrics,
@@ -100,6 +237,24 @@ impl History {
         let policy = components.get(POLICY);
         let others = components.iter().filter(|(name, _)| *name != POLICY).map(|(_, component)| component);
         policy.into_iter().chain(others).cloned().collect()
+    }
+
+    /// The configuration in use, and the last one that was refused.
+    pub fn configuration(&self) -> ConfigurationStatus {
+        self.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Records what became of a configuration.
+    pub fn configured(&self, outcome: Result<(), &Error>) {
+        let mut configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
+        configuration.failing = outcome.is_err();
+        match outcome {
+            Ok(()) => configuration.since = Some(now()),
+            Err(error) => {
+                let refusal = RefusedConfiguration { at: now(), reason: cut(&error.to_string()) };
+                configuration.last_refusal = Some(refusal);
+            }
+        }
     }
 
     /// The newest version that was in use from a file.
@@ -136,6 +291,7 @@ impl History {
                 replaced: before.map_or(0, |before| before.replaced + 1),
                 failing: false,
                 last_failure: before.and_then(|before| before.last_failure.clone()),
+                healed: before.and_then(|before| if before.failing { Some(now()) } else { before.healed }),
             };
             let (digest, source) = (&active.digest, &active.source);
             let version = active.version.as_deref().unwrap_or("none");
@@ -161,6 +317,9 @@ impl History {
     /// Records that a component's file holds the component that is in use, so that the last failure is over.
     pub fn mark_current(&self, name: &str) {
         if let Some(component) = self.components().get_mut(name) {
+            if component.failing {
+                component.healed = Some(now());
+            }
             component.failing = false;
             self.metrics.component_failing(name, false);
         }
@@ -172,6 +331,7 @@ impl History {
         self.metrics.component_change(name, error.step.name());
         if let Some(component) = self.components().get_mut(name) {
             component.failing = true;
+            component.healed = None;
             self.metrics.component_failing(name, true);
             component.last_failure = Some(FailedUpdate { at: now(), step: error.step, reason: error.reason.clone() });
         }
@@ -207,5 +367,66 @@ mod tests {
         history.activate(&[]);
         assert_eq!(history.in_use(), []);
         assert_eq!(history.newest(&path), Some(two), "the newest that ran, not the last, and though none is in use");
+    }
+
+    #[test]
+    fn a_failure_is_over_when_what_runs_is_in_the_file_again_or_another_component_runs() {
+        let history = History::default();
+        let (path, one) = (PathBuf::from("/p.wasm"), Version::new(1, 0, 0));
+        let policy = || -> ComponentStatus {
+            let [policy] = history.in_use().try_into().unwrap();
+            policy
+        };
+        history.activate(&uses(&path, "sha256:aa", &one));
+        history.mark_current(POLICY);
+        assert_eq!(policy().healed, None, "there was no failure");
+        let error = LoadError::new(&path, Step::Trial, "it trapped");
+        history.failed(POLICY, &error);
+        assert_eq!((policy().failing, policy().healed), (true, None));
+        history.mark_current(POLICY);
+        assert!(!policy().failing && policy().healed.is_some() && policy().last_failure.is_some());
+        history.failed(POLICY, &error);
+        assert_eq!((policy().failing, policy().healed), (true, None), "it failed again");
+        history.activate(&uses(&path, "sha256:bb", &one));
+        assert!(!policy().failing && policy().healed.is_some());
+    }
+
+    #[test]
+    fn a_refused_configuration_is_kept_with_a_bounded_reason_and_ends_with_an_accepted_one() {
+        let history = History::default();
+        assert_eq!(history.configuration(), ConfigurationStatus::default());
+        history.configured(Ok(()));
+        history.configured(Err(&Error::Configuration("ä".repeat(limits::STATUS_TEXT))));
+        let refused = history.configuration();
+        let reason = refused.last_refusal.clone().unwrap().reason;
+        assert!(refused.failing && refused.since.is_some());
+        assert!(reason.ends_with("ä…") && reason.len() <= limits::STATUS_TEXT + '…'.len_utf8(), "{}", reason.len());
+        history.configured(Ok(()));
+        let accepted = history.configuration();
+        assert!(!accepted.failing && accepted.last_refusal == refused.last_refusal);
+    }
+
+    #[test]
+    fn attestations_are_counted_by_their_answers_and_the_last_failure_is_kept() {
+        let tally = Tally::default();
+        tally.count(1, &Ok(Vec::new()));
+        assert!(!tally.status().all_failed(), "a process in no container is no failure");
+        tally.count(2, &Err(Error::NotConfigured));
+        tally.count(3, &Err(Error::InvalidPid(3)));
+        let status = tally.status();
+        assert_eq!((status.with_selectors, status.without_selectors, status.failed), (0, 1, 2));
+        assert!(status.all_failed() && status.last_failure.is_some_and(|failure| failure.pid == 3));
+        tally.count(4, &Ok(vec!["label:a:b".to_owned()]));
+        assert!(!tally.status().all_failed());
+    }
+
+    #[test]
+    fn the_answer_of_an_older_plugin_is_read() {
+        let older = r#"{"program": "0.1.0", "pid": 7, "agent": 6, "configured": true, "components": [{"name": "policy",
+            "source": "built-in", "digest": "sha256:aa", "version": null, "since": "2026-01-01T00:00:00Z", "replaced": 0,
+            "failing": false, "last_failure": null}]}"#;
+        let status: Status = serde_json::from_str(older).unwrap();
+        assert!(!status.is_failing() && status.attestations.is_none());
+        assert_eq!(status.configuration, ConfigurationStatus::default());
     }
 }

@@ -35,7 +35,11 @@ impl proto::Config for Config {
             let loaded = config::load(trust_domain(&request.core_configuration), &request.hcl_configuration);
             let configured = match loaded {
                 Ok(configuration) => self.attestor.configure(configuration).await,
-                Err(invalid) => Err(invalid.into()),
+                Err(invalid) => {
+                    let error = invalid.into();
+                    self.attestor.refused(&error);
+                    Err(error)
+                }
             };
             self.metrics.configuration(configured.is_ok());
             match configured {

@@ -604,3 +604,30 @@ async fn answers_of_two_policies_are_never_mixed() {
     }
     println!("{swaps} swaps, {} whole answers", answers.load(Ordering::Relaxed));
 }
+
+#[tokio::test]
+async fn the_status_shows_a_refused_configuration_and_attestations_that_all_fail() {
+    let folder = Folder::new();
+    let path = folder.put("policy.wasm", &own("one"));
+    let attestor = unconfigured();
+    assert!(attestor.status().attestations.is_none() && !attestor.status().is_failing());
+    configure(&attestor, &unpinned(&path)).await.unwrap();
+    assert_eq!(selectors(&attestor).await, ["own:one"]);
+    let error = configure(&attestor, &unpinned(&folder.path("none"))).await.unwrap_err();
+    let status = attestor.status();
+    let refusal = status.configuration.last_refusal.clone().unwrap();
+    assert!(status.is_failing() && status.configuration.since.is_some());
+    assert_eq!(refusal.reason, error.to_string());
+    let attestations = status.attestations.unwrap();
+    assert_eq!((attestations.with_selectors, attestations.failed), (1, 0), "what was in use stays");
+
+    attestor.refused(&Error::Configuration("unknown configurations detected: a".to_owned()));
+    let refusal = attestor.status().configuration.last_refusal.unwrap();
+    assert_eq!(refusal.reason, "unknown configurations detected: a", "refused for a key, not for a component");
+
+    configure(&attestor, &unpinned(&path)).await.unwrap();
+    let status = attestor.status();
+    assert!(!status.is_failing() && status.configuration.last_refusal == Some(refusal));
+    attestor.attest(PID).await.unwrap();
+    assert_eq!(attestor.status().attestations.unwrap().with_selectors, 1, "counted since the configuration");
+}

@@ -10,7 +10,9 @@ use spire_plugin::{Account, LocalSocket};
 
 use super::super::style::Style;
 use super::super::{Failure, Output};
-use crate::components::history::Status;
+use crate::components::history::{
+    AttestationsStatus, ConfigurationStatus, FailedAttestation, FailedUpdate, RefusedConfiguration, Status,
+};
 use crate::service::status::{ask, find};
 
 /// The maximum of sockets without an answer that are named.
@@ -100,17 +102,22 @@ async fn print_answers(
             Account::current()
         )));
     }
-    let failed = answers.iter().flat_map(|answer| &answer.status.components).any(|component| component.failing);
+    let failed = answers.iter().any(|answer| answer.status.is_failing());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn text(answer: &Answer, out: &mut impl Write, style: Style) -> std::io::Result<()> {
-    let Answer { socket, owner, status: Status { program, pid, agent, configured, components } } = answer;
+    let Answer { socket, owner, status } = answer;
+    let Status { program, pid, agent, configured, configuration, attestations, components } = status;
     let title = format!("docker-attestor {program}, process {pid} of agent {agent}, user {owner}");
     writeln!(out, "{}", style.bold(&printable(&title)))?;
     writeln!(out, "{}", style.dim(&printable(&socket.display().to_string())))?;
     if !configured {
         writeln!(out, "  not configured")?;
+    }
+    configuration_text(configuration, out, style)?;
+    if let Some(attestations) = attestations {
+        attestations_text(attestations, out, style)?;
     }
     for component in components {
         let version = component.version.as_deref().unwrap_or("none");
@@ -119,14 +126,51 @@ fn text(answer: &Answer, out: &mut impl Write, style: Style) -> std::io::Result<
         writeln!(out, "    digest   {}", printable(&component.digest))?;
         writeln!(out, "    version  {}", printable(version))?;
         writeln!(out, "    since    {}, replaced {} times", component.since, component.replaced)?;
-        if let Some(failure) = &component.last_failure {
-            let text = format!("{} at step {}: {}", failure.at, failure.step, failure.reason);
-            // A failure from before the component in use was activated is history, and is not highlighted.
-            let text = if component.failing { style.bad(&printable(&text)) } else { printable(&text) };
-            writeln!(out, "    failure  {text}")?;
+        let Some(FailedUpdate { at, step, reason }) = &component.last_failure else { continue };
+        let failure = printable(&format!("{at} at step {step}: {reason}"));
+        match (component.failing, component.healed) {
+            (true, _) => writeln!(out, "    failing  {}; the component above stays in use", style.bad(&failure))?,
+            (false, Some(healed)) => writeln!(out, "    healed   {healed}, after a failure of {failure}")?,
+            (false, None) => writeln!(out, "    healed   after a failure of {failure}")?,
         }
     }
     Ok(())
+}
+
+fn configuration_text(
+    ConfigurationStatus { since, failing, last_refusal }: &ConfigurationStatus,
+    out: &mut impl Write,
+    style: Style,
+) -> std::io::Result<()> {
+    if since.is_none() && last_refusal.is_none() {
+        return Ok(());
+    }
+    writeln!(out, "  {}", style.bold("configuration"))?;
+    if let Some(since) = since {
+        writeln!(out, "    since    {since}")?;
+    }
+    let Some(RefusedConfiguration { at, reason }) = last_refusal else { return Ok(()) };
+    let refusal = printable(&format!("{at}: {reason}"));
+    match (failing, since) {
+        (true, Some(_)) => {
+            writeln!(out, "    refused  {}; the configuration above stays in use", style.bad(&refusal))
+        }
+        (true, None) => writeln!(out, "    refused  {}", style.bad(&refusal)),
+        (false, _) => writeln!(out, "    healed   by a configuration that was accepted; refused before: {refusal}"),
+    }
+}
+
+fn attestations_text(attestations: &AttestationsStatus, out: &mut impl Write, style: Style) -> std::io::Result<()> {
+    let AttestationsStatus { since, with_selectors, without_selectors, failed, last_failure } = attestations;
+    writeln!(out, "  {}", style.bold("attestations"))?;
+    writeln!(out, "    since    {since}")?;
+    writeln!(out, "    answers  {with_selectors} with selectors, {without_selectors} without, {failed} failed")?;
+    let Some(FailedAttestation { at, pid, reason }) = last_failure else { return Ok(()) };
+    let failure = printable(&format!("{at}, process {pid}: {reason}"));
+    match attestations.all_failed() {
+        true => writeln!(out, "    failing  {}; none has answered with selectors", style.bad(&failure)),
+        false => writeln!(out, "    last failure  {failure}"),
+    }
 }
 
 #[cfg(test)]
@@ -205,5 +249,91 @@ mod tests {
             assert!(delay < Duration::from_millis(300), "the silent socket of user {owner} delayed it by {delay:?}");
             assert!(failure.contains(&format!("silent0 of user {owner}: it does not answer within")), "{failure}");
         }
+    }
+
+    /// The text and the exit code for a plugin with this answer.
+    async fn printed(answer: &'static str) -> (String, ExitCode) {
+        let place = system::Place::new();
+        let path = place.path("answering");
+        serve(&path, Some(answer));
+        let found = vec![LocalSocket { path, owner: Account::current() }];
+        let mut out = Vec::new();
+        let code = print_answers(found, true, Output::Text, &mut out, Style::plain()).await.unwrap();
+        (String::from_utf8(out).unwrap(), code)
+    }
+
+    #[tokio::test]
+    async fn a_healed_failure_and_a_present_one_differ_in_text_and_exit_code() {
+        macro_rules! policy {
+            ($rest:literal) => {
+                concat!(
+                    r#"{"program": "1.2.3", "pid": 7, "agent": 6, "configured": true, "components": [{"name": "policy",
+                    "source": "/p.wasm", "digest": "sha256:aa", "version": null, "since": "2026-01-01T00:00:00Z", "replaced": 1,
+                    "last_failure": {"at": "2026-01-02T03:04:05Z", "step": "trial", "reason": "it trapped"}, "#,
+                    $rest,
+                    "}]}"
+                )
+            };
+        }
+        let (text, code) = printed(policy!(r#""failing": true, "healed": null"#)).await;
+        let present = "    failing  2026-01-02T03:04:05Z at step trial: it trapped; the component above stays in use\n";
+        assert!(text.contains(present) && code == ExitCode::FAILURE, "{text}");
+        let (text, code) = printed(policy!(r#""failing": false, "healed": "2026-01-03T00:00:00Z""#)).await;
+        let healed =
+            "    healed   2026-01-03T00:00:00Z, after a failure of 2026-01-02T03:04:05Z at step trial: it trapped\n";
+        assert!(text.contains(healed) && code == ExitCode::SUCCESS, "{text}");
+        let (text, code) = printed(policy!(r#""failing": false"#)).await;
+        let older = "    healed   after a failure of 2026-01-02T03:04:05Z";
+        assert!(text.contains(older) && code == ExitCode::SUCCESS, "an answer of an older plugin: {text}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_configuration_is_shown_until_another_one_is_accepted() {
+        macro_rules! configuration {
+            ($rest:literal) => {
+                concat!(
+                    r#"{"program": "1.2.3", "pid": 7, "agent": 6, "configured": true, "components": [], "configuration":
+                    {"last_refusal": {"at": "2026-01-02T03:04:05Z", "reason": "unknown key \u001b[31ma"}, "#,
+                    $rest,
+                    "}}"
+                )
+            };
+        }
+        let (text, code) = printed(configuration!(r#""failing": true, "since": "2026-01-01T00:00:00Z""#)).await;
+        assert!(
+            text.contains("    since    2026-01-01T00:00:00Z\n    refused  2026-01-02T03:04:05Z: unknown key "),
+            "{text}"
+        );
+        assert!(text.contains("a; the configuration above stays in use\n") && !text.contains('\u{1b}'), "{text}");
+        assert_eq!(code, ExitCode::FAILURE);
+        let (text, code) = printed(configuration!(r#""failing": true, "since": null"#)).await;
+        assert!(
+            text.contains("    refused  ") && !text.contains("stays in use") && code == ExitCode::FAILURE,
+            "{text}"
+        );
+        let (text, code) = printed(configuration!(r#""failing": false, "since": "2026-01-03T00:00:00Z""#)).await;
+        assert!(text.contains("    healed   by a configuration") && code == ExitCode::SUCCESS, "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_plugin_whose_attestations_all_fail_is_bad_news() {
+        macro_rules! attestations {
+            ($with:literal) => {
+                concat!(
+                    r#"{"program": "1.2.3", "pid": 7, "agent": 6, "configured": true, "components": [], "attestations":
+                    {"since": "2026-01-01T00:00:00Z", "with_selectors": "#,
+                    $with,
+                    r#", "without_selectors": 5, "failed": 3, "last_failure":
+                    {"at": "2026-01-02T03:04:05Z", "pid": 9, "reason": "extension \"team\": no"}}}"#
+                )
+            };
+        }
+        let (text, code) = printed(attestations!("0")).await;
+        assert!(text.contains("    answers  0 with selectors, 5 without, 3 failed\n"), "{text}");
+        let failing =
+            "    failing  2026-01-02T03:04:05Z, process 9: extension \"team\": no; none has answered with selectors\n";
+        assert!(text.contains(failing) && code == ExitCode::FAILURE, "{text}");
+        let (text, code) = printed(attestations!("1")).await;
+        assert!(text.contains("    last failure  ") && code == ExitCode::SUCCESS, "{text}");
     }
 }
