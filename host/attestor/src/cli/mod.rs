@@ -10,6 +10,7 @@ mod compare;
 mod config;
 mod container;
 mod diagnostics;
+mod doctor;
 mod entries;
 mod explain;
 mod input;
@@ -149,6 +150,25 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Check the machine, the engine and the plugin that runs, and say what to do
+    ///
+    /// Run it as the agent's user and in the agent's environment. It judges the rights and limits of the plugins that run and that this
+    /// user may ask, or of itself if none runs.
+    #[command(after_help = DOCTOR_EXIT_CODES)]
+    Doctor {
+        /// An agent.conf or a plugin_data file; without it the defaults
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The plugin's name in the agent.conf, if it is not called docker
+        #[arg(long, value_name = "NAME", requires = "config")]
+        plugin: Option<String>,
+        /// Ask registries and the log whether they can be reached. Without it nothing but the engine is contacted
+        #[arg(long)]
+        network: bool,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
     /// Verify an image's signatures, and print what each rule says of each
     #[command(after_help = VERIFY_EXIT_CODES)]
     Verify {
@@ -180,6 +200,8 @@ enum Command {
 
 const COMPARE_EXIT_CODES: &str = "Exit codes: 0 every entry that matches anything here matches as before; 1 some do not; 2 no answer: wrong \
     usage, or a file cannot be read.";
+
+const DOCTOR_EXIT_CODES: &str = "Exit codes, of the worst line: 0 all good or skipped; 1 a warning; 3 something is bad; 2 no answer: wrong usage, or a file cannot be read.";
 
 /// The group of the arguments that say which process is meant.
 const PROCESS: &str = "process";
@@ -332,6 +354,10 @@ impl Command {
             Command::Verify { image, config, plugin, output } => {
                 let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
                 verify::run(image, config, *output, out, style).await
+            }
+            Command::Doctor { config, plugin, network, output } => {
+                let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
+                doctor::run(config, *network, *output, out, style, open).await
             }
             Command::Policy(command) => command.run(out, style, open).await,
             Command::Completions { shell } => {

@@ -31,6 +31,10 @@ impl Style {
         self.paint("32", text)
     }
 
+    pub(super) fn warning(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
     pub(super) fn bad(self, text: &str) -> String {
         self.paint("31", text)
     }
