@@ -7,7 +7,6 @@ mod windows;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use bounded::text::printable;
@@ -22,6 +21,7 @@ use serde::Serialize;
 use self::linux as system;
 #[cfg(windows)]
 use self::windows as system;
+use super::config::ConfigFile;
 use super::style::Style;
 use super::{Failure, Output, configured, this_machine};
 use crate::components::history::Status;
