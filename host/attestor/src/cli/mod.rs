@@ -201,7 +201,8 @@ enum Command {
 const COMPARE_EXIT_CODES: &str = "Exit codes: 0 every entry that matches anything here matches as before; 1 some do not; 2 no answer: wrong \
     usage, or a file cannot be read.";
 
-const DOCTOR_EXIT_CODES: &str = "Exit codes, of the worst line: 0 all good or skipped; 1 a warning; 3 something is bad; 2 no answer: wrong usage, or a file cannot be read.";
+const DOCTOR_EXIT_CODES: &str = "Exit codes: 0 all good or skipped; 1 a warning; 2 no answer: wrong usage, or a file cannot be read; 3 something \
+    is bad.";
 
 /// The group of the arguments that say which process is meant.
 const PROCESS: &str = "process";

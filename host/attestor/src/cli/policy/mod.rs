@@ -35,8 +35,8 @@ const DIFF_EXIT_CODES: &str =
     "Exit codes: 0 the same answers; 1 some differ; 2 no answer: wrong usage, or a file cannot be read.";
 const RECORD_EXIT_CODES: &str = "Exit codes: 0 recorded; 1 the attestation failed, the process or container is not there, or the configuration is \
     invalid; 2 no answer: wrong usage, or a file cannot be read or is there already.";
-const STATUS_EXIT_CODES: &str = "Exit codes: 0 all is well; 1 the last attempt to replace a component failed; 2 no answer: wrong usage, no plugin \
-    runs, or a socket does not answer.";
+const STATUS_EXIT_CODES: &str = "Exit codes: 0 all is well; 1 a configuration or a component is refused at present, or no attestation has \
+    succeeded; 2 no answer: wrong usage, no plugin runs, or a socket does not answer.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
