@@ -167,6 +167,8 @@ impl Updater {
         tracing::info!(
             policy = %snapshot.basis.policy.digest, docker = %snapshot.configuration.docker, "configured"
         );
+        // The built-in policy is in no file. It too is what the configuration asks for.
+        self.history.mark_current(POLICY);
         for (name, _) in in_files(&snapshot.configuration) {
             self.history.mark_current(&name);
         }

@@ -63,9 +63,11 @@ pub(super) fn event(line: &str) -> Result<Option<Event>, Unreadable> {
     if !is_of_interest.iter().any(|part| line.contains(part)) {
         return Ok(None);
     }
-    let fields = match line.find("{\"").and_then(|start| line.get(start..)) {
-        Some(json) if !line.contains(" msg=") => serde_json::from_str(json).map_err(|_| Unreadable)?,
-        _ => fields(line).ok_or(Unreadable)?,
+    // Values may hold anything, so the form is tried and not guessed. A line of text has `{"` inside a value at most.
+    let json = line.find("{\"").and_then(|start| line.get(start..)).and_then(|json| serde_json::from_str(json).ok());
+    let fields = match json {
+        Some(fields) => fields,
+        None => fields(line).ok_or(Unreadable)?,
     };
     let Fields { msg, pid, selectors, error, plugin_name } = fields;
     if matches!(&*msg, "PID attested to have selectors" | "Reference attested to have selectors") {

@@ -88,6 +88,14 @@ struct Selectors {
 }
 
 impl Selectors {
+    /// The side that an entry does not match.
+    fn compared(&self, change: Change) -> &BTreeSet<String> {
+        match change {
+            Change::New => &self.before,
+            Change::Lost | Change::Failed | Change::Near => &self.after,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let text = |selector: &String| size_of::<String>() + selector.len();
         self.before.iter().chain(&self.after).map(text).sum()
@@ -133,12 +141,12 @@ impl Seen {
                     bytes += seen.add(container);
                 }
                 Source::AgentLog => match agent_log::event(&line) {
-                    Ok(event) => bytes += event.map_or(0, |event| log.add(event)),
+                    Ok(event) => event.into_iter().for_each(|event| log.add(event)),
                     Err(agent_log::Unreadable) => seen.unreadable += 1,
                 },
             }
             let count = seen.workloads.len() + seen.failed.len() + log.attested.len();
-            if count > limits::COMPARED || bytes > limits::COMPARED_BYTES {
+            if count > limits::COMPARED || bytes + log.bytes > limits::COMPARED_BYTES {
                 let (count, bytes) = (limits::COMPARED, limits::COMPARED_BYTES >> 20);
                 return Err(about(&format!(
                     "{count} workloads with {bytes} MiB of selectors may be: give it in parts"
@@ -185,6 +193,8 @@ struct Log<'a> {
     prefix: String,
     /// The first process of each pair of answers.
     attested: BTreeMap<Selectors, Process>,
+    /// Bytes of their selectors.
+    bytes: usize,
     /// The errors of docker-attestor, whose processes' lines have not come yet.
     failures: HashMap<Option<i32>, String>,
     /// The processes for which the built-in attestor failed, and whose lines have not come yet.
@@ -207,6 +217,7 @@ impl<'a> Log<'a> {
             plugin,
             prefix: format!("{plugin}:"),
             attested: BTreeMap::new(),
+            bytes: 0,
             failures: HashMap::new(),
             unanswered: BTreeSet::new(),
             unknown: 0,
@@ -215,8 +226,8 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// Adds a line, and returns the size of what is kept of it.
-    fn add(&mut self, event: Event) -> usize {
+    /// Adds a line.
+    fn add(&mut self, event: Event) {
         match event {
             // The agent was started anew: what it said before is history.
             Event::Loaded { plugin } if plugin == self.plugin => *self = Log::new(self.plugin),
@@ -231,13 +242,12 @@ impl<'a> Log<'a> {
                     self.unanswered.insert(pid);
                 }
             }
-            Event::Attested { pid, selectors } => return self.attested(pid, selectors),
+            Event::Attested { pid, selectors } => self.attested(pid, selectors),
             Event::Loaded { .. } | Event::Failed { .. } => {}
         }
-        0
     }
 
-    fn attested(&mut self, pid: Option<i32>, selectors: Vec<String>) -> usize {
+    fn attested(&mut self, pid: Option<i32>, selectors: Vec<String>) {
         let error = self.failures.remove(&pid);
         let mut sides = Selectors { before: BTreeSet::new(), after: BTreeSet::new(), failed: error.is_some() };
         let (mut built_in, mut ours) = (false, false);
@@ -257,15 +267,14 @@ impl<'a> Log<'a> {
         self.saw_ours |= ours;
         if self.unanswered.remove(&pid) {
             self.unknown += 1;
-            return 0;
+            return;
         }
         // A process in no container has no selector of either, and matches as before.
         if !(built_in || ours) || self.attested.contains_key(&sides) {
-            return 0;
+            return;
         }
-        let bytes = sides.bytes();
+        self.bytes += sides.bytes();
         self.attested.insert(sides, Process { pid, error });
-        bytes
     }
 
     /// # Errors
@@ -457,17 +466,15 @@ impl Comparison {
 impl Finding {
     /// The change of one entry for these workloads. `None` if there are none.
     fn of(entry: &Entry, change: Change, workloads: &[usize], seen: &Seen) -> Option<Finding> {
-        let missing = |workload: &Workload| {
-            let has = match change {
-                Change::New => &workload.selectors.before,
-                Change::Lost | Change::Failed | Change::Near => &workload.selectors.after,
-            };
-            let wanted = entry.docker_selectors().filter(|selector| !has.contains(*selector));
-            wanted.map(|wanted| Difference::of(wanted, has)).collect::<Vec<_>>()
+        let lacks = |workload: &&Workload| {
+            let has = workload.selectors.compared(change);
+            entry.docker_selectors().filter(|selector| !has.contains(*selector)).count()
         };
         let workloads = workloads.iter().filter_map(|&number| seen.workloads.get(number));
         // The workload that lacks the fewest stands for the others.
-        let nearest = workloads.clone().min_by_key(|workload| missing(workload).len())?;
+        let nearest = workloads.clone().min_by_key(lacks)?;
+        let has = nearest.selectors.compared(change);
+        let missing = entry.docker_selectors().filter(|selector| !has.contains(*selector));
         Some(Finding {
             entry: entry.id.clone(),
             spiffe_id: entry.spiffe_id.clone(),
@@ -476,7 +483,7 @@ impl Finding {
             more: workloads.count() - 1,
             differences: match change {
                 Change::Failed => Vec::new(),
-                _ => missing(nearest).iter().map(Difference::to_string).collect(),
+                _ => missing.map(|wanted| Difference::of(wanted, has).to_string()).collect(),
             },
             error: nearest.error.clone(),
         })

@@ -1,5 +1,6 @@
 //! The container that a person names on the command line.
 
+use containers::ContainerId;
 use containers::engine::{Engine, ListedContainer};
 
 use super::{Failure, engine_failure};
@@ -15,12 +16,21 @@ pub(super) fn title(id: &str, name: &str) -> String {
     if name.is_empty() { format!("container {short}") } else { format!("container {name} ({short})") }
 }
 
-/// Finds the init process of a running container by its name, its id, or the beginning of its id. Returns the process's pid, and how the
-/// container is called.
+/// A running container that a person named.
+#[derive(Debug)]
+pub(super) struct FoundContainer {
+    pub(super) id: ContainerId,
+    /// How the container is called in messages.
+    pub(super) title: String,
+    /// The pid of its init process.
+    pub(super) init: i32,
+}
+
+/// Finds a running container by its name, its id, or the beginning of its id.
 ///
 /// # Errors
 /// The engine cannot be asked, no such container runs, or several do.
-pub(super) async fn find_init(engine: &dyn Engine, wanted: &str) -> Result<(i32, String), Failure> {
+pub(super) async fn find_init(engine: &dyn Engine, wanted: &str) -> Result<FoundContainer, Failure> {
     let running = engine.list(false).await.map_err(engine_failure)?;
     let Some(found) = find(&running, wanted)? else {
         // The engine may know a container that does not run. If it cannot be asked for all, the name is unknown.
@@ -33,7 +43,7 @@ pub(super) async fn find_init(engine: &dyn Engine, wanted: &str) -> Result<(i32,
     let title = title(found.id.as_str(), &found.name);
     let inspected = engine.inspect(&found.id).await.map_err(engine_failure)?;
     match inspected.map(|inspected| inspected.pid).filter(|pid| *pid > 0) {
-        Some(pid) => Ok((pid, title)),
+        Some(init) => Ok(FoundContainer { id: found.id.clone(), title, init }),
         None => Err(Failure::NotThere(format!("{title} does not run"))),
     }
 }
@@ -77,7 +87,7 @@ mod tests {
         containers.push(stopped);
         let engine = &node(containers).engine;
         for wanted in ["svc1", "/svc1", &id(1), "00010001"] {
-            let (found, title) = find_init(&**engine, wanted).await.unwrap();
+            let FoundContainer { init: found, title, .. } = find_init(&**engine, wanted).await.unwrap();
             assert_eq!((found, &*title), (pid(1), "container svc1 (000100010001)"));
         }
         for (wanted, error) in [

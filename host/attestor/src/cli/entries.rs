@@ -178,19 +178,19 @@ impl Difference {
 /// Safe to print: values of env are left out.
 impl std::fmt::Display for Difference {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let wanted = shown(&self.wanted);
+        let wanted = without_env_value(&self.wanted);
         match &self.here {
             None => write!(formatter, "{wanted} in the entry, nothing like it here"),
             Some(here) if here.starts_with(ENV) && key(here) == key(&self.wanted) => {
                 write!(formatter, "{wanted} in the entry, another value here (values of env are not shown)")
             }
-            Some(here) => write!(formatter, "{wanted} in the entry, {} here", shown(here)),
+            Some(here) => write!(formatter, "{wanted} in the entry, {} here", without_env_value(here)),
         }
     }
 }
 
 /// A selector that is safe to print: without the value of an env variable, which may be a secret.
-pub(super) fn shown(selector: &str) -> String {
+pub(super) fn without_env_value(selector: &str) -> String {
     match selector.strip_prefix(ENV) {
         Some(_) if key(selector).len() < selector.len() => format!("{}=…", printable(key(selector))),
         // Text without `=` may be a value.

@@ -113,7 +113,10 @@ pub(super) fn print_json(
         "steps": steps,
         "extensions": extensions,
         "reused": explanation.reused,
-        "selectors": explanation.outcome.as_ref().ok(),
+        // Without the values of the environment, as in the text.
+        "selectors": explanation.outcome.as_ref().ok().map(|selectors| {
+            selectors.iter().map(|selector| entries::without_env_value(&[DOCKER, selector].concat())).collect::<Vec<_>>()
+        }),
         "microseconds": explanation.elapsed.as_micros(),
     });
     if let Some(fields) = answer.as_object_mut() {
@@ -150,6 +153,7 @@ fn entries_to_json(entries: &[Entry], selectors: &[String]) -> serde_json::Value
     let here: BTreeSet<String> = selectors.iter().map(|selector| [DOCKER, selector].concat()).collect();
     let ranked = entries::rank(entries, &here);
     let ranked = ranked.iter().map(|Ranked { entry, missing }| {
+        let missing: Vec<String> = missing.iter().map(|selector| entries::without_env_value(selector)).collect();
         json!({"id": entry.id, "spiffe_id": entry.spiffe_id, "matches": missing.is_empty(), "missing": missing})
     });
     ranked.collect()
@@ -163,9 +167,9 @@ fn step(number: usize, exchange: &Exchange, out: &mut impl Write, style: Style) 
         Ok(answer) => summary(answer),
         Err(fault) => (format!("an error: {fault}"), Vec::new()),
     };
-    writeln!(out, "   told: {}", shown(&summary))?;
+    writeln!(out, "   told: {}", start_of(&summary))?;
     for line in lines.iter().take(LINES) {
-        writeln!(out, "     {}", shown(line))?;
+        writeln!(out, "     {}", start_of(line))?;
     }
     if lines.len() > LINES {
         writeln!(out, "     … and {} more", lines.len() - LINES)?;
@@ -173,8 +177,13 @@ fn step(number: usize, exchange: &Exchange, out: &mut impl Write, style: Style) 
     writeln!(out)
 }
 
+/// The attestor that a selector is of. Only its name is printed, because the value may be that of a variable.
+fn attestor_of(selector: &str) -> &str {
+    selector.split_once(':').map_or(selector, |(attestor, _)| attestor)
+}
+
 /// The start of a line, safe to print on a terminal.
-fn shown(line: &str) -> String {
+fn start_of(line: &str) -> String {
     let start: String = line.chars().take(LINE).collect();
     let more = if start.len() < line.len() { " …" } else { "" };
     printable(&start) + more
@@ -256,7 +265,7 @@ fn rank(entries: &[Entry], selectors: &[String], out: &mut impl Write, style: St
             writeln!(
                 out,
                 "    {}",
-                style.dim(&format!("{} is another attestor's, and was not compared", shown(other)))
+                style.dim(&format!("a selector of {} was not compared", start_of(attestor_of(other))))
             )?;
         }
     }

@@ -33,9 +33,10 @@ use std::time::Duration;
 use bounded::text::printable;
 use clap::{ArgGroup, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use containers::engine::Engine;
-use containers::{Error as ContainersError, ErrorKind};
+use containers::{ContainerId, Error as ContainersError, ErrorKind};
 
 use self::config::ConfigFile;
+use self::container::FoundContainer;
 use self::diagnostics::Source;
 use self::style::Style;
 use crate::attestation::Explanation;
@@ -421,7 +422,8 @@ async fn attest_on(
 ) -> Result<Attested, Failure> {
     let configuration = configured(&mut config)?;
     let trust_domain = config.as_ref().and_then(|config| config.trust_domain.clone());
-    let (pid, subject) = process.find(&*machine.engine(&configuration, Arc::new(|_| {}))).await?;
+    let found = process.find(&*machine.engine(&configuration, Arc::new(|_| {}))).await?;
+    let pid = found.pid;
     let processes = machine.processes();
     let attestor = attestor_of(machine)?;
     configure(&attestor, configuration, config).await?;
@@ -430,17 +432,44 @@ async fn attest_on(
     if explanation.outcome.as_ref().is_ok_and(Vec::is_empty) && matches!(processes.open(pid), Ok(None)) {
         return Err(gone(pid));
     }
-    Ok(Attested { subject, pid, recorded: None, trust_domain, explanation })
+    found.check(&explanation)?;
+    Ok(Attested { subject: found.subject, pid, recorded: None, trust_domain, explanation })
+}
+
+/// The process that a person named.
+struct FoundProcess {
+    pid: i32,
+    /// How the process is called.
+    subject: String,
+    /// The container that was named, if the process was named by it.
+    container: Option<ContainerId>,
+}
+
+impl FoundProcess {
+    /// Checks that the attested process is in the container that was named. Meanwhile the container may have ended, and another process
+    /// may have its init's pid.
+    fn check(&self, explanation: &Explanation) -> Result<(), Failure> {
+        let proven = explanation.transcript.container().map(|proven| &*proven.container().id);
+        match (&self.container, proven) {
+            (Some(named), Some(other)) if named.as_str() != other => {
+                Err(Failure::NotThere(format!("{} is in container {other} now: try again", self.subject)))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl ProcessName {
-    /// The pid, and how the process is called.
-    async fn find(&self, engine: &dyn Engine) -> Result<(i32, String), Failure> {
+    async fn find(&self, engine: &dyn Engine) -> Result<FoundProcess, Failure> {
         match &self.container {
-            None => self.pid.map(|pid| (pid, format!("process {pid}"))).ok_or_else(|| gone(0)),
+            None => {
+                let pid = self.pid.ok_or_else(|| gone(0))?;
+                Ok(FoundProcess { pid, subject: format!("process {pid}"), container: None })
+            }
             Some(wanted) => {
-                let (pid, container) = container::find_init(engine, wanted).await?;
-                Ok((pid, format!("process {pid}, the init process of {container}")))
+                let FoundContainer { id, title, init } = container::find_init(engine, wanted).await?;
+                let subject = format!("process {init}, the init process of {title}");
+                Ok(FoundProcess { pid: init, subject, container: Some(id) })
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use bounded::text::is_invisible;
 
-use super::entries::{DOCKER, shown};
+use super::entries::{DOCKER, without_env_value};
 
 /// The maximum of selectors in a suggested entry.
 const SUGGESTED: usize = 4;
@@ -78,7 +78,10 @@ impl Suggestion {
             entry.push_str(&quoted(&[DOCKER, selector].concat()));
         }
         let changing = selectors.iter().filter(|selector| !survives(selector));
-        Some(Suggestion { entry, changing: changing.map(|selector| shown(&[DOCKER, selector].concat())).collect() })
+        Some(Suggestion {
+            entry,
+            changing: changing.map(|selector| without_env_value(&[DOCKER, selector].concat())).collect(),
+        })
     }
 }
 

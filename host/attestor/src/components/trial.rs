@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use containers::{Claimant, Proven};
+use containers::{Claimant, ContainerId, Lookup, Proven};
 use sandbox::wit::{Credentials, Settings};
 
 use crate::attestation::policy::PolicyRun;
@@ -27,6 +27,22 @@ pub struct Trial<'a> {
     pub extensions: &'a [Arc<Extension>],
 }
 
+impl Trial<'_> {
+    /// The name of a workload that was attested and still runs, as far as is known without asking the engine. A container that has
+    /// ended must hold up no update.
+    fn running(&self, recorded: &RecordedWorkload) -> Option<String> {
+        let name = match recorded.container() {
+            None => "a process in no container".to_owned(),
+            Some(container) => {
+                let id = ContainerId::new(&container.container().id)?;
+                let runs = matches!(self.backends.docker.cached(&id), Some(Lookup::Running(_)));
+                runs.then(|| format!("container {id}"))?
+            }
+        };
+        recorded.attested.then_some(name)
+    }
+}
+
 /// Why a component fails its trial.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
@@ -35,10 +51,15 @@ pub enum TrialError {
     Failed(Error),
     /// The component answers a workload with an error of its own, and what is in use gives the workload selectors.
     #[error(
-        "{0}: a workload that was attested before would get this error. Correct the settings, the grants or the component. If the \
-         error is meant, restart the agent to use it"
+        "{error}: a workload that was attested before ({workload}) would get this error. Correct the settings, the grants or the \
+         component. If the error is meant, stop this workload, or restart the agent to use it"
     )]
-    Denies(Error),
+    Denies {
+        /// The component's error.
+        error: Error,
+        /// The workload, for operators.
+        workload: String,
+    },
 }
 
 impl TrialError {
@@ -59,9 +80,11 @@ pub(crate) async fn try_policy(sandbox: &Sandbox, policy: &Policy, trial: &Trial
         match answer {
             Ok(selectors) if recorded.selectors == selectors => {}
             Ok(_) => changed += 1,
-            // The error may come from an answer that was not recorded, or the workload is a sample.
-            Err(Error::Fault(_)) if !complete || !recorded.attested => changed += 1,
-            Err(error @ Error::Fault(_)) => return Err(TrialError::Denies(error)),
+            Err(error @ Error::Fault(_)) => match trial.running(recorded) {
+                Some(workload) if complete => return Err(TrialError::Denies { error, workload }),
+                // The error may come from an answer that was not recorded, or nobody would get it.
+                _ => changed += 1,
+            },
             Err(error) => return Err(TrialError::Failed(error)),
         }
     }
@@ -112,17 +135,18 @@ pub(super) async fn try_extension(
         let Some(container) = recorded.container() else { continue };
         match derive(extension, container).await {
             Ok(_) => succeeds = true,
-            Err(error @ Error::Refused { .. }) if recorded.attested => {
+            Err(error @ Error::Refused { .. }) if !recorded.attested => refused = Some(error),
+            Err(error @ Error::Refused { .. }) => {
+                let Some(workload) = trial.running(recorded) else { continue };
                 let succeeded = match in_use {
                     Some(in_use) => derive(in_use, container).await.is_ok(),
                     // The workload was attested without the extension. It still would be if the error left it out.
                     None => extension.on_failure == OnFailure::Deny,
                 };
                 if succeeded {
-                    return Err(TrialError::Denies(error));
+                    return Err(TrialError::Denies { error, workload });
                 }
             }
-            Err(error @ Error::Refused { .. }) => refused = Some(error),
             Err(error) => return Err(TrialError::Failed(error)),
         }
     }

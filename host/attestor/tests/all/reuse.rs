@@ -49,7 +49,7 @@ struct Live {
 }
 
 #[derive(Clone, Default)]
-struct Machine(Arc<Mutex<State>>);
+pub(crate) struct Machine(Arc<Mutex<State>>);
 
 impl Processes for Machine {
     fn open(&self, pid: i32) -> io::Result<Option<Arc<dyn Process>>> {
@@ -146,12 +146,12 @@ impl Engine for Machine {
     }
 }
 
-fn id(number: u8) -> String {
+pub(crate) fn id(number: u8) -> String {
     format!("{number:02x}").repeat(32)
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     /// Starts or restarts a container with an init process of this pid.
     Start(u8, i32),
     /// Starts a process, in a container's cgroup and pid namespace or outside.
@@ -164,7 +164,7 @@ enum Step {
 }
 
 impl Machine {
-    fn apply(&self, step: &Step) {
+    pub(crate) fn apply(&self, step: &Step) {
         let state = &mut *self.0.lock().unwrap();
         state.clock += 1;
         match *step {
@@ -244,7 +244,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A new attestor of the machine, which has seen nothing before.
-async fn attestor(machine: &Machine, runtime: &Arc<Runtime>) -> Attestor {
+pub(crate) async fn attestor(machine: &Machine, runtime: &Arc<Runtime>) -> Attestor {
     let machine = FixedMachine {
         processes: Arc::new(machine.clone()),
         engine: Arc::new(machine.clone()),

@@ -16,7 +16,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::config::ConfigFile;
 use super::super::{
-    Failure, ProcessName, attestor_of, configure, configured, gone, sandbox_runtime, this_machine, waiting,
+    Failure, FoundProcess, ProcessName, attestor_of, configure, configured, gone, sandbox_runtime, this_machine,
+    waiting,
 };
 use crate::config::Configuration;
 use crate::machine::{FixedMachine, Machine, OpenMachine};
@@ -42,10 +43,14 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let configuration = configured(&mut config)?;
     let blocks = config.as_ref().map(|config| blocks(config.data())).unwrap_or_default();
+    if blocks.iter().any(|(_, block)| has_settings(block)) {
+        tracing::warn!("the scenario holds the settings of components: read them before you share it");
+    }
     let text = replayable(&configuration, blocks)?;
     let this = this_machine(open)?;
-    let (pid, _) = process.find(&*this.engine(&configuration, Arc::new(|_| {}))).await?;
-    let mut scenario = record(pid, configuration, config, &*this).await?;
+    let found = process.find(&*this.engine(&configuration, Arc::new(|_| {}))).await?;
+    let pid = found.pid;
+    let mut scenario = record(&found, configuration, config, &*this).await?;
     scenario.config = text;
     if !with_env_values {
         for recording in scenario.docker.values_mut() {
@@ -67,11 +72,12 @@ pub(super) async fn run(
 
 /// Attests the process under the whole configuration, and records what was read, answered and decided.
 async fn record(
-    pid: i32,
+    found: &FoundProcess,
     configuration: Configuration,
     config: Option<ConfigFile>,
     this: &dyn Machine,
 ) -> Result<Scenario, Failure> {
+    let pid = found.pid;
     let processes = Arc::new(RecordingProcesses::new(this.processes()));
     let engine = Arc::new(RecordingEngine::new(this.engine(&configuration, Arc::new(|_| {}))));
     let reads_namespaces = this.reads_namespaces();
@@ -80,6 +86,7 @@ async fn record(
     let attestor = attestor_of(Arc::new(machine))?;
     configure(&attestor, configuration, config).await?;
     let explanation = waiting(attestor.explain(pid), || attestor.progress()).await?;
+    found.check(&explanation)?;
     let verdict = explanation.transcript.answer(&Question::Verify).map(|answer| match answer {
         Ok(Answer::Verify(decision)) => Some(RecordedVerdict::of(Ok(decision))),
         Ok(_) => None,
@@ -141,7 +148,31 @@ fn replayable(configuration: &Configuration, mut blocks: Map<String, Value>) -> 
 fn blocks(data: &Document) -> Map<String, Value> {
     let mut kept = object(&data.items);
     kept.retain(|key, _| BLOCKS.iter().any(|block| block.eq_ignore_ascii_case(key)));
+    kept.values_mut().for_each(remove_credentials);
     kept
+}
+
+/// Whether a component in it has settings.
+fn has_settings(value: &Value) -> bool {
+    match value {
+        Value::Object(object) => {
+            object.iter().any(|(key, value)| key.eq_ignore_ascii_case("settings") || has_settings(value))
+        }
+        Value::Array(values) => values.iter().any(has_settings),
+        _ => false,
+    }
+}
+
+/// Removes the credentials wherever they stand: keys may be written one in another, or one after the other as labels.
+fn remove_credentials(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|key, _| !key.eq_ignore_ascii_case(CREDENTIALS));
+            object.values_mut().for_each(remove_credentials);
+        }
+        Value::Array(values) => values.iter_mut().for_each(remove_credentials),
+        _ => {}
+    }
 }
 
 /// An object in JSON. What is written more than once under a key is a list there, as HCL reads repeated blocks.
@@ -149,9 +180,6 @@ fn object(items: &[Item]) -> Map<String, Value> {
     let mut object = Map::new();
     for item in items {
         let Some((first, labels)) = item.keys.split_first() else { continue };
-        if first.name.eq_ignore_ascii_case(CREDENTIALS) {
-            continue;
-        }
         let value = labels.iter().rev().fold(value(&item.value), |value, label| json!({ &*label.name: value }));
         match (object.get_mut(&*first.name), value) {
             (Some(Value::Array(before)), Value::Array(more)) => before.extend(more),
@@ -213,6 +241,15 @@ mod tests {
         assert_eq!((after.policy, after.extensions), (before.policy, before.extensions));
         assert_eq!(after.container_id_cgroup_matchers, ["/a/<id>"]);
         assert!(after.sigstore.is_some());
+        for text in [
+            r#"{"sigstore": {"registry_credentials": {"r": {"username": "u", "password": "hunter2"}}}}"#,
+            r#"{"sigstore": [{"ignore_tlog": true, "registry_credentials": {"r": {"username": "u", "password": "hunter2"}}}]}"#,
+            r#"sigstore "registry_credentials" { "r" { username = "u" password = "hunter2" } }"#,
+            r#"Sigstore { Registry_Credentials "r" { username = "u" password = "hunter2" } }"#,
+        ] {
+            let kept = serde_json::to_string(&blocks(&hcl1::parse(text).unwrap())).unwrap();
+            assert!(kept.to_lowercase().contains("sigstore") && !kept.contains("hunter2"), "{text}: {kept}");
+        }
         let kept = replayable(&configuration(""), blocks(&hcl1::parse("").unwrap())).unwrap();
         assert_eq!(kept, "");
     }
