@@ -822,3 +822,22 @@ fn a_malformed_proxy_is_an_error_without_its_value() {
     }
     assert!(with(options(), &[("HTTPS_PROXY", ""), ("https_proxy", "proxy:3128")]).is_ok());
 }
+
+#[tokio::test]
+async fn a_registry_that_wants_a_login_can_be_reached_and_gets_none() {
+    for (status, reached) in
+        [("200 OK", true), ("401 Unauthorized", true), ("404 Not Found", true), ("502 Bad Gateway", false)]
+    {
+        let (address, heads) = server(move |_| answer(status, &["WWW-Authenticate: Basic realm=\"x\""], "")).await;
+        let host = address.to_string();
+        let outcome = somebody(&host, "secret").ping(&host).await;
+        assert_eq!(outcome.is_ok(), reached, "{status}");
+        let heads = heads.lock().unwrap();
+        let asked_without_login = |head: &String| {
+            head.starts_with("GET /v2/ HTTP/1.1\r\n") && !head.to_ascii_lowercase().contains("\r\nauthorization:")
+        };
+        assert!(!heads.is_empty() && heads.iter().all(asked_without_login), "{heads:?}");
+    }
+    assert!(unreachable(nobody().ping("127.0.0.1:1").await).contains("127.0.0.1:1"));
+    assert!(nobody().ping("no host").await.is_err());
+}

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use bounded::text::printable;
 use containers::engine::{Endpoint, Engine, EngineDescription};
 use containers::{Error as ContainersError, ProofContext};
-use image_signatures::{Options, TrustDescription, TrustError, Verifier, describe_trust};
+use image_signatures::{Options, SetupError, TrustDescription, TrustError, Verifier, describe_trust};
 use jiff::Timestamp;
 use registry::Reference;
 use serde::Serialize;
@@ -135,7 +135,8 @@ fn print(findings: &[Finding], out: &mut impl Write, style: Style) -> std::io::R
     let count = |judgement| findings.iter().filter(|finding| finding.judgement == judgement).count();
     let [good, warning, bad, skipped] =
         [Judgement::Good, Judgement::Warning, Judgement::Bad, Judgement::Skipped].map(count);
-    writeln!(out, "{good} good, {warning} warnings, {bad} bad, {skipped} skipped")
+    let warnings = if warning == 1 { "warning" } else { "warnings" };
+    writeln!(out, "{good} good, {warning} {warnings}, {bad} bad, {skipped} skipped")
 }
 
 async fn examine(mut config: Option<ConfigFile>, network: bool, open: OpenMachine) -> Result<Vec<Finding>, Failure> {
@@ -336,8 +337,13 @@ async fn examine_signatures(
     }
     let verifier = match Verifier::new(&options) {
         Ok((verifier, _)) => verifier,
+        Err(SetupError::Trust(_)) => {
+            findings.push(Finding::skipped("registries", "not asked, because the trust root cannot be used"));
+            return;
+        }
         Err(error) => {
-            findings.push(Finding::bad("registries", error.to_string(), "correct sigstore { … }"));
+            let remedy = "correct sigstore { … }, or the file that it names";
+            findings.push(Finding::bad("registries", error.to_string(), remedy));
             return;
         }
     };
@@ -365,7 +371,7 @@ fn judge_reach(check: &'static str, host: &str, reached: Result<(), registry::Er
         // Verdicts that were made before serve for a while.
         Err(error) => Finding::warning(
             check,
-            format!("{host}: {error}"),
+            error.to_string(),
             "see that this machine may connect to it (HTTPS_PROXY, NO_PROXY, sigstore.registry_ca)",
         ),
     }
