@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use bollard::errors::Error as BollardError;
-use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use bollard::models::{ContainerInspectResponse, ContainerSummary, SystemInfo};
 use bollard::query_parameters::ListContainersOptions;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use bounded::single_flight::SingleFlight;
@@ -156,12 +156,8 @@ impl DockerEngine {
         let reply = self.call(|docker| async move { docker.info().await.map(|info| (info, docker.client_version())) });
         let Some((info, spoken)) = reply.await? else { return Ok(None) };
         let spoken = self.pinned.or_else(|| ApiVersion::parse(&spoken.to_string()));
-        Ok(Some(EngineDescription {
-            version: info.server_version.unwrap_or_default(),
-            api: self.transport.engine_version().map(|engine| engine.api).zip(spoken),
-            cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
-            engine: self.transport.peer(),
-        }))
+        let api = self.transport.engine_version().map(|engine| engine.api).zip(spoken);
+        Ok(Some(EngineDescription { api, engine: self.transport.peer(), ..described(info) }))
     }
 
     async fn negotiated(&self) -> Result<Negotiated, CallFailure> {
@@ -338,6 +334,14 @@ fn listed(reply: Vec<ContainerSummary>) -> Result<Vec<ListedContainer>, EngineEr
     reply.into_iter().map(one).collect()
 }
 
+fn described(reply: SystemInfo) -> EngineDescription {
+    EngineDescription {
+        version: reply.server_version.unwrap_or_default(),
+        cgroup_driver: reply.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+        ..EngineDescription::default()
+    }
+}
+
 fn inspected(reply: ContainerInspectResponse, engine: Peer) -> Result<Inspected, EngineError> {
     let missing = EngineError::IncompleteReply;
     let config = reply.config.ok_or(missing("no Config"))?;
@@ -391,5 +395,25 @@ mod tests {
         let id = "0".repeat(64);
         let many = vec![summary(&id, &[]); limits::CONTAINERS_LISTED + 1];
         assert_eq!(listed(many), Err(EngineError::TooManyContainers(16_385)));
+    }
+
+    #[test]
+    fn an_engine_describes_its_version_and_its_cgroup_driver() {
+        for (reply, version, driver) in [
+            // Docker 20.10 on Linux, without what is not used.
+            (
+                r#"{"CgroupDriver": "cgroupfs", "CgroupVersion": "1", "ServerVersion": "20.10.24+dfsg1", "OSType": "linux",
+                "SecurityOptions": ["name=seccomp,profile=default"], "Isolation": ""}"#,
+                "20.10.24+dfsg1",
+                "cgroupfs",
+            ),
+            (r#"{"CgroupDriver": "systemd", "CgroupVersion": "2", "ServerVersion": "28.2.2"}"#, "28.2.2", "systemd"),
+            (r#"{"CgroupDriver": "none", "ServerVersion": "28.2.2"}"#, "28.2.2", "none"),
+            (r#"{"ServerVersion": "28.2.2", "OSType": "windows", "Isolation": "process"}"#, "28.2.2", ""),
+            ("{}", "", ""),
+        ] {
+            let described = described(serde_json::from_str(reply).unwrap());
+            assert_eq!((&*described.version, &*described.cgroup_driver), (version, driver), "{reply}");
+        }
     }
 }
