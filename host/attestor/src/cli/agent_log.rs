@@ -64,9 +64,11 @@ pub(super) fn event(line: &str) -> Result<Option<Event>, Unreadable> {
         return Ok(None);
     }
     // Values may hold anything, so the form is tried and not guessed. A line of text has `{"` inside a value at most.
-    let json = line.find("{\"").and_then(|start| line.get(start..)).and_then(|json| serde_json::from_str(json).ok());
-    let fields = match json {
-        Some(fields) => fields,
+    let json = line.find("{\"").and_then(|start| line.get(start..));
+    let fields = match json.map(serde_json::from_str::<serde_json::Value>) {
+        Some(Ok(json)) => serde_json::from_value(json).map_err(|_| Unreadable)?,
+        // Text, or JSON that was cut.
+        Some(Err(_)) => fields(line).filter(|fields| !fields.msg.is_empty()).ok_or(Unreadable)?,
         None => fields(line).ok_or(Unreadable)?,
     };
     let Fields { msg, pid, selectors, error, plugin_name } = fields;
@@ -253,6 +255,24 @@ mod tests {
         assert_eq!(event(text), Ok(Some(Event::Loaded { plugin: "docker_shadow".to_owned() })));
     }
 
+    /// Anyone who starts a container chooses its labels.
+    #[test]
+    fn a_label_that_looks_like_the_other_form_hides_no_line() {
+        let value = "label:note:x msg=y {\"msg\":\"z\"}";
+        let json = serde_json::json!({
+            "msg": "PID attested to have selectors", "pid": 7, "selectors": [{"type": "docker", "value": value}],
+        });
+        let attested = |line: &str| match event(line) {
+            Ok(Some(Event::Attested { pid, selectors })) => Some((pid, selectors)),
+            _ => None,
+        };
+        let expected = Some((Some(7), vec![format!("docker:{value}")]));
+        assert_eq!(attested(&json.to_string()), expected);
+        let list = format!("[type:\"docker\" value:{value:?}]");
+        let text = format!("time=\"t\" level=debug msg=\"PID attested to have selectors\" pid=7 selectors={list:?}");
+        assert_eq!(attested(&text), expected);
+    }
+
     #[test]
     fn other_lines_say_nothing_and_broken_ones_are_noticed() {
         let empty = r#"level=debug msg="PID attested to have selectors" pid=12 selectors="[]""#;
@@ -265,6 +285,7 @@ mod tests {
             r#"msg="PID attested to have selectors" pid=12 selectors="[type:\"unix\" <nil>]""#,
             r#"msg="PID attested to have selectors" pid=x"#,
             r#"{"msg":"PID attested to have selectors","selectors":3}"#,
+            r#"{"msg":"PID attested to have selectors","selectors":["#,
             r#"msg="PID attested to have selectors" selectors="[type:\"\\q\"]""#,
         ] {
             assert_eq!(event(broken), Err(Unreadable), "{broken}");

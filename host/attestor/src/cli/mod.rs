@@ -734,7 +734,7 @@ mod tests {
   matches  spiffe://example.org/good (entry good)
   lacks 1 of 2  spiffe://example.org/near (entry near)
     docker:label:app:Web in the entry, docker:label:app:web here
-    unix:uid:0 is another attestor's, and was not compared
+    a selector of unix was not compared
   lacks 2 of 2  spiffe://example.org/far (entry far)
     docker:label:app:api in the entry, docker:label:app:web here
     docker:label:tier:back in the entry, nothing like it here

@@ -8,7 +8,8 @@ use docker_attestor::config;
 use docker_attestor::error::Error;
 
 use crate::component::{asking, data_at, emitting, extension, policy, returning, validating_extension, with_section};
-use crate::machine::{OURS, PID, PID_OF_HOST, attestor, configure, unconfigured};
+use crate::machine::{OURS, PID, PID_OF_HOST, attestor, configure, runtime, unconfigured};
+use crate::reuse::{self, Machine};
 
 /// An extension like the template: it needs `grants = ["labels"]` and the setting `label`, and answers with an error without them.
 fn needing() -> Vec<u8> {
@@ -84,7 +85,9 @@ async fn settings_and_grants_that_would_fail_an_attested_workload_are_refused() 
         for on_failure in ["", "on_failure = \"omit\""] {
             let text = refusal(configure(&attestor, &folder.with(&format!("{bad} {on_failure}"))).await);
             assert!(
-                text.contains("x: trial: extension \"x\": needs it: a workload that was attested before"),
+                text.contains(
+                    "x: trial: extension \"x\": needs it: a workload that was attested before (container 0123"
+                ),
                 "{text}"
             );
             assert_eq!(attestor.attest(PID).await.unwrap(), ["own:good", "x:good"], "{bad}");
@@ -111,6 +114,33 @@ async fn a_component_that_answers_an_attested_workload_with_its_own_error_is_ref
     assert_eq!(attestor.attest(PID).await.unwrap(), ["own:good", "x:good"]);
     let text = refusal(configure(&attestor, &folder.policy()).await);
     assert!(text.contains("policy: trial: denied"), "{text}");
+}
+
+#[tokio::test]
+async fn a_container_that_has_ended_holds_up_no_update() {
+    let folder = Folder::new();
+    folder.put("x", &needing());
+    let with = |more: &str| folder.with(more).replacen(&folder.policy(), "", 1);
+    let machine = Machine::default();
+    machine.apply(&reuse::Step::Start(1, 10));
+    let attestor = reuse::attestor(&machine, &runtime()).await;
+    configure(&attestor, &with(GOOD)).await.unwrap();
+    assert!(attestor.attest(10).await.unwrap().contains(&"x:good".to_owned()));
+    let text = refusal(configure(&attestor, &with(MISSPELT)).await);
+    assert!(text.contains(&format!("(container {}) would get this error", reuse::id(1))), "{text}");
+    machine.apply(&reuse::Step::Kill(10));
+    configure(&attestor, &with(MISSPELT)).await.unwrap();
+}
+
+#[tokio::test]
+async fn going_back_to_the_built_in_policy_ends_the_failure_of_another_one() {
+    let folder = Folder::new();
+    folder.put("policy", b"no component");
+    let attestor = attestor("").await;
+    refusal(configure(&attestor, &folder.policy()).await);
+    assert!(attestor.status().components.iter().any(|component| component.failing));
+    configure(&attestor, "").await.unwrap();
+    assert!(!attestor.status().components.iter().any(|component| component.failing));
 }
 
 #[tokio::test]
