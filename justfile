@@ -20,7 +20,7 @@ windows_release := CARGO_TARGET_DIR / windows / "release"
 # features, and wasmtime would be built a second time.
 windows_crates := "--package docker-attestor --package bounded --package containers --package registry --package sandbox --package spire-plugin"
 # Unit tests that need paths or shells of Linux, or a certificate store, which wine does not have.
-windows_skipped := "--skip config:: --skip cli::suggestion:: --skip cli::validate:: --skip ca_certificates --skip environment_is_a_ca --skip private_ca"
+windows_skipped := "--skip config:: --skip cli::suggestion:: --skip cli::policy::record:: --skip cli::validate:: --skip ca_certificates --skip environment_is_a_ca --skip private_ca"
 demo_scenario := "fixtures/scenarios/v2-systemd.json"
 cargo_deny := "0.20.2"
 cargo_modules := "0.27.0"
