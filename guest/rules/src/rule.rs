@@ -51,7 +51,7 @@ struct Pattern {
 pub(crate) struct Malformed {
     /// The character, counted from 1.
     pub(crate) at: usize,
-    /// What is wrong, and what to write.
+    /// The mistake, and the text to write instead.
     pub(crate) why: &'static str,
 }
 

@@ -15,7 +15,7 @@ const DIAGNOSTICS: usize = 64;
 /// Characters of a selector that a message repeats.
 const QUOTED: usize = 64;
 
-/// Checks each rule of the table. `Ok` holds warnings, `Err` what is wrong.
+/// Checks each rule of the table. `Ok` holds the warnings, `Err` holds the mistakes.
 pub(crate) fn validate(settings: &[(String, String)]) -> Result<Vec<String>, Vec<String>> {
     check_size(settings).map_err(|wrong| vec![wrong])?;
     let mut wrong: Vec<String> = rules(settings).filter_map(Result::err).collect();
@@ -60,7 +60,7 @@ fn check_size(settings: &[(String, String)]) -> Result<(), String> {
     }
 }
 
-/// Each selector with its rule, or what is wrong with the two.
+/// Each selector with its rule, or the mistake in one of the two.
 fn rules(settings: &[(String, String)]) -> impl Iterator<Item = Result<(&str, Rule), String>> {
     // The host sorts the settings by key, so equal keys are neighbours.
     let before = std::iter::once(None).chain(settings.iter().map(|(selector, _)| Some(selector)));

@@ -167,10 +167,10 @@ impl Updater {
         tracing::info!(
             policy = %snapshot.basis.policy.digest, docker = %snapshot.configuration.docker, "configured"
         );
-        // The built-in policy is in no file. It too is what the configuration asks for.
+        // The policy may be the built-in one, which is in no file.
         self.history.mark_current(POLICY);
-        for (name, _) in in_files(&snapshot.configuration) {
-            self.history.mark_current(&name);
+        for extension in &snapshot.configuration.extensions {
+            self.history.mark_current(&extension_name(extension));
         }
         self.watcher.remember(files);
         let (docker, verifier) = (Arc::clone(&snapshot.basis.backends.docker), snapshot.verifier.clone());

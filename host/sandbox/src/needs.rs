@@ -8,8 +8,6 @@
 //!
 //! A part that is absent is not compared. The section is a help for operators and no protection, because the component wrote it.
 
-use std::fmt;
-
 use serde::Deserialize;
 
 /// The name of the custom section.
@@ -39,14 +37,18 @@ pub enum Grant {
     Process,
 }
 
-impl fmt::Display for Grant {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl Grant {
+    /// Every grant.
+    pub const ALL: [Grant; 4] = [Grant::Labels, Grant::Env, Grant::Image, Grant::Process];
+
+    /// The name in a configuration and in the section.
+    pub fn name(self) -> &'static str {
+        match self {
             Grant::Labels => "labels",
             Grant::Env => "env",
             Grant::Image => "image",
             Grant::Process => "process",
-        })
+        }
     }
 }
 

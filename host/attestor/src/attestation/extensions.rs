@@ -195,7 +195,7 @@ pub(super) async fn extend(
     }
 }
 
-/// What came of one extension.
+/// The outcome of running one extension.
 struct Ran {
     outcome: Result<Vec<String>, Error>,
     usage: Usage,

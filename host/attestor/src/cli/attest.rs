@@ -14,7 +14,9 @@ use serde_json::json;
 use super::config::ConfigFile;
 use super::style::Style;
 use super::suggestion::Suggestion;
-use super::{Attested, Failure, Output, PLACEHOLDER, attestor_of, configured, engine_failure, waiting};
+use super::{
+    Attested, Failure, Output, PLACEHOLDER, attestor_of, configured, engine_failure, other_container, waiting,
+};
 use crate::attestor::Attestor;
 use crate::error::code_name;
 use crate::machine::Machine;
@@ -139,8 +141,7 @@ async fn selectors(attestor: &Attestor, id: &ContainerId, pid: i32) -> Result<Ve
     let failed = |error: crate::error::Error| format!("{error} ({})", code_name(error.code()));
     let explanation = attestor.explain(pid).await.map_err(failed)?;
     let selectors = explanation.outcome.map_err(failed)?;
-    let claimed = explanation.transcript.container().map(|proven| &proven.container().id);
-    match claimed.filter(|claimed| *claimed != id.as_str()) {
+    match other_container(&explanation.transcript, id) {
         Some(other) => Err(format!("process {pid} is in container {other}")),
         None if !selectors.is_empty() => Ok(selectors),
         None => {

@@ -36,11 +36,19 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// Reads the file that the command line names, if it names one.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::read`].
+    pub(super) fn read_if_named(path: Option<&Path>, plugin: Option<&str>) -> Result<Option<ConfigFile>, Failure> {
+        path.map(|path| ConfigFile::read(path, plugin)).transpose()
+    }
+
     /// Reads an agent.conf or a plugin_data file, `-` for standard input, and the file that `plugin_data_file` names.
     /// `plugin` is the plugin's name in an agent.conf.
     ///
     /// # Errors
-    /// If a file cannot be read. What is wrong with its content is in the answer.
+    /// If a file cannot be read. Mistakes in the content of a file are in the returned sources.
     pub(super) fn read(path: &Path, plugin: Option<&str>) -> Result<ConfigFile, Failure> {
         let (name, bytes) = match path.to_str() == Some(STDIN.0) {
             true => (STDIN.1.to_owned(), bytes_of(STDIN.1, io::stdin().lock())?),
@@ -181,7 +189,7 @@ fn bytes_of(name: &str, reader: impl Read) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Parses a file. What is wrong with it is in its source.
+/// Parses a file. The returned source holds the mistakes in the file.
 fn parse(name: String, bytes: Vec<u8>, plugin: &str) -> (Source, Option<ConfigurationFile>) {
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,

@@ -1,4 +1,4 @@
-//! Shows what is wrong with a file as a compiler does: the place, the line, and what to write instead. The parts of a line
+//! Shows the mistakes in a file as a compiler does: the place, the line, and the text to write instead. The parts of a line
 //! that may hold a secret are hidden.
 
 use std::fmt::{self, Write as _};
@@ -18,7 +18,7 @@ const NEAR: usize = 400;
 /// Stands for what is hidden.
 const HIDDEN: &str = "…";
 
-/// A file that was read, and what is wrong with it.
+/// A file that was read, and the mistakes in it.
 #[derive(Debug)]
 pub(super) struct Source {
     /// The file's name for messages.

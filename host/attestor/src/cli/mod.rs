@@ -47,6 +47,7 @@ use crate::error::Error;
 use crate::machine::{Machine, OpenMachine};
 use crate::scenario::{Scenario, trial_workloads};
 use crate::telemetry::metrics::Metrics;
+use crate::workload::Transcript;
 
 /// The version of the contract that this program implements.
 const CONTRACT: &str = "docker-attestor:policy@1.1.0";
@@ -354,11 +355,11 @@ impl Command {
                 validate::run(&path, plugin.as_deref(), *output, out, style, open).await
             }
             Command::Verify { image, config, plugin, output } => {
-                let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
+                let config = ConfigFile::read_if_named(config.as_deref(), plugin.as_deref())?;
                 verify::run(image, config, *output, out, style).await
             }
             Command::Doctor { config, plugin, network, output } => {
-                let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
+                let config = ConfigFile::read_if_named(config.as_deref(), plugin.as_deref())?;
                 doctor::run(config, *network, *output, out, style, open).await
             }
             Command::Policy(command) => command.run(out, style, open).await,
@@ -410,7 +411,7 @@ impl Target {
     }
 
     fn config_file(&self) -> Result<Option<ConfigFile>, Failure> {
-        self.config.as_deref().map(|path| ConfigFile::read(path, self.plugin.as_deref())).transpose()
+        ConfigFile::read_if_named(self.config.as_deref(), self.plugin.as_deref())
     }
 }
 
@@ -446,17 +447,20 @@ struct FoundProcess {
 }
 
 impl FoundProcess {
-    /// Checks that the attested process is in the container that was named. Meanwhile the container may have ended, and another process
-    /// may have its init's pid.
+    /// Checks that the attested process is in the container that was named.
     fn check(&self, explanation: &Explanation) -> Result<(), Failure> {
-        let proven = explanation.transcript.container().map(|proven| &*proven.container().id);
-        match (&self.container, proven) {
-            (Some(named), Some(other)) if named.as_str() != other => {
-                Err(Failure::NotThere(format!("{} is in container {other} now: try again", self.subject)))
-            }
-            _ => Ok(()),
+        match self.container.as_ref().and_then(|named| other_container(&explanation.transcript, named)) {
+            Some(other) => Err(Failure::NotThere(format!("{} is in container {other} now: try again", self.subject))),
+            None => Ok(()),
         }
     }
+}
+
+/// The container that the attested process is in, if it is another one than `named`. That container may have ended before the
+/// attestation, and another process may have its init's pid.
+fn other_container<'a>(transcript: &'a Transcript, named: &ContainerId) -> Option<&'a str> {
+    let proven = transcript.container()?;
+    Some(&*proven.container().id).filter(|proven| *proven != named.as_str())
 }
 
 impl ProcessName {
@@ -500,6 +504,12 @@ fn engine_failure(error: ContainersError) -> Failure {
     let is_unreachable = error.kind() == ErrorKind::Unavailable;
     let error = Error::from(crate::error::fault(error));
     if is_unreachable { Failure::Unreachable(error) } else { Failure::Attestation(error) }
+}
+
+/// Prints an answer for programs, over several lines.
+fn print_pretty(answer: &impl serde::Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, answer)?;
+    writeln!(out)
 }
 
 /// Creates the sandbox, with the compiler in a process of its own.

@@ -4,8 +4,6 @@ use sandbox::needs::{Grant, Needs, SettingKeys};
 
 use crate::config::{self, Grants};
 
-const GRANTS: [Grant; 4] = [Grant::Labels, Grant::Env, Grant::Image, Grant::Process];
-
 /// Compares what an extension needs with its block of the configuration. Returns warnings.
 ///
 /// # Errors
@@ -29,7 +27,7 @@ fn compare_grants(needs: &Needs, grants: Grants) -> Result<Vec<String>, String> 
         return Err(format!("it needs grants = [{}], and is granted {grants}", quoted(needed)));
     }
     let surplus: Vec<Grant> =
-        GRANTS.into_iter().filter(|grant| grants.has(*grant) && !needed.contains(grant)).collect();
+        Grant::ALL.into_iter().filter(|grant| grants.has(*grant) && !needed.contains(grant)).collect();
     match surplus.is_empty() {
         true => Ok(Vec::new()),
         false => Ok(vec![format!("it does not need {}: take it out of grants", quoted(&surplus))]),
@@ -59,7 +57,7 @@ fn known(keys: &SettingKeys) -> String {
 }
 
 fn quoted(grants: &[Grant]) -> String {
-    grants.iter().map(|grant| format!("\"{grant}\"")).collect::<Vec<_>>().join(", ")
+    grants.iter().map(|grant| format!("{:?}", grant.name())).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

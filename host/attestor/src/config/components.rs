@@ -72,8 +72,6 @@ pub struct Grants {
 }
 
 impl Grants {
-    const NAMES: [&str; 4] = ["labels", "env", "image", "process"];
-
     /// Whether the fact is granted.
     pub fn has(&self, grant: Grant) -> bool {
         match grant {
@@ -85,22 +83,20 @@ impl Grants {
     }
 
     fn grant(&mut self, name: &str) -> Option<()> {
-        let grant = match name {
-            "labels" => &mut self.labels,
-            "env" => &mut self.env,
-            "image" => &mut self.image,
-            "process" => &mut self.process,
-            _ => return None,
+        let granted = match Grant::ALL.into_iter().find(|grant| grant.name() == name)? {
+            Grant::Labels => &mut self.labels,
+            Grant::Env => &mut self.env,
+            Grant::Image => &mut self.image,
+            Grant::Process => &mut self.process,
         };
-        *grant = true;
+        *granted = true;
         Some(())
     }
 }
 
 impl fmt::Display for Grants {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [("labels", self.labels), ("env", self.env), ("image", self.image), ("process", self.process)];
-        let granted: Vec<&str> = all.iter().filter_map(|(name, granted)| granted.then_some(*name)).collect();
+        let granted: Vec<&str> = Grant::ALL.into_iter().filter(|grant| self.has(*grant)).map(Grant::name).collect();
         formatter.write_str(if granted.is_empty() { "nothing" } else { "" })?;
         formatter.write_str(&granted.join(", "))
     }
@@ -127,8 +123,9 @@ pub(super) fn extensions(system: System, raw: BTreeMap<String, raw::Extension>, 
         let mut grants = Grants::default();
         for (index, grant) in raw.grants.iter().enumerate() {
             if grants.grant(grant).is_none() {
-                let help = closest(grant, Grants::NAMES).map(|name| format!("did you mean {name:?}?"));
-                let names = Grants::NAMES.map(|name| format!("{name:?}")).join(", ");
+                let names = Grant::ALL.map(Grant::name);
+                let help = closest(grant, names).map(|name| format!("did you mean {name:?}?"));
+                let names = names.map(|name| format!("{name:?}")).join(", ");
                 let text = format!("{key}.grants: {grant:?} is none: write some of {names}");
                 report.error_with_help(&["extension", &name, "grants", &index.to_string()], text, help);
             }

@@ -3,12 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use bounded::text::printable;
-use sandbox::inspect::World;
 
-use super::super::{Failure, Output, sandbox_runtime};
+use super::super::{Failure, Output, print_pretty, sandbox_runtime};
 use super::replay::{Candidate, scenarios};
 use super::test::Cost;
 
@@ -38,28 +36,22 @@ pub(super) async fn run(
         let attestor = scenario.attestor(&runtime, candidate.configuration(&scenario)?).await?;
         let mut costs = Vec::new();
         for _ in 0..runs {
-            let explanation = attestor.explain_anew(scenario.pid).await?;
-            let cost = match candidate.world {
-                World::Policy => Some((explanation.usage, explanation.elapsed)),
-                World::Extension => explanation.derived.first().map(|derived| (derived.usage, derived.elapsed)),
-            };
-            costs.extend(cost);
+            costs.extend(candidate.cost(&attestor.explain_anew(scenario.pid).await?));
         }
-        costs.sort_by_key(|(_, elapsed)| *elapsed);
+        costs.sort_by_key(|cost| cost.microseconds);
         let at = |percent: usize| costs.get((costs.len() * percent / 100).min(costs.len().saturating_sub(1)));
-        if let (Some((usage, p50)), Some((_, p95))) = (at(50), at(95)) {
+        if let (Some(p50), Some(p95)) = (at(50), at(95)) {
             all.push(Measured {
                 scenario: source.path.display().to_string(),
                 runs: costs.len(),
-                p50: Cost::new(*usage, *p50),
-                p95_microseconds: Duration::as_micros(p95),
+                p50: *p50,
+                p95_microseconds: p95.microseconds,
             });
         }
     }
     match output {
         Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &all).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+            print_pretty(&all, out)?;
         }
         Output::Text => {
             for Measured { scenario, p50, p95_microseconds, .. } in &all {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use bounded::text::printable;
 
 use super::super::style::Style;
-use super::super::{Failure, Output, sandbox_runtime};
+use super::super::{Failure, Output, print_pretty, sandbox_runtime};
 use super::replay::{Candidate, difference, print_below, scenarios};
 
 /// A workload whose answer differs.
@@ -51,8 +51,7 @@ pub(super) async fn run(
     }
     match output {
         Output::Json => {
-            serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+            print_pretty(&report, out)?;
         }
         Output::Text => {
             for Changed { scenario, description, before, after } in &report.changed {

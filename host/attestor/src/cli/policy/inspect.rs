@@ -127,7 +127,7 @@ fn needed(needs: &Needs) -> Vec<String> {
     let grants = needs
         .grants
         .iter()
-        .map(|grants| format!("grants = {}", list(grants.iter().map(|grant| format!("\"{grant}\"")).collect())));
+        .map(|grants| format!("grants = {}", list(grants.iter().map(|grant| format!("{:?}", grant.name())).collect())));
     let settings = needs.settings.iter().map(|keys| {
         let required = keys.required.iter().map(|key| format!("{key:?}"));
         let optional = keys.optional.iter().map(|key| format!("{key:?} (optional)"));

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use super::test::TestCase;
 
 pub(super) fn write(component: &str, cases: &[TestCase], out: &mut impl Write) -> io::Result<()> {
-    let failed = cases.iter().filter(|case| !case.passed && !case.accepted).count();
+    let failed = cases.iter().filter(|case| case.failed()).count();
     writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
     let name = escape(component);
     writeln!(out, "<testsuite name=\"{name}\" tests=\"{}\" failures=\"{failed}\">", cases.len())?;
@@ -14,7 +14,7 @@ pub(super) fn write(component: &str, cases: &[TestCase], out: &mut impl Write) -
         let seconds = case.cost.map_or(0.0, |cost| cost.microseconds as f64 / 1e6);
         let (test, description) = (escape(&case.scenario), escape(&case.description));
         writeln!(out, "  <testcase classname=\"{name}\" name=\"{test}\" time=\"{seconds:.6}\">")?;
-        if !case.passed && !case.accepted {
+        if case.failed() {
             let lines = escape(&case.difference.join("\n"));
             writeln!(out, "    <failure message=\"{description}\">{lines}</failure>")?;
         }

@@ -21,7 +21,7 @@ use sandbox::limits::COMPONENT_FILE;
 
 use super::config::ConfigFile;
 use super::style::Style;
-use super::{Failure, ProcessName};
+use super::{Failure, ProcessName, print_pretty};
 use crate::machine::OpenMachine;
 use crate::scenario::Scenario;
 
@@ -139,7 +139,7 @@ impl Command {
     pub(super) async fn run(&self, out: &mut impl Write, style: Style, open: OpenMachine) -> Result<ExitCode, Failure> {
         match self {
             Command::Inspect { file, config, plugin, output } => {
-                let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
+                let config = ConfigFile::read_if_named(config.as_deref(), plugin.as_deref())?;
                 inspect::run(file, config, *output, out, style)
             }
             Command::Test { file, scenarios, run, accept, output } => {
@@ -152,12 +152,11 @@ impl Command {
             }
             Command::Diff { old, new, scenarios, output } => diff::run(old, new, scenarios, *output, out, style).await,
             Command::Record { process, config, plugin, output, with_env_values } => {
-                let config = config.as_deref().map(|path| ConfigFile::read(path, plugin.as_deref())).transpose()?;
+                let config = ConfigFile::read_if_named(config.as_deref(), plugin.as_deref())?;
                 record::run(process, config, output.as_deref(), *with_env_values, out, open).await
             }
             Command::Schema => {
-                serde_json::to_writer_pretty(&mut *out, &Scenario::schema()).map_err(std::io::Error::from)?;
-                writeln!(out)?;
+                print_pretty(&Scenario::schema(), out)?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Status { socket, output } => status::run(socket.as_deref(), *output, out, style).await,

@@ -5,15 +5,14 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bounded::text::printable;
-use sandbox::Usage;
 use sandbox::inspect::World;
 
 use super::super::style::Style;
 use super::super::{Failure, log};
 use super::describe;
+use super::test::Cost;
 use crate::attestation::Explanation;
 use crate::components::Runtime;
 use crate::config::{Component, Configuration, Pin};
@@ -39,15 +38,6 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// What the component under test used, and how long it took. Nothing, if it did not run.
-    pub(super) fn cost(&self, world: World) -> Option<(Usage, Duration)> {
-        let explanation = self.outcome.as_ref().ok()?;
-        match world {
-            World::Policy => Some((explanation.usage, explanation.elapsed)),
-            World::Extension => explanation.derived.first().map(|derived| (derived.usage, derived.elapsed)),
-        }
-    }
-
     /// The answer in the form in which answers are compared.
     pub(super) fn answer(&self) -> Vec<String> {
         match self.outcome.as_ref().map_err(answer_of).and_then(|it| it.outcome.as_ref().map_err(answer_of)) {
@@ -99,8 +89,9 @@ impl Candidate {
             }
             World::Extension => match configuration.extensions.as_mut_slice() {
                 [extension] => {
-                    let settings = std::mem::take(&mut extension.component.settings);
-                    extension.component = replaced(settings).unwrap_or(extension.component.clone());
+                    if let Some(component) = replaced(extension.component.settings.clone()) {
+                        extension.component = component;
+                    }
                 }
                 other => {
                     return Err(Error::Configuration(format!(
@@ -112,6 +103,14 @@ impl Candidate {
             },
         }
         Ok(configuration)
+    }
+
+    /// What this component used in an attestation. `None` if it did not run.
+    pub(super) fn cost(&self, explanation: &Explanation) -> Option<Cost> {
+        match self.world {
+            World::Policy => Some(Cost::new(explanation.usage, explanation.elapsed)),
+            World::Extension => explanation.derived.first().map(|derived| Cost::new(derived.usage, derived.elapsed)),
+        }
     }
 
     /// Runs the scenario with this component.

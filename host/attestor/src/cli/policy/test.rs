@@ -11,7 +11,7 @@ use sandbox::Usage;
 use sandbox::limits::{FUEL, GUEST_MEMORY};
 
 use super::super::style::Style;
-use super::super::{Failure, sandbox_runtime};
+use super::super::{Failure, print_pretty, sandbox_runtime};
 use super::junit;
 use super::replay::{Candidate, Replay, Source, difference, print_below, scenarios};
 use crate::error::{Error, code_name};
@@ -56,8 +56,15 @@ pub(super) struct TestCase {
     pub(super) cost: Option<Cost>,
 }
 
+impl TestCase {
+    /// Whether the scenario fails the run.
+    pub(super) fn failed(&self) -> bool {
+        !self.passed && !self.accepted
+    }
+}
+
 /// What a component used for one scenario.
-#[derive(Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(super) struct Cost {
     pub(super) microseconds: u128,
     /// The part of the fuel that a call may use, in percent.
@@ -117,7 +124,7 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut impl Write, style: Style) -> 
         }
         cases.push(case);
     }
-    let failed = cases.iter().filter(|case| !case.passed && !case.accepted).count();
+    let failed = cases.iter().filter(|case| case.failed()).count();
     match wish.format {
         Format::Text => {
             let accepted = cases.iter().filter(|case| case.accepted).count();
@@ -128,8 +135,7 @@ pub(super) async fn run(wish: &Wish<'_>, out: &mut impl Write, style: Style) -> 
         Format::Json => {
             let component = wish.file.display().to_string();
             let report = serde_json::json!({ "component": component, "failed": failed, "scenarios": cases });
-            serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+            print_pretty(&report, out)?;
         }
         Format::Junit => junit::write(&wish.file.display().to_string(), &cases, out)?,
     }
@@ -165,7 +171,7 @@ fn judged(
         accepted,
         difference,
         warnings: replay.warnings.clone(),
-        cost: replay.cost(candidate.world).map(|(usage, elapsed)| Cost::new(usage, elapsed)),
+        cost: replay.outcome.as_ref().ok().and_then(|explanation| candidate.cost(explanation)),
     })
 }
 
